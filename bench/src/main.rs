@@ -1,0 +1,2 @@
+//! The `eagle-bench` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `eagle-node` binary.
+fn main() {}
