@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod dash;
+pub mod slot;

@@ -1,0 +1,300 @@
+//! A bucket: 28 entries in four cache lines, probed by their fingerprints.
+//!
+//! ```text
+//!  byte 0                      28     32                          64          256
+//!  ├───────────────────────────┼──────┼───────────────────────────┼───────────┤
+//!  │ 28 fingerprints, 0: empty │ meta │ words 0..4                │ words 4..28│
+//!  └───────────────────────────┴──────┴───────────────────────────┴───────────┘
+//!  ├──────────────────── line 0 ──────────────────────────────────┤ lines 1..4
+//!
+//!  meta   31      28 27                                      0
+//!         ├─────────┼────────────────────────────────────────┤
+//!         │overflow │ displaced: one bit an entry            │
+//!         └─────────┴────────────────────────────────────────┘
+//! ```
+//!
+//! A *displaced* entry is one whose home is the bucket before (the paper's membership bit). *Overflow* counts the
+//! entries of this home that are in the segment's stash; at 15 it no longer knows and stays.
+//!
+//! All fingerprints are compared at once by SSE2, which every x86-64 has; elsewhere by the scalar twin, and a test
+//! holds the two to the same answer. This is the one file of the crate with `unsafe` in it.
+//!
+//! From: Dash (Lu et al., PVLDB 13(8), 2020), sections 4.1 to 4.4.
+
+use super::word::Word;
+use std::mem::offset_of;
+
+/// Entries of a bucket.
+pub(super) const ENTRIES: usize = 28;
+
+const ENTRY_MASK: u32 = (1 << ENTRIES) - 1;
+const OVERFLOW_MAX: u32 = 15;
+
+/// See the drawing at the top.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Bucket {
+    fingerprints: [u8; ENTRIES],
+    meta: u32,
+    words: [Word; ENTRIES],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 256 && align_of::<Bucket>() == 64);
+const _: () = assert!(offset_of!(Bucket, fingerprints) == 0 && offset_of!(Bucket, meta) == 28);
+const _: () = assert!(offset_of!(Bucket, words) == 32);
+
+/// A set of entries of one bucket, taken out in ascending order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entries(u32);
+
+impl Entries {
+    #[inline]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The lowest of them. There must be one.
+    #[inline]
+    pub(super) fn first(self) -> usize {
+        debug_assert!(self.0 != 0);
+        self.0.trailing_zeros() as usize
+    }
+
+    #[inline]
+    pub(super) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+}
+
+impl Iterator for Entries {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let entry = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(entry)
+    }
+}
+
+impl Bucket {
+    pub(super) const EMPTY: Bucket = Bucket {
+        fingerprints: [0; ENTRIES],
+        meta: 0,
+        words: [Word::ZERO; ENTRIES],
+    };
+
+    /// Entries with this fingerprint whose home is this bucket (or that are stashed here).
+    #[inline]
+    pub(super) fn matching_at_home(&self, fingerprint: u8) -> Entries {
+        Entries(self.matching(fingerprint) & !self.meta)
+    }
+
+    /// Entries with this fingerprint whose home is the bucket before.
+    #[inline]
+    pub(super) fn matching_displaced(&self, fingerprint: u8) -> Entries {
+        Entries(self.matching(fingerprint) & self.meta)
+    }
+
+    /// All entries in use.
+    #[inline]
+    pub(super) fn occupied(&self) -> Entries {
+        Entries(!self.matching(0) & ENTRY_MASK)
+    }
+
+    /// Entries in use whose home is this bucket (or that are stashed here).
+    #[inline]
+    pub(super) fn at_home(&self) -> Entries {
+        Entries(!self.matching(0) & ENTRY_MASK & !self.meta)
+    }
+
+    /// Entries in use whose home is the bucket before.
+    #[inline]
+    pub(super) fn displaced(&self) -> Entries {
+        Entries(self.meta & ENTRY_MASK)
+    }
+
+    /// Places not in use.
+    #[inline]
+    pub(super) fn free(&self) -> Entries {
+        Entries(self.matching(0))
+    }
+
+    #[inline]
+    pub(super) fn fingerprint(&self, entry: usize) -> u8 {
+        self.fingerprints[entry]
+    }
+
+    #[inline]
+    pub(super) fn word(&self, entry: usize) -> Word {
+        self.words[entry]
+    }
+
+    #[inline]
+    pub(super) fn set_word(&mut self, entry: usize, word: Word) {
+        self.words[entry] = word;
+    }
+
+    /// Fills a free place.
+    #[inline]
+    pub(super) fn put(&mut self, entry: usize, fingerprint: u8, word: Word, displaced: bool) {
+        debug_assert!(self.fingerprints[entry] == 0 && fingerprint != 0);
+        self.fingerprints[entry] = fingerprint;
+        self.words[entry] = word;
+        self.meta |= u32::from(displaced) << entry;
+    }
+
+    /// Empties a place and returns what it held.
+    #[inline]
+    pub(super) fn take(&mut self, entry: usize) -> (u8, Word) {
+        let fingerprint = std::mem::take(&mut self.fingerprints[entry]);
+        debug_assert!(fingerprint != 0);
+        self.meta &= !(1 << entry);
+        (fingerprint, self.words[entry])
+    }
+
+    /// Whether the stash may hold entries whose home is this bucket.
+    #[inline]
+    pub(super) fn overflows(&self) -> bool {
+        self.meta >> ENTRIES != 0
+    }
+
+    /// One more entry of this home went to the stash.
+    pub(super) fn add_overflow(&mut self) {
+        if self.meta >> ENTRIES < OVERFLOW_MAX {
+            self.meta += 1 << ENTRIES;
+        }
+    }
+
+    /// An entry of this home left the stash.
+    pub(super) fn subtract_overflow(&mut self) {
+        debug_assert!(self.overflows());
+        if self.meta >> ENTRIES < OVERFLOW_MAX {
+            self.meta -= 1 << ENTRIES;
+        }
+    }
+
+    /// The entries whose fingerprint byte is `fingerprint`, as bits.
+    #[inline]
+    fn matching(&self, fingerprint: u8) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        return self.matching_sse2(fingerprint);
+        #[cfg(not(target_arch = "x86_64"))]
+        return self.matching_scalar(fingerprint);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn matching_sse2(&self, fingerprint: u8) -> u32 {
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_load_si128, _mm_movemask_epi8, _mm_set1_epi8};
+        let lines = std::ptr::from_ref(self).cast::<std::arch::x86_64::__m128i>();
+        // SAFETY: a bucket is aligned to 64 and 256 bytes long, so two aligned loads of 16 bytes from its start stay
+        // inside it; fingerprints and meta fill these 32 bytes without padding (asserted above), so all are
+        // initialised. SSE2 is part of x86-64.
+        let (low, high) = unsafe { (_mm_load_si128(lines), _mm_load_si128(lines.add(1))) };
+        // SAFETY: as above, SSE2 is part of x86-64.
+        let mask = unsafe {
+            let wanted = _mm_set1_epi8(fingerprint.cast_signed());
+            let low = _mm_movemask_epi8(_mm_cmpeq_epi8(low, wanted)).cast_unsigned();
+            let high = _mm_movemask_epi8(_mm_cmpeq_epi8(high, wanted)).cast_unsigned();
+            low | high << 16
+        };
+        mask & ENTRY_MASK
+    }
+
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    fn matching_scalar(&self, fingerprint: u8) -> u32 {
+        let bits = self.fingerprints.iter().enumerate();
+        bits.fold(0, |mask, (entry, found)| {
+            mask | u32::from(*found == fingerprint) << entry
+        })
+    }
+
+    /// Asks for the line with the fingerprints.
+    #[inline]
+    pub(super) fn prefetch_fingerprints(&self) {
+        prefetch(std::ptr::from_ref(self));
+    }
+
+    /// Asks for the line with this entry's word.
+    #[inline]
+    pub(super) fn prefetch_word(&self, entry: usize) {
+        prefetch(std::ptr::from_ref(&self.words[entry]));
+    }
+}
+
+/// Asks for the cache line at `at` to be loaded into all caches.
+#[inline]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the language, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_and_simd_agree() {
+        // Random buckets of few distinct fingerprints, zeros among them, give the same bits to both twins.
+        let seed = super::super::tests::seed();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let mut bucket = Bucket::EMPTY;
+            let distinct = rng.u16(1..=256);
+            bucket.fingerprints.fill_with(|| rng.u16(0..distinct) as u8);
+            bucket.meta = rng.u32(..);
+            for fingerprint in 0..=255 {
+                assert_eq!(
+                    bucket.matching(fingerprint),
+                    bucket.matching_scalar(fingerprint),
+                    "EAGLE_SEED={seed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn overflow_counts_to_15_and_then_stays() {
+        // Below 15 the count is exact; once saturated it can no longer be trusted to come back to nothing.
+        let mut bucket = Bucket::EMPTY;
+        for _ in 0..14 {
+            bucket.add_overflow();
+        }
+        for _ in 0..14 {
+            assert!(bucket.overflows());
+            bucket.subtract_overflow();
+        }
+        assert!(!bucket.overflows());
+        for _ in 0..20 {
+            bucket.add_overflow();
+        }
+        for _ in 0..20 {
+            bucket.subtract_overflow();
+        }
+        assert!(bucket.overflows());
+    }
+
+    #[test]
+    fn a_place_taken_is_a_place_free() {
+        // Put and take move an entry in and out of every view of the bucket.
+        let mut bucket = Bucket::EMPTY;
+        bucket.put(3, 9, Word::new(77, 1), true);
+        bucket.put(27, 9, Word::new(78, 1), false);
+        assert_eq!(bucket.matching_displaced(9).collect::<Vec<_>>(), [3]);
+        assert_eq!(bucket.matching_at_home(9).collect::<Vec<_>>(), [27]);
+        assert_eq!((bucket.occupied().len(), bucket.free().len()), (2, 26));
+        assert_eq!(bucket.take(3), (9, Word::new(77, 1)));
+        assert!(bucket.displaced().is_empty());
+        assert_eq!(bucket.at_home().collect::<Vec<_>>(), [27]);
+    }
+}
