@@ -1,0 +1,88 @@
+//! What can go wrong with a pool: the world's faults, with their facts as fields.
+
+use std::fmt;
+use std::io;
+
+/// A pool that cannot be made or opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// The extent size is no power of two between 64 KiB and 1 GiB.
+    ExtentSize {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The capacity is too small for the extents that a log needs at least, or too large for a pool offset.
+    Capacity {
+        /// What was asked for.
+        bytes: u64,
+        /// The least that works with the extent size.
+        bytes_min: u64,
+        /// The most that an offset can address.
+        bytes_max: u64,
+    },
+    /// The system refuses the address range.
+    Map {
+        /// How much was asked for.
+        bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExtentSize { bytes } => {
+                write!(
+                    f,
+                    "extent size of {bytes} bytes is no power of two between 64 KiB and 1 GiB"
+                )
+            }
+            Self::Capacity {
+                bytes,
+                bytes_min,
+                bytes_max,
+            } => {
+                write!(
+                    f,
+                    "pool capacity of {bytes} bytes is not between {bytes_min} and {bytes_max} bytes"
+                )
+            }
+            Self::Map { bytes, source } => write!(
+                f,
+                "cannot reserve {bytes} bytes of address space for a pool: {source} (see ulimit -v and vm.overcommit_memory)"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PoolError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Map { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// There is no room in the log for what was to be written. Nothing was changed; compaction or eviction may make room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full {
+    /// Bytes that were wanted.
+    pub bytes_wanted: u64,
+    /// Bytes of the extents that may still be taken.
+    pub bytes_free: u64,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "log is full: {} bytes wanted, {} bytes free",
+            self.bytes_wanted, self.bytes_free
+        )
+    }
+}
+
+impl std::error::Error for Full {}

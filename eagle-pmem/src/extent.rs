@@ -1,0 +1,395 @@
+//! The extents of a pool: which are in use, what lives in each, and which are free.
+//!
+//! An extent is free, open (records are appended to it) or sealed; the second and later extents of a run are its body and speak
+//! through its head. A freed extent stays resident for a while, since the next one opened may as well be one whose pages
+//! are there; of more than [`RESIDENT_FREE_MAX`] such extents the rest is given back to the system, slice by slice, because giving
+//! back 8 MiB at once would keep a core busy for longer than a turn may last.
+//!
+//! All of this is volatile: opening a pool rebuilds it.
+
+use crate::layout::{ExtentHeader, ExtentKind, SUPERBLOCKS_BYTES, extent_header};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+/// How many free extents keep their memory.
+pub(crate) const RESIDENT_FREE_MAX: usize = 4;
+
+/// The number of an extent in its pool, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ExtentId(u32);
+
+impl ExtentId {
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// The number.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What an extent is at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExtentState {
+    /// Holds nothing.
+    Free,
+    /// Records are being added to it.
+    Open,
+    /// Full: its records only die or move.
+    Sealed,
+    /// The continuation of a run.
+    Body,
+}
+
+/// What is known of one extent, or, at its head, of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    pub(crate) sequence: u64,
+    pub(crate) version_base: u64,
+    pub(crate) used: u64,
+    pub(crate) live: u64,
+    pub(crate) records: u64,
+    /// Extents of the run at its head; in its body, how far back the head is.
+    pub(crate) run: u32,
+    pub(crate) kind: ExtentKind,
+    pub(crate) state: ExtentState,
+}
+
+impl Extent {
+    const FREE: Self = Self {
+        sequence: 0,
+        version_base: 0,
+        used: 0,
+        live: 0,
+        records: 0,
+        run: 1,
+        kind: ExtentKind::Appended,
+        state: ExtentState::Free,
+    };
+
+    /// What it is at present.
+    pub const fn state(&self) -> ExtentState {
+        self.state
+    }
+
+    /// What it holds.
+    pub const fn kind(&self) -> ExtentKind {
+        self.kind
+    }
+
+    /// Number of this opening of it: the higher, the younger.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Bytes of its records, dead or alive; its header does not count.
+    pub const fn bytes_used(&self) -> u64 {
+        self.used
+    }
+
+    /// Bytes of its records that are alive.
+    pub const fn bytes_live(&self) -> u64 {
+        self.live
+    }
+
+    /// Records in it, dead or alive.
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How many neighbouring extents it stands for, 1 but for a run.
+    pub const fn run(&self) -> u32 {
+        self.run
+    }
+}
+
+/// All extents of a pool.
+pub(crate) struct Extents {
+    table: Vec<Extent>,
+    /// Free with their memory, the most recently freed last; the first is being given back if there are too many.
+    resident: VecDeque<u32>,
+    /// How much of the first of `resident` is given back already.
+    given_back: u64,
+    /// Free without memory.
+    returned: BTreeSet<u32>,
+    /// A gap of free extents, in neither set, kept for runs of the present reserve.
+    held: Range<u32>,
+    in_use: usize,
+    next_sequence: u64,
+    /// The most extents that addresses are reserved for.
+    addressable: usize,
+    shift: u32,
+}
+
+impl Extents {
+    pub(crate) fn new(extent_bytes: usize, addressable: usize) -> Self {
+        Self {
+            table: Vec::new(),
+            resident: VecDeque::new(),
+            given_back: 0,
+            returned: BTreeSet::new(),
+            held: 0..0,
+            in_use: 0,
+            next_sequence: 1,
+            addressable,
+            shift: extent_bytes.trailing_zeros(),
+        }
+    }
+
+    /// Size of an extent in bytes.
+    #[inline(always)]
+    pub(crate) const fn bytes(&self) -> u64 {
+        1 << self.shift
+    }
+
+    /// What of an extent is for records.
+    #[inline(always)]
+    pub(crate) const fn payload(&self) -> u64 {
+        self.bytes() - extent_header::BYTES as u64
+    }
+
+    /// How many extents are open, sealed or body.
+    #[inline(always)]
+    pub(crate) const fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Free extents that once were used, and how many of them hold memory.
+    pub(crate) fn free_counts(&self) -> (usize, usize) {
+        (
+            self.table.len() - self.in_use,
+            self.resident.len() + self.held.len(),
+        )
+    }
+
+    pub(crate) const fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    pub(crate) fn get(&self, id: ExtentId) -> &Extent {
+        &self.table[id.index()]
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ExtentId) -> &mut Extent {
+        &mut self.table[id.index()]
+    }
+
+    /// The extent, or head of a run, that the byte lies in.
+    #[inline]
+    pub(crate) fn id_of(&self, byte: u64) -> ExtentId {
+        let index = (byte - SUPERBLOCKS_BYTES as u64) >> self.shift;
+        match self.table[index as usize] {
+            Extent {
+                state: ExtentState::Body,
+                run,
+                ..
+            } => ExtentId(index as u32 - run),
+            _ => ExtentId(index as u32),
+        }
+    }
+
+    /// Where the extent begins.
+    pub(crate) const fn start(&self, id: ExtentId) -> u64 {
+        SUPERBLOCKS_BYTES as u64 + ((id.0 as u64) << self.shift)
+    }
+
+    /// Where its first record lies.
+    pub(crate) const fn records_start(&self, id: ExtentId) -> u64 {
+        self.start(id) + extent_header::BYTES as u64
+    }
+
+    /// Where its last record ends.
+    pub(crate) fn records_end(&self, id: ExtentId) -> u64 {
+        self.records_start(id) + self.get(id).used
+    }
+
+    /// Every extent that is open or sealed, a run once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ExtentId, &Extent)> {
+        let heads =
+            |extent: &Extent| matches!(extent.state, ExtentState::Open | ExtentState::Sealed);
+        self.table
+            .iter()
+            .enumerate()
+            .filter(move |(_, extent)| heads(extent))
+            .map(|(i, extent)| (ExtentId(i as u32), extent))
+    }
+
+    /// How many extents side by side hold `len` bytes of records.
+    pub(crate) const fn count_for(&self, len: u64) -> u32 {
+        (len + extent_header::BYTES as u64).div_ceil(self.bytes()) as u32
+    }
+
+    /// Opens a free extent, one with memory if there is one; or a run of `count`.
+    pub(crate) fn open(
+        &mut self,
+        count: u32,
+        kind: ExtentKind,
+        version_base: u64,
+    ) -> Option<ExtentId> {
+        let index = if count == 1 {
+            self.take_resident()
+                .or_else(|| self.returned.pop_first())
+                .or_else(|| self.grow(1))?
+        } else {
+            self.take_held(count)
+                .or_else(|| self.grow(count))
+                .or_else(|| self.take_gap(count))?
+        };
+        Some(self.start_run(index, count, kind, version_base))
+    }
+
+    /// Keeps `count` neighbouring extents for runs, so that opening runs of as many extents in all cannot fail; what was kept before is let go.
+    pub(crate) fn hold_run(&mut self, count: u32) -> bool {
+        let held = std::mem::replace(&mut self.held, 0..0);
+        self.resident.extend(held);
+        if self.table.len() + count as usize <= self.addressable {
+            return true;
+        }
+        match self.take_gap(count) {
+            Some(first) => {
+                self.held = first..first + count;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How many single extents can still be opened, as far as addresses go.
+    pub(crate) fn openable(&self) -> usize {
+        self.addressable - self.in_use - self.held.len()
+    }
+
+    /// The header of an extent that is open or sealed.
+    pub(crate) fn header(&self, id: ExtentId, pool_id: u64) -> ExtentHeader {
+        let extent = self.get(id);
+        ExtentHeader {
+            pool_id,
+            sequence: extent.sequence,
+            version_base: extent.version_base,
+            kind: extent.kind,
+            run: extent.run,
+        }
+    }
+
+    /// Frees an extent or a whole run.
+    pub(crate) fn free(&mut self, id: ExtentId) {
+        debug_assert!(matches!(
+            self.get(id).state,
+            ExtentState::Open | ExtentState::Sealed
+        ));
+        self.free_range(id.0..id.0 + self.get(id).run);
+    }
+
+    /// Cuts a run down to its first `count` extents and frees the others.
+    pub(crate) fn shorten_run(&mut self, id: ExtentId, count: u32) {
+        let run = self.get(id).run;
+        debug_assert!(count >= 1 && count <= run);
+        self.get_mut(id).run = count;
+        self.free_range(id.0 + count..id.0 + run);
+    }
+
+    /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free extents hold any.
+    pub(crate) fn next_to_give_back(&mut self, bytes_max: u64) -> Option<Range<u64>> {
+        if self.resident.len() <= RESIDENT_FREE_MAX {
+            return None;
+        }
+        let start = self.start(ExtentId(self.resident[0])) + self.given_back;
+        let len = bytes_max.min(self.bytes() - self.given_back);
+        self.given_back += len;
+        if self.given_back == self.bytes() {
+            self.given_back = 0;
+            self.returned.extend(self.resident.pop_front());
+        }
+        Some(start..start + len)
+    }
+
+    fn start_run(
+        &mut self,
+        index: u32,
+        count: u32,
+        kind: ExtentKind,
+        version_base: u64,
+    ) -> ExtentId {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.in_use += count as usize;
+        for back in 1..count {
+            self.table[(index + back) as usize] = Extent {
+                state: ExtentState::Body,
+                run: back,
+                ..Extent::FREE
+            };
+        }
+        self.table[index as usize] = Extent {
+            sequence,
+            version_base,
+            run: count,
+            kind,
+            state: ExtentState::Open,
+            ..Extent::FREE
+        };
+        ExtentId(index)
+    }
+
+    fn free_range(&mut self, range: Range<u32>) {
+        self.in_use -= range.len();
+        for index in range {
+            self.table[index as usize] = Extent::FREE;
+            self.resident.push_back(index);
+        }
+    }
+
+    fn take_resident(&mut self) -> Option<u32> {
+        let index = self.resident.pop_back();
+        if self.resident.is_empty() {
+            self.given_back = 0;
+        }
+        index
+    }
+
+    /// Adds extents that were never used.
+    fn grow(&mut self, count: u32) -> Option<u32> {
+        let len = self.table.len();
+        if len + count as usize > self.addressable {
+            return None;
+        }
+        self.table.resize(len + count as usize, Extent::FREE);
+        Some(len as u32)
+    }
+
+    fn take_held(&mut self, count: u32) -> Option<u32> {
+        if self.held.len() < count as usize {
+            return None;
+        }
+        let first = self.held.start;
+        self.held.start += count;
+        Some(first)
+    }
+
+    /// Takes `count` neighbouring free extents out of the free sets. Looks through the whole table: only for runs, and only once all
+    /// addresses were used.
+    fn take_gap(&mut self, count: u32) -> Option<u32> {
+        let held = self.held.clone();
+        let mut len = 0;
+        let end = (0..self.table.len() as u32).find(|index| {
+            let free =
+                self.table[*index as usize].state == ExtentState::Free && !held.contains(index);
+            len = if free { len + 1 } else { 0 };
+            len == count
+        })?;
+        let gap = end + 1 - count..end + 1;
+        if self
+            .resident
+            .front()
+            .is_some_and(|first| gap.contains(first))
+        {
+            self.given_back = 0;
+        }
+        self.resident.retain(|index| !gap.contains(index));
+        self.returned.retain(|index| !gap.contains(index));
+        Some(gap.start)
+    }
+}
