@@ -34,3 +34,18 @@ pub use number::{format_f64, parse_f64, parse_i64, parse_u64};
 pub use reply::{Protocol, Reply};
 pub use request::{ArgRange, Args, OwnedArgs, Requests};
 pub use value::Value;
+
+/// The randomness of a test: seeded by `EAGLE_SEED` or else anew; the seed is printed, to show if the test fails.
+#[cfg(test)]
+#[expect(
+    clippy::print_stdout,
+    reason = "cargo shows what a failed test printed"
+)]
+fn test_random() -> fastrand::Rng {
+    let seed = std::env::var("EAGLE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("EAGLE_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}

@@ -93,12 +93,134 @@ fn is_spelt_zero(text: &[u8]) -> bool {
 fn spelt_infinity(text: &[u8]) -> Option<bool> {
     let word = strip_sign(text);
     let is_infinity = word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity");
-    is_infinity.then_some(text[0] == b'-')
+    is_infinity.then(|| text[0] == b'-')
 }
 
 fn strip_sign(text: &[u8]) -> &[u8] {
     match text {
         [b'+' | b'-', rest @ ..] => rest,
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_only_what_prints_the_same() {
+        // Redis' own cases, and that a text is an integer exactly if the integer prints as that text.
+        let rows: &[(&str, Option<i64>)] = &[
+            ("", None),
+            ("-", None),
+            (" 1", None),
+            ("1 ", None),
+            ("+1", None),
+            ("01", None),
+            ("-01", None),
+            ("-0", None),
+            ("00", None),
+            ("1a", None),
+            ("--1", None),
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("10", Some(10)),
+            ("99", Some(99)),
+            ("-99", Some(-99)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("-9223372036854775809", None),
+            ("18446744073709551616", None),
+            ("99999999999999999999", None),
+            ("100000000000000000000", None),
+        ];
+        for &(text, expected) in rows {
+            assert_eq!(parse_i64(text.as_bytes()), expected, "{text:?}");
+        }
+        let mut random = crate::test_random();
+        for _ in 0..100_000 {
+            let len = random.usize(..6);
+            let text: Vec<u8> = (0..len).map(|_| b"-+0129 "[random.usize(..7)]).collect();
+            let prints_same = std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok())
+                .filter(|n| n.to_string().as_bytes() == text);
+            assert_eq!(parse_i64(&text), prints_same, "{}", text.escape_ascii());
+        }
+        for n in (0..10_000).map(|_| random.i64(..) >> random.u32(..64)) {
+            assert_eq!(parse_i64(n.to_string().as_bytes()), Some(n));
+        }
+    }
+
+    #[test]
+    fn unsigned_integers_reach_64_bits() {
+        // The largest unsigned integer is read, the next is not.
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_u64(b"18446744073709551616"), None);
+        assert_eq!(parse_u64(b"0"), Some(0));
+        assert_eq!(parse_u64(b"-1"), None);
+        assert_eq!(parse_u64(b"00"), None);
+    }
+
+    #[test]
+    fn floats_are_what_strtod_takes_whole() {
+        // The texts that Redis takes as a score and those it refuses, as found on a server.
+        let infinity = f64::INFINITY;
+        let rows: &[(&str, Option<f64>)] = &[
+            ("1", Some(1.0)),
+            ("+1", Some(1.0)),
+            ("007", Some(7.0)),
+            ("-1.5", Some(-1.5)),
+            ("1.", Some(1.0)),
+            (".5", Some(0.5)),
+            ("5e-1", Some(0.5)),
+            ("1E+2", Some(100.0)),
+            ("0e99999", Some(0.0)),
+            ("5e-324", Some(5e-324)),
+            ("0x10", Some(16.0)),
+            ("-0X1.8p1", Some(-3.0)),
+            ("0x.8", Some(0.5)),
+            ("0x1P-1074", Some(5e-324)),
+            ("0x0p999999", Some(0.0)),
+            ("inf", Some(infinity)),
+            ("+INF", Some(infinity)),
+            ("-Infinity", Some(-infinity)),
+            ("", None),
+            ("-", None),
+            (".", None),
+            ("e5", None),
+            ("1e", None),
+            ("1e+", None),
+            ("1e5.", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1_0", None),
+            ("1f", None),
+            ("+-1", None),
+            ("0x", None),
+            ("0x.", None),
+            ("0x1p", None),
+            ("0x1p+", None),
+            ("0x+1", None),
+            ("0x1g", None),
+            ("infinit", None),
+            ("nan", None),
+            ("nan(1)", None),
+            ("1e400", None),
+            ("-1e400", None),
+            ("1e-400", None),
+            ("0x1p99999999999999999999", None),
+            ("0x1p-1076", None),
+        ];
+        for &(text, expected) in rows {
+            assert_eq!(parse_f64(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(
+            parse_f64(b"-0").map(f64::to_bits),
+            Some((-0.0f64).to_bits())
+        );
+        assert_eq!(parse_f64(b"\xff"), None);
+        assert_eq!(parse_f64(b"1\0"), None);
     }
 }
