@@ -1,0 +1,299 @@
+//! The command line is a configuration file's path and directives as flags: `eagle-node node.conf --port 7000`.
+//!
+//! A flag takes all words up to the next `--`; a lone `-` reads the configuration from standard input. Flags are
+//! applied last, so they override both. The help is the table of directives.
+
+use std::io::Read;
+
+use super::{
+    Config, ConfigError,
+    file::{Settings, Source, split},
+    table::{Place, TABLE},
+};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Start {
+    /// To serve.
+    Serve {
+        /// With this configuration.
+        config: Box<Config>,
+        /// Having logged this first.
+        notes: Vec<String>,
+    },
+    /// To print this text and end.
+    Print(String),
+}
+
+impl Config {
+    /// Reads the arguments (without the program's name), the file that they name, and standard input if they ask so.
+    ///
+    /// # Errors
+    ///
+    /// With one sentence that says what to correct.
+    pub fn from_args(args: &[String]) -> Result<Start, ConfigError> {
+        match args.first().map(String::as_str) {
+            Some("-v" | "--version") => return Ok(Start::Print(version())),
+            Some("-h" | "--help") => return Ok(Start::Print(help())),
+            _ => {}
+        }
+        let line = CommandLine::parse(args)?;
+        let mut settings = Settings::default();
+        if let Some(path) = line.file {
+            settings.read_file(path)?;
+            settings.came_from(path);
+        }
+        if line.stdin {
+            let mut text = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut text)
+                .map_err(|error| ConfigError {
+                    source: None,
+                    reason: format!("cannot read the configuration from standard input: {error}"),
+                })?;
+            settings.read_text(&text, "-", 0)?;
+        }
+        for (name, values) in &line.flags {
+            settings.set(name, values, Source::Flag)?;
+        }
+        if settings.config.maxmemory != 0 {
+            settings.notes.push(
+                "maxmemory is kept but not enforced yet: data may take all memory there is"
+                    .to_owned(),
+            );
+        }
+        Ok(Start::Serve {
+            config: Box::new(settings.config),
+            notes: settings.notes,
+        })
+    }
+}
+
+/// A flag's name and its words.
+type Flag = (Vec<u8>, Vec<Vec<u8>>);
+
+/// The arguments by what they are.
+#[derive(Debug, Default)]
+struct CommandLine<'a> {
+    file: Option<&'a str>,
+    stdin: bool,
+    flags: Vec<Flag>,
+}
+
+impl<'a> CommandLine<'a> {
+    fn parse(args: &'a [String]) -> Result<Self, ConfigError> {
+        let wrong = |reason: String| ConfigError {
+            source: Some(Source::Flag),
+            reason,
+        };
+        let mut line = Self::default();
+        for (index, arg) in args.iter().enumerate() {
+            if arg == "-" && (index == 0 || index + 1 == args.len()) {
+                line.stdin = true;
+            } else if let Some(flag) = arg.strip_prefix("--") {
+                line.flags.push(
+                    split_flag(flag).ok_or_else(|| wrong(format!("'{arg}': unbalanced quotes")))?,
+                );
+            } else if let Some((_, words)) = line.flags.last_mut() {
+                words.push(arg.clone().into_bytes());
+            } else if index == 0 && !arg.starts_with('-') {
+                line.file = Some(arg);
+            } else {
+                return Err(wrong(format!(
+                    "'{arg}' is neither a file nor a flag; flags begin with --, see --help"
+                )));
+            }
+        }
+        for (name, words) in &mut line.flags {
+            // `--save` alone means `--save ""`, as in Redis.
+            if words.is_empty() && name.eq_ignore_ascii_case(b"save") {
+                words.push(Vec::new());
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// `--port`, `--port=7000` and `"--port 7000"` as one argument are all understood.
+fn split_flag(flag: &str) -> Option<Flag> {
+    if let Some((name, value)) = flag.split_once('=')
+        && !name.contains(' ')
+    {
+        return Some((name.as_bytes().to_vec(), vec![value.as_bytes().to_vec()]));
+    }
+    let mut words = split(flag.as_bytes())?;
+    if words.is_empty() {
+        Some((Vec::new(), words))
+    } else {
+        Some((words.remove(0), words))
+    }
+}
+
+/// One line, in the form that tools look for in `redis-server --version`.
+fn version() -> String {
+    format!(
+        "EagleDB server v={} (as Redis {})\n",
+        env!("CARGO_PKG_VERSION"),
+        crate::REDIS_VERSION
+    )
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Usage: eagle-node [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
+         FILE has the grammar of redis.conf; - reads it from standard input. Every directive is also a flag:\n\
+         eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\n\
+         -v, --version   print the version\n\
+         -h, --help      print this text\n\n\
+         Directives (a star: only at start):\n\n",
+    );
+    for row in TABLE.iter().filter(|row| row.acts()) {
+        let name = format!("{}{}", row.name, if row.live { "" } else { " *" });
+        let default = if row.default.is_empty() {
+            "\"\""
+        } else {
+            row.default
+        };
+        text.push_str(&format!(
+            "  {name:<28} {}\n  {:28} {}; default {default}\n",
+            row.doc,
+            "",
+            row.form.describe()
+        ));
+    }
+    text.push_str("\nThese wait for a part of EagleDB that is not there yet:\n\n");
+    for row in TABLE {
+        if let Place::Only(why) = row.place {
+            text.push_str(&format!("  {:<28} {why}\n", row.name));
+        }
+    }
+    text.push_str("\nThese of Redis are accepted and have no effect:\n\n");
+    let names: Vec<&str> = TABLE
+        .iter()
+        .filter(|row| matches!(row.place, Place::Kept))
+        .map(|row| row.name)
+        .collect();
+    text.push_str(&wrap(&names, 110));
+    text
+}
+
+/// Words in indented lines of at most `width` bytes.
+fn wrap(words: &[&str], width: usize) -> String {
+    let mut text = String::new();
+    let mut column = 0;
+    for word in words {
+        if column == 0 || column + 1 + word.len() > width {
+            text.push_str(if column == 0 { "  " } else { "\n  " });
+            column = 2;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(args: &[&str]) -> Result<Start, ConfigError> {
+        Config::from_args(&args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>())
+    }
+
+    fn config(args: &[&str]) -> Config {
+        match start(args).unwrap() {
+            Start::Serve { config, .. } => *config,
+            Start::Print(text) => panic!("printed {text}"),
+        }
+    }
+
+    #[test]
+    fn every_directive_is_a_flag() {
+        // Several words reach to the next flag; the file comes first, whatever it says flags override.
+        let file = std::env::temp_dir().join(format!("eagle-args-{}.conf", std::process::id()));
+        std::fs::write(&file, "port 1\nmaxclients 7\n").unwrap();
+        let config = config(&[
+            file.to_str().unwrap(),
+            "--port",
+            "7000",
+            "--bind",
+            "127.0.0.1",
+            "::1",
+            "--save",
+            "--timeout=0",
+            "--databases 4",
+        ]);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(
+            (
+                config.port,
+                config.maxclients,
+                config.timeout,
+                config.databases
+            ),
+            (7000, 7, 0, 4)
+        );
+        assert_eq!(config.bind, ["127.0.0.1", "::1"]);
+        assert_eq!(config.config_file, file.to_str().unwrap());
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        // Names the flag and what would be right.
+        for (args, complaint) in [
+            (
+                &["--port", "70000"][..],
+                "command line: 'port': argument must be between 0 and 65535 inclusive",
+            ),
+            (
+                &["--nosuch", "1"],
+                "command line: 'nosuch': no such directive; --help lists all",
+            ),
+            (
+                &["--port"],
+                "command line: 'port': wrong number of arguments",
+            ),
+            (
+                &["--"],
+                "command line: '': no such directive; --help lists all",
+            ),
+            (
+                &["-p", "1"],
+                "command line: '-p' is neither a file nor a flag; flags begin with --, see --help",
+            ),
+            (
+                &["--pool", "file"],
+                "command line: 'pool': pools in files are not available yet, so the only value is 'none'",
+            ),
+        ] {
+            assert_eq!(start(args).unwrap_err().to_string(), complaint);
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_printed() {
+        // The help names every directive of the table.
+        let Ok(Start::Print(help)) = start(&["--help"]) else {
+            panic!("no help")
+        };
+        for row in TABLE {
+            assert!(help.contains(row.name), "{}", row.name);
+        }
+        assert!(
+            matches!(start(&["-v"]), Ok(Start::Print(text)) if text.contains(env!("CARGO_PKG_VERSION")))
+        );
+    }
+
+    #[test]
+    fn maxmemory_is_noted_as_not_enforced() {
+        // The log must say so at start: who sets it relies on it.
+        let Ok(Start::Serve { notes, .. }) = start(&["--maxmemory", "1gb"]) else {
+            panic!("does not start")
+        };
+        assert!(notes[0].starts_with("maxmemory is kept but not enforced"));
+    }
+}

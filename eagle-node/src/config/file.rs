@@ -1,0 +1,391 @@
+//! A configuration file is lines of `directive value...` in the grammar of `redis.conf`.
+//!
+//! Blank lines and those that begin with `#` say nothing. Words are separated by blanks; `"..."` takes the escapes
+//! `\n \r \t \b \a \xHH`, `'...'` takes `\'` only. `include path` reads another file in place. What comes later
+//! replaces what came before; flags come last of all. An error names the file, the line, the directive and what to do.
+
+use std::{fmt, path::Path};
+
+use super::{
+    Config,
+    form::Wrong,
+    table::{self, Place},
+};
+
+/// Files that include each other are an error at this depth rather than an endless loop.
+const INCLUDE_DEPTH_MAX: u8 = 16;
+
+/// Directives that Redis knows and that must not be overlooked: leaving them out would open what they close.
+const REFUSED: [(&str, &str); 5] = [
+    (
+        "rename-command",
+        "renaming and disabling commands is not available yet; remove the line",
+    ),
+    (
+        "user",
+        "access control lists are not available yet; remove the line",
+    ),
+    ("loadmodule", "modules are not available; remove the line"),
+    ("sentinel", "this server is no sentinel; remove the line"),
+    ("slave-of", "the directive is called replicaof"),
+];
+
+/// Where a setting was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A line of this file (`-`: standard input), counted from 1.
+    Line {
+        /// The file's path as it was given.
+        path: String,
+        /// The line.
+        number: usize,
+    },
+    /// The command line.
+    Flag,
+}
+
+/// Why the configuration cannot be used: one sentence that says what to correct. Values are not repeated in it, as one
+/// may be a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where it was written; `None` for the file itself.
+    pub source: Option<Source>,
+    /// What is wrong, and the remedy.
+    pub reason: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(Source::Line { path, number }) if path == "-" => {
+                write!(f, "standard input, line {number}: ")?;
+            }
+            Some(Source::Line { path, number }) => write!(f, "{path}, line {number}: ")?,
+            Some(Source::Flag) => f.write_str("command line: ")?,
+            None => {}
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+/// Settings on their way from text to [`Config`].
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// What was set so far.
+    pub config: Config,
+    /// What the log should say about it at start.
+    pub notes: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file at `path`.
+    pub fn read_file(&mut self, path: &str) -> Result<(), ConfigError> {
+        self.read_at_depth(path, 0)
+    }
+
+    fn read_at_depth(&mut self, path: &str, depth: u8) -> Result<(), ConfigError> {
+        let text = std::fs::read(path).map_err(|error| ConfigError {
+            source: None,
+            reason: format!("cannot read the configuration file '{path}': {error}"),
+        })?;
+        self.read_text(&text, path, depth)
+    }
+
+    /// Reads lines; `path` names them in errors.
+    pub fn read_text(&mut self, text: &[u8], path: &str, depth: u8) -> Result<(), ConfigError> {
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let source = Source::Line {
+                path: path.to_owned(),
+                number: index + 1,
+            };
+            let Some(words) = split(line) else {
+                return Err(ConfigError {
+                    source: Some(source),
+                    reason: "unbalanced quotes; close each quote, with a blank behind it"
+                        .to_owned(),
+                });
+            };
+            let [name, values @ ..] = words.as_slice() else {
+                continue;
+            };
+            if name.eq_ignore_ascii_case(b"include") {
+                self.include(values, source, depth)?;
+            } else {
+                self.set(name, values, source)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        values: &[Vec<u8>],
+        source: Source,
+        depth: u8,
+    ) -> Result<(), ConfigError> {
+        let path = match values {
+            [path] => str::from_utf8(path).ok(),
+            _ => None,
+        };
+        match path {
+            None => Err(ConfigError {
+                source: Some(source),
+                reason: "'include' takes one path".to_owned(),
+            }),
+            Some(_) if depth == INCLUDE_DEPTH_MAX => Err(ConfigError {
+                source: Some(source),
+                reason: format!(
+                    "'include' is nested more than {INCLUDE_DEPTH_MAX} deep; does a file include itself?"
+                ),
+            }),
+            Some(path) => self.read_at_depth(path, depth + 1),
+        }
+    }
+
+    /// Sets one directive from its words.
+    pub fn set(
+        &mut self,
+        name: &[u8],
+        values: &[Vec<u8>],
+        source: Source,
+    ) -> Result<(), ConfigError> {
+        let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let wrong = |reason: String| ConfigError {
+            source: Some(source),
+            reason: format!("'{shown}': {reason}"),
+        };
+        if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
+            return Err(wrong((*reason).to_owned()));
+        }
+        let Some(row) = table::find(name) else {
+            return Err(wrong("no such directive; --help lists all".to_owned()));
+        };
+        let set = match values {
+            [value] => row.set(&mut self.config, value),
+            [_, ..] if row.form.takes_words() => row.set(&mut self.config, &values.join(&b' ')),
+            _ => Err(Wrong::WordCount),
+        };
+        set.map_err(|refused| wrong(refused.to_string()))?;
+        if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
+            self.notes
+                .push(format!("directive '{shown}' is accepted but has no effect"));
+        }
+        Ok(())
+    }
+
+    /// Ends reading a file: its absolute path is part of the configuration.
+    pub fn came_from(&mut self, path: &str) {
+        let absolute = std::path::absolute(Path::new(path));
+        self.config.config_file = absolute.map_or_else(
+            |_| path.to_owned(),
+            |path| path.to_string_lossy().into_owned(),
+        );
+    }
+}
+
+/// Splits a line into words; `None` if quotes are unbalanced or something other than a blank follows a closing one.
+#[must_use]
+pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_ascii_start();
+    while !rest.is_empty() {
+        let (word, behind) = split_one(rest)?;
+        words.push(word);
+        rest = behind.trim_ascii_start();
+    }
+    Some(words)
+}
+
+fn split_one(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    loop {
+        match rest {
+            [] => return Some((word, rest)),
+            [blank, ..] if blank.is_ascii_whitespace() || *blank == 0 => return Some((word, rest)),
+            [quote @ (b'"' | b'\''), inner @ ..] => {
+                rest = unquote(*quote, inner, &mut word)?;
+                if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+                    return None;
+                }
+            }
+            [byte, behind @ ..] => {
+                word.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+}
+
+/// Copies up to the closing quote; returns what is behind it.
+fn unquote<'a>(quote: u8, mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, behind) = match rest {
+            [] => return None,
+            [byte, behind @ ..] if *byte == quote => return Some(behind),
+            [b'\\', b'\'', behind @ ..] if quote == b'\'' => (b'\'', behind),
+            [b'\\', b'x', high, low, behind @ ..]
+                if quote == b'"' && hex(*high).is_some() && hex(*low).is_some() =>
+            {
+                (hex(*high)? << 4 | hex(*low)?, behind)
+            }
+            [b'\\', escaped, behind @ ..] if quote == b'"' => (escape(*escaped), behind),
+            [byte, behind @ ..] => (*byte, behind),
+        };
+        word.push(byte);
+        rest = behind;
+    }
+}
+
+fn escape(byte: u8) -> u8 {
+    match byte {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 8,
+        b'a' => 7,
+        other => other,
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, ConfigError> {
+        let mut settings = Settings::default();
+        settings
+            .read_text(text.as_bytes(), "eagle.conf", 0)
+            .map(|()| settings)
+    }
+
+    #[test]
+    fn words_are_quoted_as_in_redis_conf() {
+        // Both quotes, their escapes, and what sdssplitargs refuses.
+        let words = |line: &str| {
+            split(line.as_bytes()).map(|words| {
+                words
+                    .iter()
+                    .map(|word| String::from_utf8_lossy(word).into_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(words("save \"\"").unwrap(), ["save", ""]);
+        assert_eq!(
+            words("a  'b c' \"d\\x41\\n\"\tf").unwrap(),
+            ["a", "b c", "dA\n", "f"]
+        );
+        assert_eq!(
+            words(r#"'it\'s' "\"" '\n'"#).unwrap(),
+            ["it's", "\"", "\\n"]
+        );
+        for unbalanced in ["\"a", "'a", "\"a\"b", "'a'b"] {
+            assert_eq!(words(unbalanced), None, "{unbalanced}");
+        }
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names() {
+        // Comments, case, blanks, several words, and the last of two lines wins.
+        let settings = read(
+            "# EagleDB\n\n  PORT 7000\r\nport 7001\nbind 127.0.0.1 -::1\nmaxmemory 1gb\nsave \"\"\n\
+             client-output-buffer-limit normal 1mb 0 0\nrequirepass 'a b'\nhash-max-ziplist-entries 64\n",
+        )
+        .unwrap();
+        assert_eq!(settings.config.port, 7001);
+        assert_eq!(settings.config.bind, ["127.0.0.1", "-::1"]);
+        assert_eq!(settings.config.maxmemory, 1 << 30);
+        assert_eq!(
+            settings.config.client_output_buffer_limit.normal.hard_bytes,
+            1 << 20
+        );
+        assert_eq!(
+            settings.config.client_output_buffer_limit.pubsub.hard_bytes,
+            32 << 20
+        );
+        assert!(settings.config.requirepass.matches(b"a b"));
+        assert_eq!(
+            settings.notes,
+            ["directive 'hash-max-ziplist-entries' is accepted but has no effect"]
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_the_remedy() {
+        // One sentence each; a password is not repeated.
+        for (text, complaint) in [
+            (
+                "port 1\nmaxclients 0",
+                "line 2: 'maxclients': argument must be between 1 and 4294967295 inclusive",
+            ),
+            (
+                "foo bar",
+                "line 1: 'foo': no such directive; --help lists all",
+            ),
+            (
+                "port \"70",
+                "line 1: unbalanced quotes; close each quote, with a blank behind it",
+            ),
+            ("port 1 2", "line 1: 'port': wrong number of arguments"),
+            ("port", "line 1: 'port': wrong number of arguments"),
+            (
+                "requirepass one two",
+                "line 1: 'requirepass': wrong number of arguments",
+            ),
+            (
+                "appendonly yes",
+                "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'",
+            ),
+            (
+                "rename-command FLUSHALL \"\"",
+                "line 1: 'rename-command': renaming and disabling commands is not available yet; remove the line",
+            ),
+        ] {
+            assert_eq!(
+                read(text).unwrap_err().to_string(),
+                format!("eagle.conf, {complaint}")
+            );
+        }
+    }
+
+    #[test]
+    fn files_include_files_but_not_themselves() {
+        // What is included counts in its place; a circle is an error, as is a file that is not there.
+        let dir = std::env::temp_dir().join(format!("eagle-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (inner, circle) = (dir.join("inner.conf"), dir.join("circle.conf"));
+        std::fs::write(&inner, "port 7002\n").unwrap();
+        std::fs::write(&circle, format!("include {}\n", circle.display())).unwrap();
+        assert_eq!(
+            read(&format!("port 1\ninclude {}", inner.display()))
+                .unwrap()
+                .config
+                .port,
+            7002
+        );
+        let circular = read(&format!("include {}", circle.display())).unwrap_err();
+        assert!(
+            circular.reason.contains("does a file include itself?"),
+            "{circular}"
+        );
+        let missing = read("include /nowhere/at.all").unwrap_err();
+        assert!(
+            missing
+                .reason
+                .starts_with("cannot read the configuration file '/nowhere/at.all': "),
+            "{missing}"
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

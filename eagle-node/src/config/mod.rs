@@ -1,0 +1,304 @@
+//! The configuration is a plain typed value, read at start from a file and flags and replaced whole by `CONFIG SET`.
+//!
+//! ```text
+//!  redis.conf ─▶ file ─┐                     ┌─▶ Config (typed fields, read by everyone)
+//!  --port 7000 ─▶ args ┼─▶ table: one row ───┼─▶ CONFIG GET / CONFIG SET
+//!  CONFIG SET ─────────┘   a directive       └─▶ --help
+//! ```
+//!
+//! Every directive is one row of [`table::TABLE`]; the row knows its grammar, bounds, default and its place in
+//! [`Config`], so that file, flags, `CONFIG` and the help cannot disagree. A directive that Redis has and EagleDB does
+//! not act on is accepted, kept and echoed, and the log says so; one that promises what EagleDB does not keep yet
+//! (durability, replication, access control) is refused unless its value asks for nothing.
+//!
+//! Grammar and error texts: Redis 7.2, `src/config.c` and the self-documented `redis.conf`.
+
+pub mod args;
+pub mod file;
+pub mod form;
+pub mod set;
+pub mod table;
+
+use std::{collections::BTreeMap, fmt};
+
+pub use args::Start;
+pub use file::ConfigError;
+
+use crate::config::table::TABLE;
+
+/// All settings, typed. A clone with changes is published as a whole; nobody sees half a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// TCP port, 0 for none.
+    pub port: u16,
+    /// Addresses to listen on; `*` and `-::*` are all of IPv4 and IPv6, a leading `-` makes it optional.
+    pub bind: Vec<String>,
+    /// Path of the Unix socket, empty for none.
+    pub unixsocket: String,
+    /// Mode of the Unix socket, 0 to leave it as created.
+    pub unixsocketperm: u32,
+    /// Working directory.
+    pub dir: String,
+    /// Number of cores (and shards); 0: one a physical core.
+    pub shards: u16,
+    /// Number of databases.
+    pub databases: u8,
+    /// Connections at most.
+    pub maxclients: u32,
+    /// Seconds after which an idle connection is closed, 0 for never.
+    pub timeout: u32,
+    /// Length of the listening sockets' queue.
+    pub tcp_backlog: u32,
+    /// Seconds between TCP keep-alives, 0 for none.
+    pub tcp_keepalive_s: u32,
+    /// Whether a server without password refuses clients of other hosts.
+    pub protected_mode: bool,
+    /// The password that clients must give, empty for none.
+    pub requirepass: Secret,
+    /// The least severe messages that are logged.
+    pub loglevel: LogLevel,
+    /// Path of the log, empty for standard output.
+    pub logfile: String,
+    /// Bytes of a string or of one argument at most.
+    pub proto_max_bulk_len: u64,
+    /// Bytes of unparsed requests of a connection at most.
+    pub client_query_buffer_limit: u64,
+    /// Bounds of unread replies a connection, by class.
+    pub client_output_buffer_limit: OutputLimits,
+    /// Bytes of memory that the data may take, 0 for no bound.
+    pub maxmemory: u64,
+    /// What is evicted at that bound.
+    pub maxmemory_policy: EvictionPolicy,
+    /// Seconds that requests in flight get at the end.
+    pub shutdown_timeout_s: u32,
+    /// Values of directives that are known, valid and without effect, where they differ from the default.
+    pub kept: BTreeMap<&'static str, String>,
+    /// The file that was read at start, as an absolute path; empty if there was none.
+    pub config_file: String,
+}
+
+impl Default for Config {
+    /// Every directive at its row's default.
+    fn default() -> Self {
+        let mut config = BLANK.clone();
+        for row in TABLE {
+            if let Err(wrong) = row.set(&mut config, row.default.as_bytes()) {
+                panic!("default of {}: {wrong}", row.name);
+            }
+        }
+        config
+    }
+}
+
+/// Before any default is set; never seen outside of this file.
+const BLANK: Config = Config {
+    port: 0,
+    bind: Vec::new(),
+    unixsocket: String::new(),
+    unixsocketperm: 0,
+    dir: String::new(),
+    shards: 0,
+    databases: 0,
+    maxclients: 0,
+    timeout: 0,
+    tcp_backlog: 0,
+    tcp_keepalive_s: 0,
+    protected_mode: true,
+    requirepass: Secret(Vec::new()),
+    loglevel: LogLevel::Notice,
+    logfile: String::new(),
+    proto_max_bulk_len: 0,
+    client_query_buffer_limit: 0,
+    client_output_buffer_limit: OutputLimits {
+        normal: OutputLimit {
+            hard_bytes: 0,
+            soft_bytes: 0,
+            soft_seconds: 0,
+        },
+        replica: OutputLimit {
+            hard_bytes: 0,
+            soft_bytes: 0,
+            soft_seconds: 0,
+        },
+        pubsub: OutputLimit {
+            hard_bytes: 0,
+            soft_bytes: 0,
+            soft_seconds: 0,
+        },
+    },
+    maxmemory: 0,
+    maxmemory_policy: EvictionPolicy::NoEviction,
+    shutdown_timeout_s: 0,
+    kept: BTreeMap::new(),
+    config_file: String::new(),
+};
+
+/// A password; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl Secret {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `given` is the secret, in a time that does not tell how much of it is right.
+    #[must_use]
+    pub fn matches(&self, given: &[u8]) -> bool {
+        let differing = self
+            .0
+            .iter()
+            .zip(given)
+            .fold(0, |sum, (a, b)| sum | (a ^ b));
+        std::hint::black_box(differing) == 0 && self.0.len() == given.len()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { "secret" })
+    }
+}
+
+/// Bounds of the unread replies of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Bytes at which the connection is closed at once, 0 for none.
+    pub hard_bytes: u64,
+    /// Bytes at which it is closed after `soft_seconds`, 0 for none.
+    pub soft_bytes: u64,
+    /// Seconds that it may stay above `soft`.
+    pub soft_seconds: u32,
+}
+
+/// Bounds by class of connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// Ordinary clients.
+    pub normal: OutputLimit,
+    /// Replicas.
+    pub replica: OutputLimit,
+    /// Clients with subscriptions.
+    pub pubsub: OutputLimit,
+}
+
+/// Severity from which messages are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// Much.
+    Verbose,
+    /// What an operator wants to know.
+    Notice,
+    /// What an operator must know.
+    Warning,
+    /// Nothing at all.
+    Nothing,
+}
+
+impl LogLevel {
+    const ALL: [Self; 5] = [
+        Self::Debug,
+        Self::Verbose,
+        Self::Notice,
+        Self::Warning,
+        Self::Nothing,
+    ];
+    const NAMES: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
+}
+
+/// What is evicted when memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// Keys with a time to live, least recently used first.
+    VolatileLru,
+    /// Keys with a time to live, least often used first.
+    VolatileLfu,
+    /// Keys with a time to live, by chance.
+    VolatileRandom,
+    /// Keys with a time to live, nearest end first.
+    VolatileTtl,
+    /// Any key, least recently used first.
+    AllKeysLru,
+    /// Any key, least often used first.
+    AllKeysLfu,
+    /// Any key, by chance.
+    AllKeysRandom,
+    /// None: writers get an error.
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    const ALL: [Self; 8] = [
+        Self::VolatileLru,
+        Self::VolatileLfu,
+        Self::VolatileRandom,
+        Self::VolatileTtl,
+        Self::AllKeysLru,
+        Self::AllKeysLfu,
+        Self::AllKeysRandom,
+        Self::NoEviction,
+    ];
+    const NAMES: &[&str] = &[
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "noeviction",
+    ];
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Whether it counts how often a key is used (`OBJECT FREQ`) rather than when (`OBJECT IDLETIME`).
+    #[must_use]
+    pub fn counts_uses(self) -> bool {
+        matches!(self, Self::VolatileLfu | Self::AllKeysLfu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        // Every row's default parses, and the ones that clients lean on are Redis'.
+        let config = Config::default();
+        assert_eq!(config.port, 6379);
+        assert_eq!(config.databases, 16);
+        assert_eq!(config.maxclients, 10_000);
+        assert_eq!(config.timeout, 300);
+        assert_eq!(config.proto_max_bulk_len, 512 << 20);
+        assert_eq!(config.client_query_buffer_limit, 1 << 30);
+        assert_eq!(
+            config.client_output_buffer_limit.pubsub,
+            OutputLimit {
+                hard_bytes: 32 << 20,
+                soft_bytes: 8 << 20,
+                soft_seconds: 60
+            }
+        );
+        assert!(config.protected_mode && config.requirepass.is_empty() && config.kept.is_empty());
+    }
+
+    #[test]
+    fn a_secret_matches_itself_alone() {
+        // Neither a prefix nor an extension nor another of the same length will do.
+        let secret = Secret(b"eagle".to_vec());
+        assert!(secret.matches(b"eagle"));
+        for wrong in [&b"eagl"[..], b"eaglet", b"eagla", b""] {
+            assert!(!secret.matches(wrong));
+        }
+        assert_eq!(format!("{secret:?}"), "secret");
+    }
+}

@@ -1,0 +1,211 @@
+//! `CONFIG GET` and `CONFIG SET` on a configuration value: patterns in, pairs out; pairs in, all or none.
+//!
+//! Pure: the command of that name brings the arguments and publishes the result. Texts are Redis 7.2's.
+
+use std::fmt;
+
+use super::{
+    Config,
+    form::Wrong,
+    table::{self, Directive, Place, TABLE},
+};
+
+/// Why `CONFIG SET` changed nothing. Prints as the error line behind `ERR `.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetError {
+    /// No directive of this name.
+    Unknown(Vec<u8>),
+    /// The directive of this name (as it was given) cannot take its value.
+    Refused(Vec<u8>, Refusal),
+}
+
+/// Why a directive cannot take its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is read at start only.
+    Immutable,
+    /// It is named twice.
+    Duplicate,
+    /// The value is wrong.
+    Wrong(Wrong),
+}
+
+impl fmt::Display for SetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => {
+                let name = String::from_utf8_lossy(name);
+                write!(
+                    f,
+                    "Unknown option or number of arguments for CONFIG SET - '{name}'"
+                )
+            }
+            Self::Refused(name, refusal) => {
+                let name = String::from_utf8_lossy(name);
+                write!(
+                    f,
+                    "CONFIG SET failed (possibly related to argument '{name}') - "
+                )?;
+                match refusal {
+                    Refusal::Immutable => f.write_str("can't set immutable config"),
+                    Refusal::Duplicate => f.write_str("duplicate parameter"),
+                    Refusal::Wrong(wrong) => write!(f, "{wrong}"),
+                }
+            }
+        }
+    }
+}
+
+impl Config {
+    /// A configuration with these directives changed: all of them, or an error.
+    ///
+    /// # Errors
+    ///
+    /// Names the directive as the client wrote it.
+    pub fn with(&self, pairs: &[(&[u8], &[u8])]) -> Result<Self, SetError> {
+        let mut rows: Vec<&'static Directive> = Vec::with_capacity(pairs.len());
+        // A name that does not exist is reported before anything else is.
+        if let Some((name, _)) = pairs.iter().find(|(name, _)| table::find(name).is_none()) {
+            return Err(SetError::Unknown(name.to_vec()));
+        }
+        for (name, _) in pairs {
+            let row = table::find(name).expect("just found");
+            let refused = |refusal| Err(SetError::Refused(name.to_vec(), refusal));
+            if !row.live {
+                return refused(Refusal::Immutable);
+            }
+            if rows.iter().any(|earlier| earlier.name == row.name) {
+                return refused(Refusal::Duplicate);
+            }
+            rows.push(row);
+        }
+        let mut changed = self.clone();
+        for (row, (name, value)) in rows.iter().zip(pairs) {
+            row.set(&mut changed, value)
+                .map_err(|wrong| SetError::Refused(name.to_vec(), Refusal::Wrong(wrong)))?;
+        }
+        Ok(changed)
+    }
+
+    /// Names and values of the directives that one of the patterns names, each once. A plain name is answered as it
+    /// was written, in its case; patterns match without regard to case.
+    #[must_use]
+    pub fn matching(
+        &self,
+        patterns: &[&[u8]],
+        glob: fn(&[u8], &[u8]) -> bool,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut config = self.clone();
+        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut add = |name: &[u8], row: &Directive| {
+            if !found
+                .iter()
+                .any(|(earlier, _)| earlier.eq_ignore_ascii_case(name))
+            {
+                found.push((name.to_vec(), row.get(&mut config)));
+            }
+        };
+        for pattern in patterns {
+            if !pattern.iter().any(|byte| b"*?[".contains(byte)) {
+                if let Some(row) = table::find(pattern) {
+                    add(pattern, row);
+                }
+                continue;
+            }
+            let pattern = pattern.to_ascii_lowercase();
+            for row in TABLE {
+                for name in std::iter::once(row.name)
+                    .chain(row.alias)
+                    .filter(|name| glob(&pattern, name.as_bytes()))
+                {
+                    add(name.as_bytes(), row);
+                }
+            }
+        }
+        found
+    }
+
+    /// Which of the pairs changed a directive that has no effect, for the log.
+    #[must_use]
+    pub fn without_effect(pairs: &[(&[u8], &[u8])]) -> Vec<&'static str> {
+        let without = |row: &&Directive| {
+            matches!(row.place, Place::Kept) || row.name.starts_with("maxmemory")
+        };
+        pairs
+            .iter()
+            .filter_map(|(name, _)| table::find(name))
+            .filter(without)
+            .map(|row| row.name)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let pairs: Vec<(&[u8], &[u8])> = pairs
+            .iter()
+            .map(|(a, b)| (a.as_bytes(), b.as_bytes()))
+            .collect();
+        Config::default()
+            .with(&pairs)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn several_pairs_change_all_or_none() {
+        // The second pair's error leaves the first without effect: there is no new configuration at all.
+        let changed = set(&[("timeout", "7"), ("MaxClients", "8")]).unwrap();
+        assert_eq!((changed.timeout, changed.maxclients), (7, 8));
+        assert!(set(&[("timeout", "7"), ("maxclients", "x")]).is_err());
+    }
+
+    #[test]
+    fn errors_read_as_those_of_redis() {
+        // Recorded from redis-server 7.0.15.
+        for (pairs, complaint) in [
+            (
+                &[("maxclients", "0")][..],
+                "CONFIG SET failed (possibly related to argument 'maxclients') - \
+                 argument must be between 1 and 4294967295 inclusive",
+            ),
+            (
+                &[("nosuch", "1")],
+                "Unknown option or number of arguments for CONFIG SET - 'nosuch'",
+            ),
+            (
+                &[("timeout", "x"), ("bogus", "1")],
+                "Unknown option or number of arguments for CONFIG SET - 'bogus'",
+            ),
+            (
+                &[("databases", "3")],
+                "CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+            ),
+            (
+                &[("hz", "10"), ("HZ", "10")],
+                "CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter",
+            ),
+        ] {
+            assert_eq!(set(pairs).unwrap_err(), complaint);
+        }
+    }
+
+    #[test]
+    fn patterns_and_names_find_directives_once() {
+        // A plain name keeps its case, an alias is a name of its own, and nothing comes twice.
+        let suffix = |pattern: &[u8], name: &[u8]| name.ends_with(&pattern[1..]);
+        let found =
+            Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch"], suffix);
+        let names: Vec<_> = found
+            .iter()
+            .map(|(name, _)| str::from_utf8(name).unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            ["HZ", "hash-max-ziplist-value", "zset-max-ziplist-value"]
+        );
+        assert_eq!(found[0].1, b"10");
+    }
+}

@@ -1,0 +1,545 @@
+//! The table has one row a directive: its names, grammar, default, place in [`Config`] and a line of documentation.
+//!
+//! Rows come in three kinds. [`live`] and [`fixed`] ones act, the latter only at start. [`kept`] ones are Redis'
+//! directives without effect here: valid values are kept and echoed, and the log says at start that they do nothing.
+//! [`only`] ones would promise what EagleDB does not have yet and take but the value that asks for nothing. Nothing
+//! about a directive is written anywhere else.
+
+use super::{
+    Config, EvictionPolicy, LogLevel,
+    form::{Form, OutputClass, Value, Wrong},
+};
+
+/// Everything about one directive.
+#[derive(Debug)]
+pub struct Directive {
+    /// As in `redis.conf`, lower case.
+    pub name: &'static str,
+    /// An older name that still works.
+    pub alias: Option<&'static str>,
+    /// What its value may be.
+    pub form: Form,
+    /// Its default, as it would be written.
+    pub default: &'static str,
+    /// Where the value goes.
+    pub place: Place,
+    /// Whether `CONFIG SET` can change it.
+    pub live: bool,
+    /// One line for the help.
+    pub doc: &'static str,
+}
+
+type At<T> = fn(&mut Config) -> &mut T;
+
+/// Where a directive's value goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// A field of [`Config`].
+    Flag(At<bool>),
+    /// A field of [`Config`].
+    U8(At<u8>),
+    /// A field of [`Config`].
+    U16(At<u16>),
+    /// A field of [`Config`].
+    U32(At<u32>),
+    /// A field of [`Config`].
+    U64(At<u64>),
+    /// A field of [`Config`], UTF-8.
+    Text(At<String>),
+    /// The password.
+    Secret,
+    /// A field of [`Config`].
+    Words(At<Vec<String>>),
+    /// The level of the log.
+    LogLevel,
+    /// The policy of eviction.
+    Policy,
+    /// The bounds of unread replies.
+    OutputLimits,
+    /// [`Config::kept`]: without effect.
+    Kept,
+    /// Nowhere: it is always the default. The text says why and what to do.
+    Only(&'static str),
+}
+
+/// A directive that acts, and can be changed while serving.
+const fn live(
+    name: &'static str,
+    form: Form,
+    default: &'static str,
+    place: Place,
+    doc: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: true,
+        doc,
+    }
+}
+
+/// A directive that acts at start.
+const fn fixed(
+    name: &'static str,
+    form: Form,
+    default: &'static str,
+    place: Place,
+    doc: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: false,
+        doc,
+    }
+}
+
+/// A directive without effect.
+const fn kept(name: &'static str, form: Form, default: &'static str) -> Directive {
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place: Place::Kept,
+        live: true,
+        doc: "",
+    }
+}
+
+/// A directive whose other values ask for something that is not available.
+const fn only(
+    name: &'static str,
+    form: Form,
+    default: &'static str,
+    why: &'static str,
+) -> Directive {
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place: Place::Only(why),
+        live: true,
+        doc: "",
+    }
+}
+
+impl Directive {
+    const fn or(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
+        self
+    }
+
+    const fn at_start(mut self) -> Self {
+        self.live = false;
+        self
+    }
+
+    /// Whether it does anything.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        !matches!(self.place, Place::Kept | Place::Only(_))
+    }
+
+    /// Parses `text` and puts it into its place.
+    ///
+    /// # Errors
+    ///
+    /// If the text does not have the directive's form; the configuration is unchanged then.
+    pub fn set(&self, config: &mut Config, text: &[u8]) -> Result<(), Wrong> {
+        let value = self.form.parse(text)?;
+        match (self.place, value) {
+            (Place::Flag(at), Value::Flag(flag)) => *at(config) = flag,
+            (Place::U8(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::U16(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::U32(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::U64(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::Text(at), Value::Text(text)) => {
+                *at(config) = String::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
+            }
+            (Place::Secret, Value::Text(text)) => config.requirepass.0 = text,
+            (Place::Words(at), Value::Words(words)) => *at(config) = words,
+            (Place::LogLevel, Value::Choice(index)) => config.loglevel = LogLevel::ALL[index],
+            (Place::Policy, Value::Choice(index)) => {
+                config.maxmemory_policy = EvictionPolicy::ALL[index];
+            }
+            (Place::OutputLimits, Value::OutputLimits(limits)) => {
+                for (class, limit) in limits {
+                    *class.of(&mut config.client_output_buffer_limit) = limit;
+                }
+            }
+            (Place::Kept, value) => self.keep(config, &value)?,
+            (Place::Only(why), value) => {
+                if self.form.print(&value) != self.default.as_bytes() {
+                    return Err(Wrong::NotAvailable(why));
+                }
+            }
+            (place, value) => unreachable!("{}: {place:?} cannot hold {value:?}", self.name),
+        }
+        Ok(())
+    }
+
+    fn keep(&self, config: &mut Config, value: &Value) -> Result<(), Wrong> {
+        let text = String::from_utf8(self.form.print(value)).map_err(|_| Wrong::NotUtf8)?;
+        if self.form.parse(self.default.as_bytes()).as_ref() == Ok(value) {
+            config.kept.remove(self.name);
+        } else {
+            config.kept.insert(self.name, text);
+        }
+        Ok(())
+    }
+
+    /// The value as `CONFIG GET` shows it. `config` is only read: fields are named by one accessor, which is mutable.
+    #[must_use]
+    pub fn get(&self, config: &mut Config) -> Vec<u8> {
+        let value = match self.place {
+            Place::Flag(at) => Value::Flag(*at(config)),
+            Place::U8(at) => Value::Number(i64::from(*at(config))),
+            Place::U16(at) => Value::Number(i64::from(*at(config))),
+            Place::U32(at) => Value::Number(i64::from(*at(config))),
+            Place::U64(at) => Value::Number(narrow(*at(config))),
+            Place::Text(at) => Value::Text(at(config).as_bytes().to_vec()),
+            Place::Secret => Value::Text(config.requirepass.0.clone()),
+            Place::Words(at) => Value::Words(at(config).clone()),
+            Place::LogLevel => Value::Choice(config.loglevel as usize),
+            Place::Policy => Value::Choice(config.maxmemory_policy as usize),
+            Place::OutputLimits => {
+                let classes = [
+                    OutputClass::Normal,
+                    OutputClass::Replica,
+                    OutputClass::PubSub,
+                ];
+                let limits = &mut config.client_output_buffer_limit;
+                Value::OutputLimits(classes.map(|class| (class, *class.of(limits))).to_vec())
+            }
+            Place::Kept => match config.kept.get(self.name) {
+                Some(text) => return text.as_bytes().to_vec(),
+                None => self.default(),
+            },
+            Place::Only(_) => self.default(),
+        };
+        self.form.print(&value)
+    }
+
+    fn default(&self) -> Value {
+        self.form
+            .parse(self.default.as_bytes())
+            .unwrap_or_else(|wrong| panic!("default of {}: {wrong}", self.name))
+    }
+}
+
+/// To the field's width; the row's bounds are within it (a test over the table says so).
+fn narrow<N, T: TryFrom<N>>(number: N) -> T
+where
+    T::Error: std::fmt::Debug,
+{
+    number.try_into().expect("the row's bounds fit its field")
+}
+
+/// The row of this name or alias, in any case.
+#[must_use]
+pub fn find(name: &[u8]) -> Option<&'static Directive> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    TABLE
+        .iter()
+        .find(|row| is(row.name) || row.alias.is_some_and(is))
+}
+
+const I32: i64 = i32::MAX as i64;
+const U32: i64 = u32::MAX as i64;
+const MAX: i64 = i64::MAX;
+const MB: i64 = 1 << 20;
+
+const NO_SNAPSHOT: &str = "nothing is kept on disk yet, so the only value is \"\"";
+const NO_LOG: &str = "nothing is kept on disk yet, so the only value is 'no'";
+const NO_REPLICATION: &str = "replication is not available yet, so the only value is \"\"";
+const NO_REPLICAS: &str = "replication is not available yet, so the only value is 0";
+const NO_CLUSTER: &str = "the cluster is not available yet, so the only value is 'no'";
+const NO_TLS: &str = "TLS is not available yet, so the only value is 0";
+const NO_ACL: &str = "access control lists are not available yet, so the only value is \"\"";
+const NO_EVENTS: &str = "keyspace notifications are not available yet, so the only value is \"\"";
+const NO_POOL: &str = "pools in files are not available yet, so the only value is 'none'";
+
+/// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
+#[rustfmt::skip]
+pub const TABLE: &[Directive] = &[
+    fixed("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none"),
+    fixed("bind", Form::Words, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all"),
+    fixed("unixsocket", Form::Text, "", Place::Text(|c| &mut c.unixsocket), "path of a Unix socket, \"\" for none"),
+    fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
+    fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory"),
+    fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
+    only("pool", Form::Text, "none", NO_POOL).at_start(),
+    fixed("databases", Form::Integer(1, 16), "16", Place::U8(|c| &mut c.databases), "number of databases"),
+    live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
+    live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),
+    fixed("tcp-backlog", Form::Integer(0, I32), "511", Place::U32(|c| &mut c.tcp_backlog), "length of the listening queue"),
+    live("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives of new connections, 0 for none"),
+    live("protected-mode", Form::Flag, "yes", Place::Flag(|c| &mut c.protected_mode), "without a password, serve this host only"),
+    live("requirepass", Form::Text, "", Place::Secret, "password of the default user, \"\" for none"),
+    live("loglevel", Form::Choice(LogLevel::NAMES), "notice", Place::LogLevel, "how much is logged"),
+    fixed("logfile", Form::Text, "", Place::Text(|c| &mut c.logfile), "path of the log, \"\" for standard output"),
+    live("proto-max-bulk-len", Form::Memory(MB, MAX), "512mb", Place::U64(|c| &mut c.proto_max_bulk_len), "longest argument and string"),
+    live("client-query-buffer-limit", Form::Memory(MB, MAX), "1gb", Place::U64(|c| &mut c.client_query_buffer_limit), "unparsed request bytes of a connection"),
+    live("client-output-buffer-limit", Form::OutputLimits, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Place::OutputLimits, "unread reply bytes of a connection"),
+    live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take (not enforced yet), 0 for no bound"),
+    live("maxmemory-policy", Form::Choice(EvictionPolicy::NAMES), "noeviction", Place::Policy, "what is evicted at that bound (nothing yet)"),
+    live("shutdown-timeout", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.shutdown_timeout_s), "seconds for requests in flight at the end"),
+
+    only("save", Form::Words, "", NO_SNAPSHOT),
+    only("appendonly", Form::Flag, "no", NO_LOG),
+    only("replicaof", Form::Words, "", NO_REPLICATION).or("slaveof").at_start(),
+    only("min-replicas-to-write", Form::Integer(0, I32), "0", NO_REPLICAS).or("min-slaves-to-write"),
+    only("cluster-enabled", Form::Flag, "no", NO_CLUSTER).at_start(),
+    only("tls-port", Form::Integer(0, 65535), "0", NO_TLS),
+    only("aclfile", Form::Text, "", NO_ACL).at_start(),
+    only("notify-keyspace-events", Form::Text, "", NO_EVENTS),
+
+    kept("acl-pubsub-default", Form::Choice(&["allchannels", "resetchannels"]), "resetchannels"),
+    kept("acllog-max-len", Form::Integer(0, MAX), "128"),
+    kept("active-defrag-cycle-max", Form::Integer(1, 99), "25"),
+    kept("active-defrag-cycle-min", Form::Integer(1, 99), "1"),
+    kept("active-defrag-ignore-bytes", Form::Memory(1, MAX), "100mb"),
+    kept("active-defrag-max-scan-fields", Form::Integer(1, MAX), "1000"),
+    kept("active-defrag-threshold-lower", Form::Integer(0, 1000), "10"),
+    kept("active-defrag-threshold-upper", Form::Integer(0, 1000), "100"),
+    kept("active-expire-effort", Form::Integer(1, 10), "1"),
+    kept("activedefrag", Form::Flag, "no"),
+    kept("activerehashing", Form::Flag, "yes"),
+    kept("always-show-logo", Form::Flag, "no").at_start(),
+    kept("aof-load-truncated", Form::Flag, "yes"),
+    kept("aof-rewrite-incremental-fsync", Form::Flag, "yes"),
+    kept("aof-timestamp-enabled", Form::Flag, "no"),
+    kept("aof-use-rdb-preamble", Form::Flag, "yes"),
+    kept("aof_rewrite_cpulist", Form::Text, "").or("aof-rewrite-cpulist").at_start(),
+    kept("appenddirname", Form::Text, "appendonlydir").at_start(),
+    kept("appendfilename", Form::Text, "appendonly.aof").at_start(),
+    kept("appendfsync", Form::Choice(&["everysec", "always", "no"]), "everysec"),
+    kept("auto-aof-rewrite-min-size", Form::Memory(0, MAX), "64mb"),
+    kept("auto-aof-rewrite-percentage", Form::Integer(0, I32), "100"),
+    kept("bgsave_cpulist", Form::Text, "").or("bgsave-cpulist").at_start(),
+    kept("bind-source-addr", Form::Text, ""),
+    kept("bio_cpulist", Form::Text, "").or("bio-cpulist").at_start(),
+    kept("busy-reply-threshold", Form::Integer(0, MAX), "5000").or("lua-time-limit"),
+    kept("cluster-allow-pubsubshard-when-down", Form::Flag, "yes"),
+    kept("cluster-allow-reads-when-down", Form::Flag, "no"),
+    kept("cluster-allow-replica-migration", Form::Flag, "yes"),
+    kept("cluster-announce-bus-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-announce-hostname", Form::Text, ""),
+    kept("cluster-announce-human-nodename", Form::Text, ""),
+    kept("cluster-announce-ip", Form::Text, ""),
+    kept("cluster-announce-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-announce-tls-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-config-file", Form::Text, "nodes.conf").at_start(),
+    kept("cluster-link-sendbuf-limit", Form::Memory(0, MAX), "0"),
+    kept("cluster-migration-barrier", Form::Integer(0, I32), "1"),
+    kept("cluster-node-timeout", Form::Integer(0, MAX), "15000"),
+    kept("cluster-port", Form::Integer(0, 65535), "0").at_start(),
+    kept("cluster-preferred-endpoint-type", Form::Choice(&["ip", "hostname", "unknown-endpoint"]), "ip"),
+    kept("cluster-replica-no-failover", Form::Flag, "no").or("cluster-slave-no-failover"),
+    kept("cluster-replica-validity-factor", Form::Integer(0, I32), "10").or("cluster-slave-validity-factor"),
+    kept("cluster-require-full-coverage", Form::Flag, "yes"),
+    kept("crash-log-enabled", Form::Flag, "yes"),
+    kept("crash-memcheck-enabled", Form::Flag, "yes"),
+    kept("daemonize", Form::Flag, "no").at_start(),
+    kept("dbfilename", Form::Text, "dump.rdb"),
+    kept("disable-thp", Form::Flag, "yes").at_start(),
+    kept("dynamic-hz", Form::Flag, "yes"),
+    kept("enable-debug-command", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
+    kept("enable-module-command", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
+    kept("enable-protected-configs", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
+    kept("hash-max-listpack-entries", Form::Integer(0, MAX), "512").or("hash-max-ziplist-entries"),
+    kept("hash-max-listpack-value", Form::Memory(0, MAX), "64").or("hash-max-ziplist-value"),
+    kept("hll-sparse-max-bytes", Form::Memory(0, MAX), "3000"),
+    kept("hz", Form::Clamped(1, 500), "10"),
+    kept("ignore-warnings", Form::Text, "").at_start(),
+    kept("io-threads", Form::Integer(1, 128), "1").at_start(),
+    kept("io-threads-do-reads", Form::Flag, "no").at_start(),
+    kept("jemalloc-bg-thread", Form::Flag, "yes"),
+    kept("latency-monitor-threshold", Form::Integer(0, MAX), "0"),
+    kept("latency-tracking", Form::Flag, "yes"),
+    kept("latency-tracking-info-percentiles", Form::Words, "50 99 99.9"),
+    kept("lazyfree-lazy-eviction", Form::Flag, "no"),
+    kept("lazyfree-lazy-expire", Form::Flag, "no"),
+    kept("lazyfree-lazy-server-del", Form::Flag, "no"),
+    kept("lazyfree-lazy-user-del", Form::Flag, "no"),
+    kept("lazyfree-lazy-user-flush", Form::Flag, "no"),
+    kept("lfu-decay-time", Form::Integer(0, I32), "1"),
+    kept("lfu-log-factor", Form::Integer(0, I32), "10"),
+    kept("list-compress-depth", Form::Integer(0, I32), "0"),
+    kept("list-max-listpack-size", Form::Integer(-I32 - 1, I32), "-2").or("list-max-ziplist-size"),
+    kept("locale-collate", Form::Text, ""),
+    kept("masterauth", Form::Text, ""),
+    kept("masteruser", Form::Text, ""),
+    kept("maxmemory-clients", Form::MemoryOrPercent, "0"),
+    kept("maxmemory-eviction-tenacity", Form::Integer(0, 100), "10"),
+    kept("maxmemory-samples", Form::Integer(1, 64), "5"),
+    kept("min-replicas-max-lag", Form::Integer(0, I32), "10").or("min-slaves-max-lag"),
+    kept("no-appendfsync-on-rewrite", Form::Flag, "no"),
+    kept("oom-score-adj", Form::Choice(&["no", "yes", "relative", "absolute"]), "no"),
+    kept("oom-score-adj-values", Form::Words, "0 200 800"),
+    kept("pidfile", Form::Text, "").at_start(),
+    kept("proc-title-template", Form::Text, "{title} {listen-addr} {server-mode}"),
+    kept("propagation-error-behavior", Form::Choice(&["ignore", "panic", "panic-on-replicas"]), "ignore"),
+    kept("rdb-del-sync-files", Form::Flag, "no"),
+    kept("rdb-save-incremental-fsync", Form::Flag, "yes"),
+    kept("rdbchecksum", Form::Flag, "yes").at_start(),
+    kept("rdbcompression", Form::Flag, "yes"),
+    kept("repl-backlog-size", Form::Memory(1, MAX), "1mb"),
+    kept("repl-backlog-ttl", Form::Integer(0, MAX), "3600"),
+    kept("repl-disable-tcp-nodelay", Form::Flag, "no"),
+    kept("repl-diskless-load", Form::Choice(&["disabled", "on-empty-db", "swapdb"]), "disabled"),
+    kept("repl-diskless-sync", Form::Flag, "yes"),
+    kept("repl-diskless-sync-delay", Form::Integer(0, I32), "5"),
+    kept("repl-diskless-sync-max-replicas", Form::Integer(0, I32), "0"),
+    kept("repl-ping-replica-period", Form::Integer(1, I32), "10").or("repl-ping-slave-period"),
+    kept("repl-timeout", Form::Integer(1, I32), "60"),
+    kept("replica-announce-ip", Form::Text, "").or("slave-announce-ip"),
+    kept("replica-announce-port", Form::Integer(0, 65535), "0").or("slave-announce-port"),
+    kept("replica-announced", Form::Flag, "yes"),
+    kept("replica-ignore-disk-write-errors", Form::Flag, "no"),
+    kept("replica-ignore-maxmemory", Form::Flag, "yes").or("slave-ignore-maxmemory"),
+    kept("replica-lazy-flush", Form::Flag, "no").or("slave-lazy-flush"),
+    kept("replica-priority", Form::Integer(0, I32), "100").or("slave-priority"),
+    kept("replica-read-only", Form::Flag, "yes").or("slave-read-only"),
+    kept("replica-serve-stale-data", Form::Flag, "yes").or("slave-serve-stale-data"),
+    kept("sanitize-dump-payload", Form::Choice(&["no", "yes", "clients"]), "no"),
+    kept("server_cpulist", Form::Text, "").or("server-cpulist").at_start(),
+    kept("set-max-intset-entries", Form::Integer(0, MAX), "512"),
+    kept("set-max-listpack-entries", Form::Integer(0, MAX), "128"),
+    kept("set-max-listpack-value", Form::Memory(0, MAX), "64"),
+    kept("set-proc-title", Form::Flag, "yes").at_start(),
+    kept("shutdown-on-sigint", Form::Words, "default"),
+    kept("shutdown-on-sigterm", Form::Words, "default"),
+    kept("slowlog-log-slower-than", Form::Integer(-1, MAX), "10000"),
+    kept("slowlog-max-len", Form::Integer(0, MAX), "128"),
+    kept("socket-mark-id", Form::Integer(0, U32), "0").at_start(),
+    kept("stop-writes-on-bgsave-error", Form::Flag, "yes"),
+    kept("stream-node-max-bytes", Form::Memory(0, MAX), "4096"),
+    kept("stream-node-max-entries", Form::Integer(0, MAX), "100"),
+    kept("supervised", Form::Choice(&["no", "auto", "upstart", "systemd"]), "no").at_start(),
+    kept("syslog-enabled", Form::Flag, "no").at_start(),
+    kept("syslog-facility", Form::Text, "local0").at_start(),
+    kept("syslog-ident", Form::Text, "redis").at_start(),
+    kept("tls-auth-clients", Form::Choice(&["no", "yes", "optional"]), "yes"),
+    kept("tls-ca-cert-dir", Form::Text, ""),
+    kept("tls-ca-cert-file", Form::Text, ""),
+    kept("tls-cert-file", Form::Text, ""),
+    kept("tls-ciphers", Form::Text, ""),
+    kept("tls-ciphersuites", Form::Text, ""),
+    kept("tls-client-cert-file", Form::Text, ""),
+    kept("tls-client-key-file", Form::Text, ""),
+    kept("tls-client-key-file-pass", Form::Text, ""),
+    kept("tls-cluster", Form::Flag, "no"),
+    kept("tls-dh-params-file", Form::Text, ""),
+    kept("tls-key-file", Form::Text, ""),
+    kept("tls-key-file-pass", Form::Text, ""),
+    kept("tls-prefer-server-ciphers", Form::Flag, "no"),
+    kept("tls-protocols", Form::Text, ""),
+    kept("tls-replication", Form::Flag, "no"),
+    kept("tls-session-cache-size", Form::Integer(0, I32), "20480"),
+    kept("tls-session-cache-timeout", Form::Integer(0, I32), "300"),
+    kept("tls-session-caching", Form::Flag, "yes"),
+    kept("tracking-table-max-keys", Form::Integer(0, MAX), "1000000"),
+    kept("zset-max-listpack-entries", Form::Integer(0, MAX), "128").or("zset-max-ziplist-entries"),
+    kept("zset-max-listpack-value", Form::Memory(0, MAX), "64").or("zset-max-ziplist-value"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_unique_and_lower_case() {
+        // Lookup is by first match, so a second row of one name would never be found.
+        let mut seen = HashSet::new();
+        for row in TABLE {
+            for name in std::iter::once(row.name).chain(row.alias) {
+                assert!(seen.insert(name), "{name} twice");
+                assert_eq!(name, name.to_ascii_lowercase());
+            }
+            assert_eq!(
+                row.doc.is_empty(),
+                !row.acts(),
+                "{}: exactly what acts is documented",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn places_hold_what_their_forms_allow() {
+        // Both bounds of each number, each choice and both flags go in and come out the same.
+        let mut config = Config::default();
+        for row in TABLE
+            .iter()
+            .filter(|row| !matches!(row.place, Place::Only(_)))
+        {
+            let values = match row.form {
+                Form::Flag => vec!["yes".to_owned(), "no".to_owned()],
+                Form::Integer(min, max) | Form::Clamped(min, max) | Form::Memory(min, max) => {
+                    vec![min.to_string(), max.to_string()]
+                }
+                Form::MemoryOrPercent => vec!["7%".to_owned(), "1024".to_owned()],
+                Form::Octal(max) => vec!["0".to_owned(), format!("{max:o}")],
+                Form::Choice(names) => names.iter().map(|&name| name.to_owned()).collect(),
+                Form::Text => vec!["some".to_owned()],
+                Form::Words => vec!["some words".to_owned()],
+                Form::OutputLimits => vec!["normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned()],
+            };
+            for value in values {
+                row.set(&mut config, value.as_bytes())
+                    .unwrap_or_else(|wrong| panic!("{}: {wrong}", row.name));
+                assert_eq!(
+                    String::from_utf8(row.get(&mut config)).unwrap(),
+                    value,
+                    "{}",
+                    row.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_promise_durability_is_refused() {
+        // `save ""` and `appendonly no` ask for nothing; anything else names what is missing.
+        let mut config = Config::default();
+        for (name, nothing, something) in [
+            ("save", "", "900 1"),
+            ("appendonly", "no", "yes"),
+            ("pool", "none", "file"),
+        ] {
+            let row = find(name.as_bytes()).unwrap();
+            row.set(&mut config, nothing.as_bytes()).unwrap();
+            assert!(
+                matches!(
+                    row.set(&mut config, something.as_bytes()),
+                    Err(Wrong::NotAvailable(_))
+                ),
+                "{name}"
+            );
+            assert_eq!(row.get(&mut config), nothing.as_bytes());
+        }
+    }
+
+    #[test]
+    fn kept_values_are_echoed_and_forgotten_at_their_default() {
+        // An alias reaches the same value; back at the default nothing is kept.
+        let mut config = Config::default();
+        let row = find(b"HASH-MAX-ziplist-entries").unwrap();
+        assert_eq!(row.get(&mut config), b"512");
+        row.set(&mut config, b"7").unwrap();
+        assert_eq!(row.get(&mut config), b"7");
+        row.set(&mut config, b"512").unwrap();
+        assert!(config.kept.is_empty());
+    }
+}
