@@ -74,7 +74,7 @@ pub struct Located {
 }
 
 /// A segment, for going through those with something due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentId(u32);
 
 impl SegmentId {
@@ -100,6 +100,34 @@ pub struct Dash {
     shape: u32,
     /// Entries a slot; empty where nobody asked to count.
     slots: Vec<u32>,
+}
+
+/// An index that is no more looked up, only taken apart.
+pub struct Remains {
+    segments: Vec<Segment>,
+    bucket_bytes: usize,
+}
+
+impl Remains {
+    /// Frees one segment and returns what it held; `None` when nothing is left.
+    pub fn pop(&mut self) -> Option<Vec<Word>> {
+        let segment = self.segments.pop()?;
+        self.bucket_bytes -= size_of_val(segment.buckets());
+        Some(segment.entries().map(|(_, word)| word).collect())
+    }
+
+    /// All words left.
+    pub fn words(&self) -> impl Iterator<Item = Word> {
+        self.segments
+            .iter()
+            .flat_map(Segment::entries)
+            .map(|(_, word)| word)
+    }
+
+    /// Bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.bucket_bytes + self.segments.capacity() * size_of::<Segment>()
+    }
 }
 
 impl Dash {
@@ -151,6 +179,14 @@ impl Dash {
             ..Dash::default()
         };
         std::mem::replace(self, empty)
+    }
+
+    /// What it holds, to be gone through and freed a segment at a time.
+    pub fn into_remains(self) -> Remains {
+        Remains {
+            segments: self.segments,
+            bucket_bytes: self.bucket_bytes,
+        }
     }
 
     /// The entry of this hash for which `eq` says yes. `eq` is rarely asked about another key's word.
@@ -279,6 +315,18 @@ impl Dash {
                     word,
                 )
             })
+    }
+
+    /// Replaces the words of one segment by what `change` makes of them, and returns how many there are; `None` if the
+    /// segment does not exist.
+    pub fn update_words(
+        &mut self,
+        segment: SegmentId,
+        change: impl FnMut(Word) -> Word,
+    ) -> Option<usize> {
+        let segment = self.segments.get_mut(segment.0 as usize)?;
+        segment.update(change);
+        Some(segment.count())
     }
 
     /// Some entry, each about as likely as any other, or `None` from an empty index.

@@ -260,6 +260,16 @@ impl Segment {
         bucket.set_word(entry, word.with_window(bucket.word(entry).window()));
     }
 
+    /// Replaces every word by what `change` makes of it, but for the windows of positions.
+    pub(super) fn update(&mut self, mut change: impl FnMut(Word) -> Word) {
+        for bucket in &mut self.buckets {
+            for entry in bucket.occupied() {
+                let word = bucket.word(entry);
+                bucket.set_word(entry, change(word).with_window(word.window()));
+            }
+        }
+    }
+
     /// Adds an entry, or says that there is no room for it.
     pub(super) fn insert(
         &mut self,
