@@ -2,11 +2,39 @@
 //!
 //! Synchronous: no I/O, no clock, no randomness of its own. A command goes in with the time and a reply comes out, so
 //! that any handler is tested in five lines.
+//!
+//! ```text
+//!   command ──▶ keyspace ──▶ dash      hash ─▶ where the record lies
+//!      │           │  ▲
+//!      │           ▼  │
+//!      └──▶ value ──▶ eagle_pmem::Log  the records themselves
+//!                     ▲
+//!   background: flushed tables swept, expired keys removed, dead records compacted away, heat aged
+//! ```
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+mod background;
 pub mod call;
+mod compact;
 pub mod dash;
 pub mod error;
+mod expire;
+mod flush;
+mod heat;
+pub mod keyspace;
+mod room;
+mod scan;
+pub mod shard;
 pub mod slot;
 pub mod spec;
+mod transfer;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use background::{Budget, Progress};
+pub use expire::EXPIRY_ROUND_MS;
+pub use heat::IDLE_SECONDS_MAX;
+pub use transfer::Exported;

@@ -1,0 +1,95 @@
+//! Background: the work that nobody waits for, done in slices when the core has time.
+//!
+//! In this order, as far as the budget goes: what was flushed is counted as dead; expired keys are removed; dead space is compacted
+//! down to its bound; heat is aged. A slice of 100 records takes some 10 to 50 us.
+
+use crate::{call::UnixMs, compact::Urgency, dash::SegmentId, heat, shard::Shard};
+
+/// How much work a slice may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// About how many records (or index entries, by dozens) to look at.
+    pub records: usize,
+    /// Whether the core has nothing else to do: then dead space is kept smaller.
+    pub is_idle: bool,
+}
+
+/// What a slice has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Records looked at.
+    pub records: usize,
+    /// Whether there is more to do now. If not, another slice in [`EXPIRY_ROUND_MS`](crate::EXPIRY_ROUND_MS) is early enough.
+    pub more: bool,
+}
+
+/// Index entries that count as one record of a budget: going over them is that much cheaper.
+pub(crate) const ENTRIES_A_RECORD: usize = 32;
+
+/// Where the pass that ages heat is.
+#[derive(Default)]
+pub(crate) struct Aging {
+    db: u8,
+    segment: SegmentId,
+    /// When the next pass begins.
+    next_pass: UnixMs,
+}
+
+impl Shard {
+    /// Does a slice of background work.
+    pub fn background(&mut self, now: UnixMs, budget: Budget) -> Progress {
+        self.now = now;
+        let mut left = budget.records;
+        if !self.flushed.is_empty() {
+            left = left.saturating_sub(self.sweep_flushed(left));
+        }
+        left = left.saturating_sub(self.sweep_expired(now, left));
+        while left > 0 && self.flushed.is_empty() && self.wants_compaction(budget.is_idle) {
+            let slice = left.min(64);
+            if self.reclaim(slice, Urgency::Later).is_none() {
+                break;
+            }
+            left -= slice;
+        }
+        left = left.saturating_sub(self.age_heat(now, left));
+        Progress {
+            records: budget.records - left,
+            more: left == 0,
+        }
+    }
+
+    /// Ages heat, a segment of the index at a time, until the pass is over or the budget spent. Returns what it used of that.
+    fn age_heat(&mut self, now: UnixMs, records: usize) -> usize {
+        if now < self.aging.next_pass {
+            return 0;
+        }
+        let mut done = 0;
+        while done < records {
+            let aging = &mut self.aging;
+            let Some(database) = self.databases.get_mut(usize::from(aging.db)) else {
+                let next_pass = UnixMs(now.0 + heat::AGING_PERIOD_SECONDS * 1000 / 2);
+                *aging = Aging {
+                    next_pass,
+                    ..Aging::default()
+                };
+                break;
+            };
+            match database.dash.update_words(aging.segment, |word| {
+                word.with_heat(heat::aged(word.heat(), now))
+            }) {
+                Some(entries) => {
+                    aging.segment = aging.segment.after();
+                    done += 1 + entries / ENTRIES_A_RECORD;
+                }
+                None => {
+                    *aging = Aging {
+                        db: aging.db + 1,
+                        segment: SegmentId::FIRST,
+                        ..*aging
+                    }
+                }
+            }
+        }
+        done
+    }
+}

@@ -1,0 +1,288 @@
+//! Compaction: what lives in an extent full of dead records moves, and the extent is free.
+//!
+//! A walk goes over the records of one extent, a batch at a time: their keys are hashed, their index entries asked for ahead, and a
+//! record that an entry (a large string, a mark) points at is moved by the log and pointed at again. A walk may stop
+//! anywhere and go on after any other work; when the last record has moved or died the log frees the extent.
+//!
+//! How eager it is (storage.md, "Compaction"):
+//!
+//! ```text
+//!  room left                    dead space allowed            which extent
+//!  plenty, core busy            LAZY_PERCENT                  cost-benefit by age
+//!  a quarter, or core idle      EAGER_PERCENT                 cost-benefit by age
+//!  a few extents                none (`room`: paid a byte)    greedy
+//! ```
+
+use eagle_pmem::{ExtentId, Found as Met, Kind, Policy, PoolOffset, Record, Walk};
+
+use crate::{
+    dash::{Hashed, Located, Word},
+    shard::Shard,
+    value::large,
+};
+
+/// Dead bytes of all bytes in use, in percent, above which the compactor works while memory is plenty and the core busy.
+const LAZY_PERCENT: u64 = 35;
+/// The same when memory is short or the core idle.
+const EAGER_PERCENT: u64 = 18;
+/// Memory is short when less than this of the limit is left, in percent.
+const SHORT_PERCENT: u64 = 25;
+/// Extents in use below which dead space does not matter: one open, one being emptied, one to move to.
+const EXTENTS_MIN: u64 = 4;
+/// An extent is only compacted when this much of it is dead, in percent; below, writers are refused rather than served by copying
+/// fifty bytes for each byte won.
+const DEAD_PERCENT_MIN: u8 = 2;
+
+/// Records whose index entries are asked for together.
+const BATCH: usize = 16;
+
+/// How badly room is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// A writer waits for it.
+    Now,
+    /// To keep dead space within its bound.
+    Later,
+}
+
+/// The compactor's place.
+#[derive(Default)]
+pub(crate) struct Compactor {
+    walk: Option<Walk>,
+    /// The last record that the walk has dealt with.
+    passed: Option<PoolOffset>,
+    is_low: bool,
+}
+
+/// A record met on a walk, with what is asked for ahead.
+#[derive(Clone, Copy)]
+struct Candidate {
+    offset: PoolOffset,
+    version: u64,
+    bytes: usize,
+    kind: Kind,
+    space: u16,
+    located: Option<Located>,
+    /// Where the walk stood before it.
+    before: Walk,
+}
+
+impl Compactor {
+    /// Whether so little room is left that appends are paid for.
+    #[inline]
+    pub(crate) fn is_low(&self) -> bool {
+        self.is_low
+    }
+
+    pub(crate) fn set_low(&mut self, is_low: bool) {
+        self.is_low = is_low;
+    }
+
+    /// Where the walk is: its extent, and the last record of it that was dealt with.
+    pub(crate) fn passed(&self) -> Option<(ExtentId, PoolOffset)> {
+        Some((self.walk?.extent(), self.passed?))
+    }
+}
+
+impl Shard {
+    /// Whether there is more dead space than there should be.
+    pub(crate) fn wants_compaction(&self, is_idle: bool) -> bool {
+        let usage = self.log.usage();
+        let left = usage.bytes_max.saturating_sub(usage.bytes);
+        let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT;
+        let percent = if is_short || is_idle {
+            EAGER_PERCENT
+        } else {
+            LAZY_PERCENT
+        };
+        usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent
+    }
+
+    /// Goes over about `records` records of what is dead or may be. Returns by how many bytes that brought room nearer, or `None` if
+    /// nothing can be done.
+    pub(crate) fn reclaim(&mut self, records: usize, urgency: Urgency) -> Option<usize> {
+        if !self.flushed.is_empty() {
+            let live = self.log.usage().bytes_live;
+            self.sweep_flushed(records);
+            return Some((live - self.log.usage().bytes_live) as usize);
+        }
+        let mut walk = match self.compactor.walk {
+            Some(walk) => walk,
+            None => self.begin_walk(urgency)?,
+        };
+        let (mut passed, mut done) = (0, 0);
+        while done < records {
+            let Some((count, dead)) = self.compact_batch(&mut walk) else {
+                self.compactor.walk = Some(walk);
+                return if done > 0 { Some(passed) } else { None };
+            };
+            passed += dead;
+            done += count;
+            if count < BATCH {
+                self.end_walk(walk);
+                return Some(passed);
+            }
+        }
+        self.compactor.walk = Some(walk);
+        Some(passed)
+    }
+
+    fn begin_walk(&mut self, urgency: Urgency) -> Option<Walk> {
+        let victim = match urgency {
+            Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
+            Urgency::Later => self
+                .log
+                .victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
+        };
+        self.compactor.passed = None;
+        victim.map(|extent| self.log.walk(extent))
+    }
+
+    fn end_walk(&mut self, mut walk: Walk) {
+        debug_assert!(self.log.step(&mut walk).is_none());
+        self.compactor.walk = None;
+        self.compactor.passed = None;
+    }
+
+    /// Deals with the next records of a walk, fewer than [`BATCH`] at its end. Returns how many, and the bytes of the dead among
+    /// them; `None` if there is no room to move the first of them.
+    fn compact_batch(&mut self, walk: &mut Walk) -> Option<(usize, usize)> {
+        let mut batch = [None; BATCH];
+        let count = self.meet(walk, &mut batch);
+        for candidate in batch.iter().flatten() {
+            if let (Some(at), Some(db)) = (candidate.located, self.database_index(candidate.space))
+            {
+                self.databases[db].dash.prefetch_words(at);
+            }
+        }
+        let mut dead = 0;
+        for (at, candidate) in batch.iter().flatten().enumerate() {
+            match self.move_if_alive(candidate) {
+                Ok(true) => {
+                    self.stats.moved += 1;
+                    self.stats.moved_bytes += candidate.bytes as u64;
+                }
+                Ok(false) => dead += candidate.bytes,
+                Err(eagle_pmem::Full { .. }) => {
+                    *walk = candidate.before;
+                    return if at > 0 { Some((BATCH, dead)) } else { None };
+                }
+            }
+            self.compactor.passed = Some(candidate.offset);
+        }
+        Some((count, dead))
+    }
+
+    /// Reads the next records of a walk and asks for their index entries.
+    fn meet(&self, walk: &mut Walk, batch: &mut [Option<Candidate>; BATCH]) -> usize {
+        let mut count = 0;
+        while count < BATCH {
+            let before = *walk;
+            let Some(Met {
+                offset,
+                version,
+                record,
+            }) = self.log.step(walk)
+            else {
+                break;
+            };
+            let (kind, space) = (record.kind(), record.db());
+            let located = match kind {
+                Kind::String | Kind::Head => {
+                    let hashed = Hashed::of_key(self.config.seed, record.key());
+                    self.database_index(space)
+                        .map(|db| self.databases[db].dash.locate(hashed))
+                }
+                _ => None,
+            };
+            let bytes = record.bytes_on_medium();
+            batch[count] = Some(Candidate {
+                offset,
+                version,
+                bytes,
+                kind,
+                space,
+                located,
+                before,
+            });
+            count += 1;
+        }
+        count
+    }
+
+    /// Moves a record if something points at it. Returns whether something does.
+    fn move_if_alive(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
+        let &Candidate {
+            offset,
+            version,
+            kind,
+            ..
+        } = candidate;
+        match kind {
+            Kind::String | Kind::Head => self.move_keyed(candidate),
+            Kind::Chunk => {
+                let chunk = self.log.read(offset);
+                if !self.large.owns(chunk, offset) {
+                    return Ok(false);
+                }
+                let (id, index) = large::place_of(chunk).expect("an owned chunk names its place");
+                let moved = self.log.relocate(offset, version)?;
+                self.large.moved(id, index, moved);
+                Ok(true)
+            }
+            Kind::Flush => {
+                let Some(db) = self.database_index(candidate.space) else {
+                    return Ok(false);
+                };
+                if self.databases[db].flush_mark != Some(offset) {
+                    return Ok(false);
+                }
+                self.databases[db].flush_mark = Some(self.log.relocate(offset, version)?);
+                Ok(true)
+            }
+            Kind::Swap => {
+                if self.swap_mark != Some(offset) {
+                    return Ok(false);
+                }
+                self.swap_mark = Some(self.log.relocate(offset, version)?);
+                Ok(true)
+            }
+            Kind::Tombstone => self.log.relocate(offset, version).map(|_| true),
+            _ => unreachable!("the shard wrote a record of another kind"),
+        }
+    }
+
+    fn move_keyed(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
+        let (Some(located), Some(db)) = (candidate.located, self.database_index(candidate.space))
+        else {
+            return Ok(false);
+        };
+        let offset = candidate.offset;
+        let dash = &self.databases[db].dash;
+        let Some(place) = dash.find_at(located, |word: Word| word.offset() == offset.raw()) else {
+            return Ok(false);
+        };
+        let word = dash.word(place);
+        let moved = self.log.relocate(offset, candidate.version)?;
+        self.databases[db]
+            .dash
+            .set(place, word.with_offset(moved.raw()));
+        Ok(true)
+    }
+
+    /// Tombstones that are alive: all but those that the walk has dealt with.
+    pub(crate) fn tombstones(&self) -> impl Iterator<Item = PoolOffset> {
+        let passed = self.compactor.passed();
+        let is_passed = move |extent: ExtentId, offset: PoolOffset| {
+            passed.is_some_and(|(at, last)| at == extent && offset <= last)
+        };
+        let records = |(extent, _)| self.log.records(extent).map(move |found| (extent, found));
+        let is_tombstone = |record: &Record<'_>| record.kind() == Kind::Tombstone;
+        let found = self.log.extents().flat_map(records);
+        found
+            .filter(move |(extent, (offset, record))| {
+                is_tombstone(record) && !is_passed(*extent, *offset)
+            })
+            .map(|found| found.1.0)
+    }
+}

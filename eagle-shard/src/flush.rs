@@ -1,0 +1,219 @@
+//! Flushing: a database, or the chunks of a long string, go at once; that their records are dead is counted later.
+//!
+//! `FLUSHDB` takes the whole index of the database and puts it on a heap of what is gone; slices of background work go through it
+//! and tell the log, segment by segment, which records died. Until then these count as alive, so the compactor would move
+//! them for nothing and could not ask for them: it waits until the heap is empty. When nothing is left in any database the
+//! log is simply cleared.
+//!
+//! `SWAPDB` changes two databases' indexes and the spaces that their records carry (see [`crate::keyspace`]).
+//!
+//! Where the log is replayed, a flush is a record that kills the lower versions of its space, and a swap one with the spaces of all
+//! databases; the last of each is kept alive, which is as much as replay needs.
+
+use eagle_pmem::{Kind, PoolOffset, RecordParts};
+
+use crate::{
+    call::DbId,
+    dash::{Remains, Word},
+    error::Error,
+    keyspace::offset_of,
+    shard::Shard,
+    value::Form,
+};
+
+/// How many records ahead of the one at hand are asked for.
+const PREFETCHED: usize = 16;
+
+/// What is gone, with records that still count as alive.
+pub(crate) enum Dead {
+    /// What is left of the index of a flushed database.
+    Table(Remains),
+    /// Offsets of chunks; 0 is none.
+    Chunks(Vec<u64>),
+}
+
+/// The heap of what is gone.
+#[derive(Default)]
+pub(crate) struct Flushed {
+    heap: Vec<Dead>,
+}
+
+impl Flushed {
+    pub(crate) fn push(&mut self, dead: Dead) {
+        self.heap.push(dead);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// Memory that it takes in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |dead: &Dead| match dead {
+            Dead::Table(remains) => remains.bytes(),
+            Dead::Chunks(chunks) => chunks.capacity() * size_of::<u64>(),
+        };
+        self.heap.iter().map(bytes).sum()
+    }
+
+    /// All records that still count as alive.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = PoolOffset> {
+        self.heap.iter().flat_map(|dead| {
+            let (table, chunks) = match dead {
+                Dead::Table(remains) => (Some(remains), None),
+                Dead::Chunks(chunks) => (None, Some(chunks)),
+            };
+            let words = table.into_iter().flat_map(Remains::words).map(Word::offset);
+            let chunks = chunks.into_iter().flatten().copied();
+            words
+                .chain(chunks)
+                .filter(|raw| *raw != 0)
+                .map(PoolOffset::from_raw)
+        })
+    }
+}
+
+impl Shard {
+    /// Removes all keys of a database, at once.
+    ///
+    /// # Errors
+    /// Out of memory: where the log is replayed, and has no room for the record that says so.
+    pub fn clear(&mut self, db: DbId) -> Result<(), Error> {
+        if self.databases[usize::from(db.0)].dash.is_empty() {
+            return Ok(());
+        }
+        self.mark_flush(db)?;
+        let database = &mut self.databases[usize::from(db.0)];
+        let gone = database.dash.clear();
+        database.expires = 0;
+        self.flushed.push(Dead::Table(gone.into_remains()));
+        if self.is_empty() && self.config.in_place {
+            self.forget_all();
+        }
+        Ok(())
+    }
+
+    /// Removes all keys of all databases, at once.
+    ///
+    /// # Errors
+    /// As [`Shard::clear`]; then some databases may be cleared.
+    pub fn clear_all(&mut self) -> Result<(), Error> {
+        (0..self.config.databases).try_for_each(|db| self.clear(DbId(db)))
+    }
+
+    /// Lets two databases change their keys.
+    ///
+    /// # Errors
+    /// Out of memory: where the log is replayed, and has no room for the record that says so.
+    pub fn swap(&mut self, first: DbId, second: DbId) -> Result<(), Error> {
+        if first == second {
+            return Ok(());
+        }
+        self.databases
+            .swap(usize::from(first.0), usize::from(second.0));
+        if let Err(error) = self.mark_swap() {
+            self.databases
+                .swap(usize::from(first.0), usize::from(second.0));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The index of the database whose records carry `space`.
+    #[inline]
+    pub(crate) fn database_index(&self, space: u16) -> Option<usize> {
+        let own = usize::from(space);
+        if self.databases.get(own)?.space == space {
+            return Some(own);
+        }
+        self.databases
+            .iter()
+            .position(|database| database.space == space)
+    }
+
+    /// No key is left: nothing in the log is alive.
+    fn forget_all(&mut self) {
+        self.log.clear();
+        self.flushed = Flushed::default();
+        self.large.clear();
+    }
+
+    /// Writes that the database is flushed.
+    fn mark_flush(&mut self, db: DbId) -> Result<(), Error> {
+        if self.config.in_place {
+            return Ok(());
+        }
+        let space = self.databases[usize::from(db.0)].space;
+        let parts = RecordParts {
+            db: space,
+            ..RecordParts::new(Kind::Flush, &[], &[])
+        };
+        self.make_privileged_room(parts.bytes())?;
+        let mark = self.log.append(&parts);
+        if let Some(before) = self.databases[usize::from(db.0)].flush_mark.replace(mark) {
+            self.log.kill(before);
+        }
+        Ok(())
+    }
+
+    /// Writes which space each database has.
+    fn mark_swap(&mut self) -> Result<(), Error> {
+        if self.config.in_place {
+            return Ok(());
+        }
+        let spaces: Vec<u8> = self
+            .databases
+            .iter()
+            .flat_map(|database| database.space.to_le_bytes())
+            .collect();
+        let value: &[&[u8]] = &[&spaces];
+        let parts = RecordParts::new(Kind::Swap, &[], value);
+        self.make_privileged_room(parts.bytes())?;
+        let mark = self.log.append(&parts);
+        if let Some(before) = self.swap_mark.replace(mark) {
+            self.log.kill(before);
+        }
+        Ok(())
+    }
+
+    /// Goes on counting as dead what is gone: about `units` records, by whole segments of a table. Returns how many it was.
+    pub(crate) fn sweep_flushed(&mut self, units: usize) -> usize {
+        let mut done = 0;
+        while done < units {
+            match self.flushed.heap.last_mut() {
+                None => break,
+                Some(Dead::Chunks(chunks)) => {
+                    let rest = chunks.len().saturating_sub(units - done);
+                    done += chunks.len() - rest;
+                    for raw in chunks.drain(rest..).filter(|raw| *raw != 0) {
+                        self.log.kill(PoolOffset::from_raw(raw));
+                    }
+                    if chunks.is_empty() {
+                        self.flushed.heap.pop();
+                    }
+                }
+                Some(Dead::Table(remains)) => match remains.pop() {
+                    None => drop(self.flushed.heap.pop()),
+                    Some(words) => {
+                        self.kill_words(&words);
+                        done += words.len() + 1;
+                    }
+                },
+            }
+        }
+        done
+    }
+
+    /// The records of these words are dead, with what belongs to them.
+    fn kill_words(&mut self, words: &[Word]) {
+        for (at, word) in words.iter().enumerate() {
+            if let Some(ahead) = words.get(at + PREFETCHED) {
+                self.log.prefetch(offset_of(*ahead));
+            }
+            if word.tag() == Form::LargeString.tag() {
+                self.drop_large(offset_of(*word));
+            }
+            self.log.kill(offset_of(*word));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Going through keys: `SCAN`, `KEYS`, `RANDOMKEY`.
+//!
+//! Expired keys are passed over, not removed: the sweep will.
+
+use crate::{
+    call::{DbId, UnixMs},
+    dash::{Cursor, Word},
+    keyspace::{Found, offset_of},
+    shard::Shard,
+    value::{Form, ValueType},
+};
+
+/// How often [`Shard::random`] tries again when it meets an expired key.
+const RANDOM_TRIES: usize = 100;
+
+impl Shard {
+    /// Goes on with a scan: hands keys to `emit` until it has handed out at least `count` or everything was seen, and returns where
+    /// to go on. At most ten times `count` index buckets are visited, as in Redis.
+    pub fn scan(
+        &self,
+        db: DbId,
+        cursor: Cursor,
+        count: usize,
+        now: UnixMs,
+        mut emit: impl FnMut(&[u8], ValueType),
+    ) -> Cursor {
+        let dash = &self.databases[usize::from(db.0)].dash;
+        let (mut cursor, mut handed_out) = (cursor, 0);
+        for _ in 0..count.saturating_mul(10).max(1) {
+            cursor = dash.scan(cursor, |word, _| {
+                handed_out += 1;
+                self.emit_unexpired(word, now, &mut emit);
+            });
+            if cursor == Cursor::START || handed_out >= count {
+                break;
+            }
+        }
+        cursor
+    }
+
+    /// Hands every key of the database to `emit`.
+    pub fn for_each_key(&self, db: DbId, now: UnixMs, mut emit: impl FnMut(&[u8], ValueType)) {
+        for (_, word) in self.databases[usize::from(db.0)].dash.iter() {
+            self.emit_unexpired(word, now, &mut emit);
+        }
+    }
+
+    /// Some key of the database, each about as likely as any other; `None` if it is empty.
+    pub fn random(&mut self, db: DbId, now: UnixMs) -> Option<&[u8]> {
+        let dash = &self.databases[usize::from(db.0)].dash;
+        let mut tries = 0;
+        let found = loop {
+            let place = dash.random(&mut self.rng)?;
+            let found = Found {
+                place,
+                word: dash.word(place),
+            };
+            tries += 1;
+            if !found.word.has_expiry()
+                || self
+                    .log
+                    .read(found.offset())
+                    .expiry()
+                    .is_none_or(|at| at > now.0)
+            {
+                break Some(found);
+            }
+            if tries == RANDOM_TRIES {
+                break None;
+            }
+        };
+        // Nearly all are expired: the first that is not.
+        let is_alive = |word: &Word| {
+            !word.has_expiry()
+                || self
+                    .log
+                    .read(offset_of(*word))
+                    .expiry()
+                    .is_none_or(|at| at > now.0)
+        };
+        let word = match found {
+            Some(found) => found.word,
+            None => dash.iter().map(|(_, word)| word).find(is_alive)?,
+        };
+        Some(self.log.read(offset_of(word)).key())
+    }
+
+    fn emit_unexpired(&self, word: Word, now: UnixMs, emit: &mut impl FnMut(&[u8], ValueType)) {
+        let record = self.log.read(offset_of(word));
+        if record.expiry().is_none_or(|at| at > now.0) {
+            emit(record.key(), Form::of_tag(word.tag()).value_type());
+        }
+    }
+}

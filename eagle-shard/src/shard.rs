@@ -1,0 +1,328 @@
+//! A shard: one core's keys, with the log that their records lie in and the index of each database.
+//!
+//! [`Shard::execute`] is the one way in for commands; the runtime calls [`Shard::commit`] once a batch and
+//! [`Shard::background`] when it has time. What handlers use (`find`, `put_string`, `remove`, ...) is in [`crate::keyspace`],
+//! [`crate::value`] and their neighbours.
+//!
+//! What always holds between commands: every entry of every index points at a living record of its key, and every living
+//! record is pointed at: by an entry, by a large string, or by what was flushed and is not yet swept. The log's count of
+//! live bytes says the same in bytes, which [`Shard::check`] verifies.
+
+use std::collections::HashMap;
+
+use eagle_pmem::{CheckError, Commit, Log, LogConfig, PoolError, PoolOffset, Position};
+
+use crate::{
+    background::Aging,
+    call::{Call, DbId, Key, UnixMs},
+    compact::Compactor,
+    dash::{Hashed, Located},
+    error::Error,
+    expire::Sweeper,
+    flush::Flushed,
+    keyspace::{Database, offset_of},
+    spec::Run,
+    value::large::LargeStrings,
+};
+
+/// What a shard is to be.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Its number, below `count`.
+    pub index: u16,
+    /// How many shards the node has.
+    pub count: u16,
+    /// Seed of the hashes of keys, the same for all shards of a node.
+    pub seed: u64,
+    /// How many databases clients may select, 1 to 255.
+    pub databases: u8,
+    /// Size of an extent of the log in bytes: a power of two, 256 KiB at least.
+    pub extent_size: usize,
+    /// The most memory that records may take, in bytes.
+    pub capacity_max: u64,
+    /// Whether records may be overwritten in place and deletes leave no trace: only for a pool that nothing is ever
+    /// recovered from.
+    pub in_place: bool,
+    /// The longest string, in bytes (`proto-max-bulk-len`).
+    pub string_len_max: usize,
+    /// Distinguishes the pool's bytes from any other's.
+    pub pool_id: u64,
+}
+
+impl Default for ShardConfig {
+    /// The only shard of a node, volatile, with up to 64 GiB of records and the limits of Redis.
+    fn default() -> Self {
+        Self {
+            index: 0,
+            count: 1,
+            seed: 0,
+            databases: 16,
+            extent_size: 8 << 20,
+            capacity_max: 64 << 30,
+            in_place: true,
+            string_len_max: 512 << 20,
+            pool_id: 1,
+        }
+    }
+}
+
+/// What a shard has counted since it was made (or since `CONFIG RESETSTAT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commands executed.
+    pub commands: u64,
+    /// Lookups for reading that found a key.
+    pub hits: u64,
+    /// Lookups for reading that found none.
+    pub misses: u64,
+    /// Keys removed because their time had come.
+    pub expired: u64,
+    /// Keys removed to make room.
+    pub evicted: u64,
+    /// Records that compaction moved.
+    pub moved: u64,
+    /// Bytes that compaction moved.
+    pub moved_bytes: u64,
+}
+
+/// How much a shard holds and what it takes; asking costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardUsage {
+    /// Keys in all databases.
+    pub keys: usize,
+    /// Keys with an expiry in all databases.
+    pub expires: usize,
+    /// Memory of the index in bytes.
+    pub index_bytes: usize,
+    /// Memory of structures beside index and log (large strings' tables of chunks, buffers) in bytes.
+    pub other_bytes: usize,
+    /// Extents in use, in bytes.
+    pub log_bytes: u64,
+    /// Living records, in bytes.
+    pub log_live_bytes: u64,
+    /// Dead records, in bytes.
+    pub log_dead_bytes: u64,
+    /// The limit on `log_bytes`.
+    pub log_bytes_max: u64,
+}
+
+/// One core's keys.
+pub struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) log: Log,
+    pub(crate) databases: Vec<Database>,
+    pub(crate) large: LargeStrings,
+    pub(crate) flushed: Flushed,
+    pub(crate) compactor: Compactor,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) aging: Aging,
+    /// The record of the last swap of databases, where the log is replayed.
+    pub(crate) swap_mark: Option<PoolOffset>,
+    /// The time of the last command or background slice.
+    pub(crate) now: UnixMs,
+    /// Chance for `RANDOMKEY` and its kin, from the seed of the configuration.
+    pub(crate) rng: fastrand::Rng,
+    error_line: String,
+    /// Counters; the owner may reset them.
+    pub stats: Stats,
+}
+
+impl Shard {
+    /// An empty shard.
+    ///
+    /// # Errors
+    /// The log cannot be made: extent size or capacity are impossible, or the system refuses the addresses.
+    pub fn new(config: ShardConfig) -> Result<Self, PoolError> {
+        let log = Log::anonymous(LogConfig {
+            pool_id: config.pool_id,
+            extent_bytes: config.extent_size,
+            capacity_bytes: config.capacity_max,
+            replayed: !config.in_place,
+            huge_pages: false,
+        })?;
+        let databases = (0..config.databases)
+            .map(|number| Database::new(u16::from(number)))
+            .collect();
+        let rng = fastrand::Rng::with_seed(config.seed ^ u64::from(config.index));
+        Ok(Self {
+            log,
+            databases,
+            large: LargeStrings::default(),
+            flushed: Flushed::default(),
+            compactor: Compactor::default(),
+            sweeper: Sweeper::default(),
+            aging: Aging::default(),
+            swap_mark: None,
+            now: UnixMs(0),
+            rng,
+            error_line: String::new(),
+            stats: Stats::default(),
+            config,
+        })
+    }
+
+    /// A key with its slot and hash under the shard's seed.
+    #[inline]
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        Key {
+            bytes,
+            hashed: hash_key(self.config.seed, bytes),
+        }
+    }
+
+    /// What the shard was made with.
+    #[must_use]
+    pub fn config(&self) -> &ShardConfig {
+        &self.config
+    }
+
+    /// Executes a command that a shard runs: writes exactly one reply, which is the error's line if it fails.
+    ///
+    /// # Panics
+    /// If the command's row says that the node runs it, or its handler fails after it began a reply.
+    #[inline]
+    pub fn execute(&mut self, call: &mut Call<'_>) {
+        let Run::Shard(run) = call.spec.run else {
+            panic!("{} is no command of a shard", call.spec.name)
+        };
+        self.now = call.now;
+        self.stats.commands += 1;
+        let begin = call.reply.out.len();
+        let done = match self.prepare(call) {
+            Ok(()) => run(self, call),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            assert_eq!(
+                call.reply.out.len(),
+                begin,
+                "{} failed after it began its reply",
+                call.spec.name
+            );
+            self.error_line.clear();
+            error.write(&mut self.error_line);
+            call.reply.error_line(&self.error_line);
+        }
+    }
+
+    /// Makes room for what the command may append, before it changes anything.
+    #[inline]
+    fn prepare(&mut self, call: &Call<'_>) -> Result<(), Error> {
+        if call.spec.writes() || !self.config.in_place {
+            return self.make_room_for(call);
+        }
+        Ok(())
+    }
+
+    /// First stage of a lookup ahead of time: finds the key's bucket and asks for its fingerprints. Nothing is changed;
+    /// some tens of nanoseconds should lie between the stages.
+    #[inline]
+    pub fn prefetch_bucket(&self, db: DbId, hashed: Hashed) -> Located {
+        self.databases[usize::from(db.0)].dash.locate(hashed)
+    }
+
+    /// Second stage: asks for the entries whose fingerprints match.
+    #[inline]
+    pub fn prefetch_words(&self, db: DbId, at: Located) {
+        self.databases[usize::from(db.0)].dash.prefetch_words(at);
+    }
+
+    /// Third stage: asks for the record that is most likely the key's.
+    #[inline]
+    pub fn prefetch_record(&self, db: DbId, at: Located) {
+        if let Some(word) = self.databases[usize::from(db.0)].dash.candidate(at) {
+            self.log.prefetch(offset_of(word));
+        }
+    }
+
+    /// Ends a batch: what is to be made durable, and the position that replies to it wait for.
+    pub fn commit(&mut self) -> Commit<'_> {
+        self.measure_room();
+        self.log.commit()
+    }
+
+    /// How far the log has come, changes not yet committed included.
+    #[inline]
+    pub fn position(&self) -> Position {
+        self.log.position()
+    }
+
+    /// How much the shard holds and what it takes.
+    #[must_use]
+    pub fn usage(&self) -> ShardUsage {
+        let log = self.log.usage();
+        let sum = |of: fn(&Database) -> usize| self.databases.iter().map(of).sum::<usize>();
+        ShardUsage {
+            keys: sum(|database| database.dash.len()),
+            expires: sum(|database| database.expires),
+            index_bytes: sum(|database| database.dash.bytes()) + self.flushed.bytes(),
+            other_bytes: self.large.bytes(),
+            log_bytes: log.bytes,
+            log_live_bytes: log.bytes_live,
+            log_dead_bytes: log.bytes_dead,
+            log_bytes_max: log.bytes_max,
+        }
+    }
+
+    /// Changes the limit on the memory of records, in bytes, within the capacity that the shard was made with.
+    pub fn set_capacity(&mut self, bytes: u64) {
+        self.log.set_limit(bytes);
+    }
+
+    /// Reads everything and compares it with all accounts: for tests and the scrub.
+    ///
+    /// # Errors
+    /// The first thing wrong with the log.
+    ///
+    /// # Panics
+    /// If two entries point at one record, or an entry at another key's.
+    pub fn check(&self) -> Result<(), CheckError> {
+        let mut alive = HashMap::new();
+        let mut add = |offset: PoolOffset, what: &'static str| {
+            let before = alive.insert(offset, what);
+            assert_eq!(
+                before, None,
+                "two owners of one record, the second a {what}"
+            );
+        };
+        for database in &self.databases {
+            let mut expires = 0;
+            for (place, word) in database.dash.iter() {
+                let record = self.log.read(offset_of(word));
+                let key = self.key(record.key());
+                let found = database
+                    .dash
+                    .find(key.hashed, |other| other == database.dash.word(place));
+                assert_eq!(found, Some(place), "an entry is found by its record's key");
+                assert_eq!(
+                    (record.db(), record.expiry().is_some()),
+                    (database.space, word.has_expiry())
+                );
+                expires += usize::from(word.has_expiry());
+                add(offset_of(word), "key");
+            }
+            assert_eq!(expires, database.expires, "keys with expiry are counted");
+            database
+                .flush_mark
+                .into_iter()
+                .for_each(|offset| add(offset, "flush mark"));
+        }
+        self.swap_mark
+            .into_iter()
+            .for_each(|offset| add(offset, "swap mark"));
+        self.large.chunks().for_each(|offset| add(offset, "chunk"));
+        self.flushed
+            .offsets()
+            .for_each(|offset| add(offset, "flushed record"));
+        self.tombstones()
+            .for_each(|offset| add(offset, "tombstone"));
+        self.log.check(|offset| alive.contains_key(&offset))
+    }
+}
+
+/// Hashes a key under a node's seed, as its shards and its router both need it.
+#[inline]
+#[must_use]
+pub fn hash_key(seed: u64, bytes: &[u8]) -> Hashed {
+    Hashed::of_key(seed, bytes)
+}

@@ -1,0 +1,414 @@
+//! A large string: a vector of chunk records behind a head, so that a change rewrites a chunk and not the string.
+//!
+//! ```text
+//!  index entry ─▶ head record: key, id, length      LargeStrings: id ─▶ [offset, offset, 0, offset, ...]
+//!                                                                          │       │     hole: 64 KiB of zeros
+//!                 chunk record: id, index, bytes ◀─────────────────────────┘       ▼
+//! ```
+//!
+//! A chunk's record holds at most [`CHUNK_BYTES`]; what it holds less, and what has no record, is zeros. So a string that `SETRANGE`
+//! makes 512 MB long takes one chunk. The head comes last in its group: it is what makes the chunks count after a
+//! crash. An id is never used again; a string that is overwritten gets a new one.
+//!
+//! What always holds: a string in the table has a head that an index entry points at, or one that was flushed and is not swept.
+
+use std::collections::HashMap;
+
+use eagle_pmem::{
+    CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
+};
+
+use super::{
+    Form,
+    string::{Encoding, splice_value},
+};
+use crate::{
+    call::{DbId, Key, UnixMs},
+    error::Error,
+    flush::Dead,
+    keyspace::{Found, NewValue},
+    shard::Shard,
+};
+
+/// Bytes of a chunk.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+
+/// What a hole reads as.
+pub(crate) static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+
+/// A string with more chunks than this leaves them to the background when it goes.
+const DROPPED_AT_ONCE_MAX: usize = 16;
+
+/// No record: all of the chunk is zeros.
+const HOLE: u64 = 0;
+
+/// Where the chunks of one string lie; [`HOLE`] where there is none.
+#[derive(Debug, Default)]
+struct LargeString {
+    chunks: Vec<u64>,
+}
+
+/// The large strings of a shard by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct LargeStrings {
+    strings: HashMap<CollectionId, LargeString, ahash::RandomState>,
+    ids_used: u64,
+    chunks: usize,
+}
+
+impl LargeStrings {
+    /// Memory of the table in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let entry = size_of::<(CollectionId, LargeString)>() + 1;
+        self.strings.capacity() * entry + self.chunks * size_of::<u64>()
+    }
+
+    /// All chunk records.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = PoolOffset> {
+        let all = self.strings.values().flat_map(|string| &string.chunks);
+        all.filter(|raw| **raw != HOLE)
+            .map(|raw| PoolOffset::from_raw(*raw))
+    }
+
+    /// The string with this head.
+    pub(crate) fn pieces<'a>(&'a self, log: &'a Log, head: Record<'a>) -> Pieces<'a> {
+        Pieces {
+            log,
+            chunks: &self.strings[&id_of(head)].chunks,
+            start: 0,
+            end: len_of(head),
+        }
+    }
+
+    /// Bytes of the chunks of the string with this head, and of their table.
+    pub(crate) fn memory_usage(&self, log: &Log, head: Record<'_>) -> usize {
+        let chunks = &self.strings[&id_of(head)].chunks;
+        let records = chunks.iter().filter(|raw| **raw != HOLE);
+        let bytes: usize = records
+            .map(|raw| log.read(PoolOffset::from_raw(*raw)).bytes_on_medium())
+            .sum();
+        bytes + size_of_val(&chunks[..])
+    }
+
+    /// Whether the chunk record at `offset` is what its string has at its place; `to` becomes its new place if given.
+    pub(crate) fn owns(&self, chunk: Record<'_>, offset: PoolOffset) -> bool {
+        let Some((id, index)) = place_of(chunk) else {
+            return false;
+        };
+        let string = self.strings.get(&id);
+        string
+            .and_then(|string| string.chunks.get(index))
+            .is_some_and(|raw| *raw == offset.raw())
+    }
+
+    /// The chunk of this string lies elsewhere now.
+    pub(crate) fn moved(&mut self, id: CollectionId, index: usize, offset: PoolOffset) {
+        let string = self
+            .strings
+            .get_mut(&id)
+            .expect("a chunk that lives has a string");
+        string.chunks[index] = offset.raw();
+    }
+
+    fn add(&mut self, chunks: Vec<u64>) -> CollectionId {
+        self.ids_used += 1;
+        let id = CollectionId::from_raw(self.ids_used);
+        self.chunks += chunks.len();
+        self.strings.insert(id, LargeString { chunks });
+        id
+    }
+
+    fn remove(&mut self, id: CollectionId) -> Vec<u64> {
+        let string = self.strings.remove(&id).expect("a head has its string");
+        self.chunks -= string.chunks.len();
+        string.chunks
+    }
+
+    /// Forgets all strings.
+    pub(crate) fn clear(&mut self) {
+        self.strings = HashMap::default();
+        self.chunks = 0;
+    }
+
+    fn extend(&mut self, id: CollectionId, count: usize) {
+        let string = self.strings.get_mut(&id).expect("a head has its string");
+        if count > string.chunks.len() {
+            self.chunks += count - string.chunks.len();
+            string.chunks.resize(count, HOLE);
+        }
+    }
+
+    fn offset(&self, id: CollectionId, index: usize) -> Option<PoolOffset> {
+        let raw = self.strings[&id].chunks[index];
+        (raw != HOLE).then(|| PoolOffset::from_raw(raw))
+    }
+}
+
+/// A part of a large string, to be read piece by piece.
+#[derive(Clone, Copy)]
+pub struct Pieces<'a> {
+    log: &'a Log,
+    chunks: &'a [u64],
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub(crate) fn slice(&self, start: usize, end: usize) -> Self {
+        assert!(
+            start <= end && end <= self.len(),
+            "a slice lies within its string"
+        );
+        Self {
+            start: self.start + start,
+            end: self.start + end,
+            ..*self
+        }
+    }
+
+    /// Goes through the bytes, a run of record or of zeros at a time.
+    pub(crate) fn for_each(&self, mut emit: impl FnMut(&'a [u8])) {
+        let mut at = self.start;
+        while at < self.end {
+            let piece = self.piece(at);
+            emit(piece);
+            at += piece.len();
+        }
+    }
+
+    /// The longest piece that begins at byte `at` of the string.
+    fn piece(&self, at: usize) -> &'a [u8] {
+        let (index, within) = (at / CHUNK_BYTES, at % CHUNK_BYTES);
+        let raw = self.chunks.get(index).copied().unwrap_or(HOLE);
+        let chunk = if raw == HOLE {
+            &[]
+        } else {
+            self.log.read(PoolOffset::from_raw(raw)).value()
+        };
+        let rest = self.end - at;
+        match chunk.get(within..) {
+            Some(bytes) if !bytes.is_empty() => &bytes[..bytes.len().min(rest)],
+            _ => &ZEROS[..(CHUNK_BYTES - within).min(rest)],
+        }
+    }
+}
+
+/// The id that a head carries.
+pub(crate) fn id_of(head: Record<'_>) -> CollectionId {
+    head.id().expect("a head carries an id")
+}
+
+/// The length that a head tells.
+fn len_of(head: Record<'_>) -> usize {
+    let bytes = head
+        .value()
+        .try_into()
+        .expect("a large string's head is 8 bytes");
+    usize::try_from(u64::from_le_bytes(bytes)).expect("a length fits the address space")
+}
+
+/// The string and the place in it that a chunk's record names.
+pub(crate) fn place_of(chunk: Record<'_>) -> Option<(CollectionId, usize)> {
+    let index = u32::from_le_bytes(chunk.key().try_into().ok()?);
+    Some((chunk.id()?, index as usize))
+}
+
+/// What a string of this length takes in the log at most, in chunks and head.
+fn large_bytes_max(key_len: usize, chunks: usize) -> usize {
+    chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES)
+        + record_bytes_max(key_len, size_of::<u64>())
+}
+
+impl Shard {
+    /// Puts a string above one record's size under a key.
+    pub(crate) fn put_large(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        value: &[u8],
+        expiry: Option<UnixMs>,
+    ) -> Result<(), Error> {
+        let count = value.len().div_ceil(CHUNK_BYTES);
+        let bytes = large_bytes_max(key.bytes.len(), count);
+        let moved = self.make_room(bytes)?;
+        let old = if moved {
+            old.map(|_| self.find_again(db, key))
+        } else {
+            old
+        };
+        let id = self.large.add(vec![HOLE; count]);
+        self.log.begin_group(bytes);
+        for (index, chunk) in value.chunks(CHUNK_BYTES).enumerate() {
+            let key = (index as u32).to_le_bytes();
+            let parts = RecordParts {
+                id: Some(id),
+                ..RecordParts::new(Kind::Chunk, &key, &[])
+            };
+            let offset = self
+                .log
+                .append_with(&parts, chunk.len(), |place| place.copy_from_slice(chunk));
+            self.large.moved(id, index, offset);
+        }
+        self.put_head(db, key, old, id, value.len(), expiry);
+        self.log.end_group();
+        Ok(())
+    }
+
+    /// Writes `bytes` at `at` of the string under a key, which is then `len` long and in chunks. What is one record (or nothing)
+    /// before becomes chunks.
+    pub(crate) fn splice_large(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        len: usize,
+        at: usize,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let touched = at / CHUNK_BYTES..(at + bytes.len()).div_ceil(CHUNK_BYTES);
+        let room = large_bytes_max(key.bytes.len(), touched.len() + 1);
+        let moved = self.make_room(room)?;
+        let old = if moved {
+            old.map(|_| self.find_again(db, key))
+        } else {
+            old
+        };
+        let expiry = old.and_then(|found| self.expiry(found));
+        self.log.begin_group(room);
+        let id = match old {
+            Some(found) if found.form() == Form::LargeString => id_of(self.record(found)),
+            _ => self.large.add(Vec::new()),
+        };
+        self.large.extend(id, len.div_ceil(CHUNK_BYTES));
+        // The one record that the string was is the source of its first chunk, which may be one that `bytes` touch.
+        let small = old
+            .filter(|found| found.form() == Form::String)
+            .map(Found::offset);
+        if let Some(source) = small
+            && touched.start > 0
+        {
+            self.write_chunk(id, 0, Some(source), 0, &[]);
+        }
+        for index in touched {
+            let start = index * CHUNK_BYTES;
+            let (from, to) = (at.max(start), (at + bytes.len()).min(start + CHUNK_BYTES));
+            let source = if index == 0 { small } else { None };
+            self.write_chunk(id, index, source, from - start, &bytes[from - at..to - at]);
+        }
+        self.put_head(db, key, old, id, len, expiry);
+        self.log.end_group();
+        Ok(())
+    }
+
+    /// Writes `bytes` at `at` of a chunk, which begins as `source` if that is given, else as what it is.
+    fn write_chunk(
+        &mut self,
+        id: CollectionId,
+        index: usize,
+        source: Option<PoolOffset>,
+        at: usize,
+        bytes: &[u8],
+    ) {
+        let current = self.large.offset(id, index);
+        let end = at + bytes.len();
+        if let Some(offset) = current
+            && self.log.read(offset).value().len() >= end
+            && self
+                .log
+                .change_value(offset, |value| value[at..end].copy_from_slice(bytes))
+        {
+            return;
+        }
+        let number = (index as u32).to_le_bytes();
+        let parts = RecordParts {
+            id: Some(id),
+            ..RecordParts::new(Kind::Chunk, &number, &[])
+        };
+        let source = source.or(current);
+        let len = end.max(source.map_or(0, |source| self.log.read(source).value().len()));
+        let offset = match source {
+            Some(source) => self.log.append_from(source, &parts, len, |old, value| {
+                splice_value(old, value, at, bytes);
+            }),
+            None => self.log.append_with(&parts, len, |value| {
+                value[..at].fill(0);
+                value[at..].copy_from_slice(bytes);
+            }),
+        };
+        self.large.moved(id, index, offset);
+        if let Some(current) = current {
+            self.log.kill(current);
+        }
+    }
+
+    /// Writes the head of a string whose chunks are written.
+    fn put_head(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        id: CollectionId,
+        len: usize,
+        expiry: Option<UnixMs>,
+    ) {
+        let value: &[&[u8]] = &[&(len as u64).to_le_bytes()];
+        let form = Form::LargeString;
+        let new = NewValue {
+            form,
+            tag: Encoding::Raw as u8,
+            expiry,
+            id: Some(id),
+            value,
+        };
+        let parts = self.parts(db, key, new);
+        let is_same = |found: &Found| found.form() == form && id_of(self.record(*found)) == id;
+        if let Some(found) = old.filter(is_same) {
+            if !self.log.overwrite(found.offset(), &parts) {
+                let offset = self.log.append(&parts);
+                self.log.kill(found.offset());
+                self.replace_offset(db, found, offset);
+            }
+            return;
+        }
+        let offset = self.log.append(&parts);
+        self.point(db, key, old, offset, form, expiry);
+    }
+
+    /// Copies the chunks of the string with this head under a new id. Room for them must have been made.
+    pub(crate) fn copy_chunks(&mut self, head: PoolOffset) -> CollectionId {
+        let source = id_of(self.log.read(head));
+        let count = self.large.strings[&source].chunks.len();
+        let id = self.large.add(vec![HOLE; count]);
+        for index in 0..count {
+            if let Some(offset) = self.large.offset(source, index) {
+                self.write_chunk(id, index, Some(offset), 0, &[]);
+            }
+        }
+        id
+    }
+
+    /// What copying the string with this head takes in the log.
+    pub(crate) fn copy_bytes(&self, head: PoolOffset, key_len: usize) -> usize {
+        let chunks = &self.large.strings[&id_of(self.log.read(head))].chunks;
+        large_bytes_max(key_len, chunks.iter().filter(|raw| **raw != HOLE).count())
+    }
+
+    /// The chunks of a string that goes are dead: a few at once, many in the background.
+    #[cold]
+    pub(crate) fn drop_large(&mut self, head: PoolOffset) {
+        let id = id_of(self.log.read(head));
+        let chunks = self.large.remove(id);
+        if chunks.len() > DROPPED_AT_ONCE_MAX {
+            self.flushed.push(Dead::Chunks(chunks));
+            return;
+        }
+        for raw in chunks.into_iter().filter(|raw| *raw != HOLE) {
+            self.log.kill(PoolOffset::from_raw(raw));
+        }
+    }
+}
