@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use serde_json::json;
 
+use crate::client::Client;
 use crate::generator::{Generator, Goal};
 use crate::measure::{FILL_PIPELINE, Measure, measure, write_keys};
 use crate::process;
@@ -60,7 +61,7 @@ pub(crate) fn run(arguments: &Crossing) -> Result<()> {
     process::pin_this_thread(&cores)?;
     let server = Server::start(&arguments.setup.eagledb(CORES)?, &cores)?;
     let (mut home, mut anywhere) = (
-        connections_at_home(&server, arguments)?,
+        connections_at_home(server.port, arguments.connections)?,
         Generator::connect(server.port, arguments.connections)?,
     );
     report.say(&format!(
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: &Crossing) -> Result<()> {
         "K req/s",
     ]);
     for workload in arguments.workloads.iter().copied() {
-        let lists = Lists::new(workload, arguments, &mut rng)?;
+        let lists = Lists::new(workload, arguments.keys, arguments.value_bytes, &mut rng)?;
         for pipeline in arguments.pipelines.iter().copied() {
             eprintln!("{} at pipeline {pipeline}", workload.name());
             let goal = Goal::For(Duration::from_secs_f64(arguments.seconds));
@@ -136,11 +137,11 @@ struct Lists {
 }
 
 impl Lists {
-    fn new(workload: Workload, arguments: &Crossing, rng: &mut Rng) -> Result<Self> {
-        let order = shuffled(0..arguments.keys, rng);
+    fn new(workload: Workload, keys: u32, value_bytes: usize, rng: &mut Rng) -> Result<Self> {
+        let order = shuffled(0..keys, rng);
         let of = |keys: &[u32]| match workload {
-            Workload::Set => Ok(Requests::set(keys, |_| arguments.value_bytes, None)),
-            Workload::Get => Ok(Requests::get(keys, arguments.value_bytes)),
+            Workload::Set => Ok(Requests::set(keys, |_| value_bytes, None)),
+            Workload::Get => Ok(Requests::get(keys, value_bytes)),
             Workload::Incr | Workload::Mset => bail!("crossing measures set and get"),
         };
         let (first, second): (Vec<u32>, Vec<u32>) = order
@@ -154,14 +155,14 @@ impl Lists {
 }
 
 /// Opens connections until half of those wanted are at home on each core; each sends from the list of its core.
-fn connections_at_home(server: &Server, arguments: &Crossing) -> Result<Generator> {
-    let wanted = (arguments.connections / CORES).max(1);
+fn connections_at_home(port: u16, connections: usize) -> Result<Generator> {
+    let wanted = (connections / CORES).max(1);
     let mut at: [Vec<TcpStream>; CORES] = Default::default();
     for _ in 0..wanted * 40 {
         if at.iter().all(|streams| streams.len() == wanted) {
             break;
         }
-        let mut client = server.client()?;
+        let mut client = Client::connect(port)?;
         let info = client.call(&["CLIENT", "INFO"])?.text()?;
         let core =
             home_core(&info).with_context(|| format!("CLIENT INFO tells no core=: {info}"))?;
@@ -208,6 +209,10 @@ fn crc16(bytes: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
@@ -220,5 +225,55 @@ mod tests {
     fn the_home_core_is_a_field_of_client_info() {
         assert_eq!(home_core("id=3 addr=127.0.0.1:5 core=1 name=\n"), Some(1));
         assert_eq!(home_core("id=3 addr=127.0.0.1:5 score=1\n"), None);
+    }
+
+    #[test]
+    fn with_none_crossing_a_connection_requests_only_keys_of_its_core() {
+        // A server of two cores, on which connections land in turns, counts the keys that come to the wrong one.
+        let strays = Arc::new(AtomicUsize::new(0));
+        let port = serve_on_two_cores(Arc::clone(&strays));
+        let lists = Lists::new(Workload::Get, 1000, 0, &mut Rng::with_seed(1)).unwrap();
+        let mut home = connections_at_home(port, 6).unwrap();
+        let tally = home
+            .run(&[&lists.by_shard[0], &lists.by_shard[1]], 4, Goal::Once)
+            .unwrap();
+        assert_eq!((tally.requests, strays.load(Relaxed)), (1000, 0));
+
+        let mut anywhere = Generator::connect(port, 6).unwrap();
+        let tally = anywhere.run(&[&lists.all], 4, Goal::Once).unwrap();
+        let crossed = strays.load(Relaxed);
+        assert_eq!(tally.requests, 1000);
+        assert!((400..600).contains(&crossed), "{crossed} of 1000 crossed");
+    }
+
+    fn serve_on_two_cores(strays: Arc<AtomicUsize>) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let (stream, strays) = (stream.unwrap(), Arc::clone(&strays));
+                std::thread::spawn(move || serve(BufReader::new(stream), number % CORES, &strays));
+            }
+        });
+        port
+    }
+
+    /// Answers CLIENT INFO with the core, and every GET with an empty value.
+    fn serve(mut stream: BufReader<TcpStream>, core: usize, strays: &AtomicUsize) {
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            let reply = match line.trim_end() {
+                "INFO" => "$6\r\ncore=C\r\n".replace('C', &core.to_string()),
+                key if key.starts_with("key:") => {
+                    strays.fetch_add(usize::from(shard(key.as_bytes()) != core), Relaxed);
+                    "$0\r\n\r\n".to_owned()
+                }
+                _ => String::new(),
+            };
+            if stream.get_mut().write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+            line.clear();
+        }
     }
 }
