@@ -7,11 +7,10 @@
 # A step that fails does not stop the others; the exit code is 1 if any failed. The last line counts the tests.
 #
 # The tests find what is prepared here by these variables:
-#   EAGLE_NODE_BIN       the server under test: optimised, with debug assertions and overflow checks
-#   EAGLE_REDIS_SERVER   the oracle of all commands: Debian's Redis 7.0.15
-#   EAGLE_VALKEY_SERVER  the oracle of what 7.2 added: Valkey 8.1.8
-#   EAGLE_PYTHON         a Python that has redis-py
-#   EAGLE_NODE_MODULES   a node_modules folder that has ioredis
+#   EAGLE_NODE_BIN      the server under test: optimised, with debug assertions and overflow checks
+#   EAGLE_VALKEY_BIN    the oracle of what Redis 7.2 added: Valkey 8.1.8. The other oracle is redis-server of the PATH
+#   EAGLE_PYTHON        a Python that has redis-py
+#   EAGLE_NODE_MODULES  a node_modules folder that has ioredis
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 cd "$top"
@@ -60,11 +59,11 @@ if [ ! -x "$valkey" ]; then
 fi
 
 export EAGLE_NODE_BIN=$CARGO_TARGET_DIR/checked/eagle-node
-export EAGLE_REDIS_SERVER=/usr/bin/redis-server
-export EAGLE_VALKEY_SERVER=$valkey
+export EAGLE_VALKEY_BIN=$valkey EAGLE_VALKEY=$valkey
 export EAGLE_PYTHON=$venv/bin/python
 export EAGLE_NODE_MODULES=$npm/node_modules
 [ -z "$long" ] || export EAGLE_LONG=1
+ulimit -Sn "$(ulimit -Hn)" # tests hold thousands of connections open
 
 passed=()
 failed=()
