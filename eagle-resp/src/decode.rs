@@ -1,7 +1,7 @@
 //! The decoder: received bytes to requests, at any byte boundary.
 //!
-//! A request is multibulk (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or inline (`GET k\r\n`, see `inline.rs`). One that lies whole
-//! in the buffer, and nearly every one does, is read in one pass straight into the batch ([`whole`]). What that pass does not
+//! A request is multibulk (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or inline (`GET k\r\n`, see `decode/inline.rs`). One that lies whole
+//! in the buffer, and nearly every one does, is read in one pass straight into the batch (`decode/whole.rs`). What that pass does not
 //! take, because bytes are missing or wrong, goes through the resumable one, which alone knows waiting and errors. Its
 //! state is the connection's [`Decoder`]: the ranges found so far and how far the line in hand was searched, all relative to the
 //! start of the request. So the caller may move the unfinished tail wherever it likes, and no byte is looked at twice.
@@ -15,21 +15,21 @@
 //! not see past it, and waits); and limits hold exactly, not only when a read happens to end beyond them.
 //! Source: Redis 7.2 `networking.c`, `processInputBuffer` and what it calls.
 
+mod inline;
+mod whole;
+
 use memchr::memchr;
 
 use crate::error::ProtocolError;
-use crate::inline;
 use crate::number::parse_i64;
 use crate::request::{ArgRange, Requests};
 
 /// Arguments that a client may send in one request before it has authenticated.
-const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
+const UNAUTHENTICATED_ARGS_MAX: u32 = 10;
 /// Bytes that an argument may have before the client has authenticated.
-const UNAUTHENTICATED_BULK_LEN_MAX: i64 = 16 * 1024;
+const UNAUTHENTICATED_BULK_LEN_MAX: usize = 16 * 1024;
 /// Ranges that an idle decoder keeps room for: 128 bytes.
 const RANGES_KEPT: usize = 16;
-/// The shortest argument on the wire, `$0\r\n\r\n`.
-const BULK_WIRE_LEN_MIN: usize = 6;
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +122,7 @@ impl Decoder {
         while count < max && start < bytes.len() {
             if self.is_idle()
                 && limits.authenticated
-                && let Some(end) = whole(bytes, start, limits, out)
+                && let Some(end) = whole::multibulk(bytes, start, limits, out)
             {
                 start = end;
                 count += 1;
@@ -239,12 +239,13 @@ impl Decoder {
             Found::Never => return Err(ProtocolError::MultibulkCountTooBig),
         };
         let count = parse_i64(&bytes[1..end])
-            .filter(|&count| count <= limits.args_max as i64 && count <= i64::from(u32::MAX))
+            .and_then(|count| u32::try_from(count.max(0)).ok())
+            .filter(|&count| count as usize <= limits.args_max)
             .ok_or(ProtocolError::MultibulkLength)?;
         if !limits.authenticated && count > UNAUTHENTICATED_ARGS_MAX {
             return Err(ProtocolError::UnauthenticatedMultibulkLength);
         }
-        Ok(Some((count.max(0) as u32, end + 2)))
+        Ok(Some((count, end + 2)))
     }
 
     /// The place of the argument whose header is at `header`.
@@ -263,19 +264,20 @@ impl Decoder {
             return Err(ProtocolError::ExpectedBulk(bytes[header]));
         }
         let len = parse_i64(&bytes[header + 1..end])
-            .filter(|&len| len >= 0 && len <= limits.bulk_len_max as i64)
+            .and_then(|len| usize::try_from(len).ok())
+            .filter(|&len| len <= limits.bulk_len_max)
             .ok_or(ProtocolError::BulkLength)?;
         if !limits.authenticated && len > UNAUTHENTICATED_BULK_LEN_MAX {
             return Err(ProtocolError::UnauthenticatedBulkLength);
         }
         let start = end + 2;
-        match u32::try_from(start as u64 + len as u64 + 2) {
-            Ok(after) => Ok(Some(ArgRange {
-                start: start as u32,
-                end: after - 2,
-            })),
-            Err(_) => Err(ProtocolError::BulkLength),
-        }
+        // A request that would not fit into a buffer of 4 GiB has an argument too long for it.
+        let after = u32::try_from(start.saturating_add(len).saturating_add(2))
+            .map_err(|_| ProtocolError::BulkLength)?;
+        Ok(Some(ArgRange {
+            start: start as u32,
+            end: after - 2,
+        }))
     }
 
     /// Finds the end of the line that begins at `line`, going on where the last search stopped. The end counts as found
@@ -327,90 +329,5 @@ enum Found {
     Never,
 }
 
-/// Reads the multibulk request at `start` if it is there to the last byte and nothing is unusual about it; the position
-/// after it. Otherwise `out` is as it was.
-fn whole(bytes: &[u8], start: usize, limits: &Limits, out: &mut Requests) -> Option<usize> {
-    let (argc, mut at) = header(bytes, start, b'*')?;
-    if argc == 0 || argc > limits.args_max {
-        return None;
-    }
-    let first = out.begin();
-    let ranges = out.ranges_mut();
-    ranges.reserve(argc.min((bytes.len() - at) / BULK_WIRE_LEN_MIN));
-    for _ in 0..argc {
-        let place = header(bytes, at, b'$')
-            .filter(|&(len, data)| len <= limits.bulk_len_max && data + len + 2 <= bytes.len());
-        let Some((len, data)) = place else {
-            out.abandon(first);
-            return None;
-        };
-        ranges.push(ArgRange {
-            start: data as u32,
-            end: (data + len) as u32,
-        });
-        at = data + len + 2;
-    }
-    out.finish(first, at as u32);
-    Some(at)
-}
-
-/// The number in a header that begins with `kind`, of up to nine digits, and where what follows it begins.
-fn header(bytes: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
-    let line = bytes.get(at..)?;
-    if *line.first()? != kind {
-        return None;
-    }
-    let mut number = 0;
-    for (i, &byte) in line.iter().enumerate().skip(1).take(10) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            number = number * 10 + usize::from(digit);
-        } else if byte == b'\r' && i > 1 && (line[1] != b'0' || i == 2) && i + 1 < line.len() {
-            return Some((number, at + i + 2));
-        } else {
-            return None;
-        }
-    }
-    None
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// All requests of `bytes`, given in pieces of `step` bytes.
-    fn requests(bytes: &[u8], step: usize) -> (Vec<Vec<Vec<u8>>>, Option<ProtocolError>) {
-        let mut decoder = Decoder::new();
-        let mut buffer = Vec::new();
-        let mut found = Vec::new();
-        for piece in bytes.chunks(step) {
-            buffer.extend_from_slice(piece);
-            let mut batch = Requests::new();
-            let decoded =
-                decoder.decode(&mut buffer, 0, &Limits::default(), usize::MAX, &mut batch);
-            for i in 0..batch.len() {
-                found.push(batch.args(i, &buffer).iter().map(<[u8]>::to_vec).collect());
-            }
-            if decoded.error.is_some() {
-                return (found, decoded.error);
-            }
-            buffer.drain(..decoded.consumed);
-        }
-        (found, None)
-    }
-
-    #[test]
-    fn every_split_gives_the_same_requests() {
-        // A pipeline of both kinds gives the same requests in pieces of any size.
-        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n\r\nPING\r\nset 'a b' \"\\x41\\n\"\n*0\r\n*1\r\n$4\r\nPING\r\n";
-        let whole = requests(bytes, bytes.len());
-        assert_eq!(whole.0.len(), 4);
-        assert_eq!(
-            whole.0[2],
-            [b"set".to_vec(), b"a b".to_vec(), b"A\n".to_vec()]
-        );
-        for step in 1..bytes.len() {
-            assert_eq!(requests(bytes, step), whole, "in pieces of {step}");
-        }
-    }
-}
+mod tests;

@@ -76,3 +76,51 @@ impl fmt::Display for ProtocolError {
 }
 
 impl std::error::Error for ProtocolError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_line() {
+        // The lines are those of Redis, to the byte; a line end that is quoted becomes a blank.
+        let rows: &[(ProtocolError, &[u8])] = &[
+            (ProtocolError::MultibulkLength, b"invalid multibulk length"),
+            (ProtocolError::BulkLength, b"invalid bulk length"),
+            (ProtocolError::ExpectedBulk(b'x'), b"expected '$', got 'x'"),
+            (ProtocolError::ExpectedBulk(b'\r'), b"expected '$', got ' '"),
+            (ProtocolError::ExpectedBulk(b'\n'), b"expected '$', got ' '"),
+            (
+                ProtocolError::ExpectedBulk(0xff),
+                b"expected '$', got '\xff'",
+            ),
+            (
+                ProtocolError::UnbalancedQuotes,
+                b"unbalanced quotes in request",
+            ),
+            (ProtocolError::InlineTooBig, b"too big inline request"),
+            (
+                ProtocolError::MultibulkCountTooBig,
+                b"too big mbulk count string",
+            ),
+            (ProtocolError::BulkCountTooBig, b"too big bulk count string"),
+            (
+                ProtocolError::UnauthenticatedMultibulkLength,
+                b"unauthenticated multibulk length",
+            ),
+            (
+                ProtocolError::UnauthenticatedBulkLength,
+                b"unauthenticated bulk length",
+            ),
+        ];
+        for (error, words) in rows {
+            let mut line = Vec::new();
+            error.write_line(&mut line);
+            assert_eq!(line, [b"-ERR Protocol error: ", *words, b"\r\n"].concat());
+        }
+        assert_eq!(
+            ProtocolError::ExpectedBulk(0).to_string(),
+            "Protocol error: expected '$', got '\\x00'"
+        );
+    }
+}

@@ -22,7 +22,6 @@
 
 pub mod decode;
 pub mod error;
-mod inline;
 pub mod number;
 pub mod reply;
 pub mod request;

@@ -273,3 +273,112 @@ impl<'a> Reply<'a> {
 
 /// Kind, 20 digits, line end.
 const HEADER_LEN_MAX: usize = 23;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `say` says in either protocol, line ends shown as `|`.
+    fn both(say: impl Fn(&mut Reply<'_>)) -> [String; 2] {
+        [Protocol::Resp2, Protocol::Resp3].map(|protocol| {
+            let mut out = b"before".to_vec();
+            say(&mut Reply::new(&mut out, protocol));
+            let text = String::from_utf8(out.split_off(6)).expect("ASCII");
+            assert_eq!(out, b"before");
+            text.replace("\r\n", "|")
+        })
+    }
+
+    /// One reply and what it is in either protocol.
+    type Row = (fn(&mut Reply<'_>), [&'static str; 2]);
+
+    #[test]
+    fn replies_are_those_of_redis() {
+        // Each kind of reply in RESP2 and RESP3.
+        let rows: &[Row] = &[
+            (|r| r.ok(), ["+OK|"; 2]),
+            (|r| r.simple("PONG"), ["+PONG|"; 2]),
+            (|r| r.integer(0), [":0|"; 2]),
+            (|r| r.integer(1), [":1|"; 2]),
+            (|r| r.integer(-1), [":-1|"; 2]),
+            (|r| r.integer(i64::MIN), [":-9223372036854775808|"; 2]),
+            (|r| r.bulk(b""), ["$0||"; 2]),
+            (|r| r.bulk(b"a|b"), ["$3|a|b|"; 2]),
+            (|r| r.bulk(&[b'x'; 10]), ["$10|xxxxxxxxxx|"; 2]),
+            (|r| r.bulk_parts(&[b"ab", b"", b"cd"]), ["$4|abcd|"; 2]),
+            (
+                |r| r.bulk_with(2, |out| out.extend_from_slice(b"ab")),
+                ["$2|ab|"; 2],
+            ),
+            (|r| r.bulk_integer(-12), ["$3|-12|"; 2]),
+            (|r| r.null(), ["$-1|", "_|"]),
+            (|r| r.null_array(), ["*-1|", "_|"]),
+            (|r| r.array(0), ["*0|"; 2]),
+            (|r| r.array(1_048_576), ["*1048576|"; 2]),
+            (|r| r.map(2), ["*4|", "%2|"]),
+            (|r| r.set(99), ["*99|", "~99|"]),
+            (|r| r.push(3), ["*3|", ">3|"]),
+            (|r| r.double(0.1), ["$3|0.1|", ",0.1|"]),
+            (|r| r.double(1e30), ["$5|1e+30|", ",1e+30|"]),
+            (|r| r.double(f64::NEG_INFINITY), ["$4|-inf|", ",-inf|"]),
+            (|r| r.double(f64::NAN), ["$3|nan|", ",nan|"]),
+            (|r| r.boolean(true), [":1|", "#t|"]),
+            (|r| r.boolean(false), [":0|", "#f|"]),
+            (|r| r.big_number("-123"), ["$4|-123|", "(-123|"]),
+            (|r| r.verbatim("txt", b"hi"), ["$2|hi|", "=6|txt:hi|"]),
+            (|r| r.error_line("ERR no"), ["-ERR no|"; 2]),
+            (|r| r.error_line("ERR a\r\nb\nc\r\n\n"), ["-ERR a  b c|"; 2]),
+            (|r| r.error_line("\n"), ["-|"; 2]),
+        ];
+        for (say, expected) in rows {
+            assert_eq!(both(say), *expected);
+        }
+        let mut out = Vec::new();
+        Reply::new(&mut out, Protocol::Resp3).attribute(1);
+        assert_eq!(out, b"|1\r\n");
+    }
+
+    #[test]
+    fn a_header_may_come_last() {
+        // A deferred header stands where it was deferred, before all that was written since, also within another.
+        let said = both(|reply| {
+            let outer = reply.deferred();
+            reply.integer(7);
+            let inner = reply.deferred();
+            (0..12).for_each(|n| reply.integer(n % 2));
+            reply.map_at(inner, 6);
+            let none = reply.deferred();
+            reply.set_at(none, 0);
+            reply.array_at(outer, 3);
+        });
+        let pairs = ":0|:1|".repeat(6);
+        assert_eq!(
+            said,
+            [
+                format!("*3|:7|*12|{pairs}*0|"),
+                format!("*3|:7|%6|{pairs}~0|")
+            ]
+        );
+    }
+
+    #[test]
+    fn lengths_of_every_size_are_right() {
+        // A bulk of any length up to 2000 bytes is read back whole.
+        let bytes = vec![b'x'; 2000];
+        for len in 0..=bytes.len() {
+            let mut out = Vec::new();
+            Reply::new(&mut out, Protocol::Resp2).bulk(&bytes[..len]);
+            assert_eq!(
+                out,
+                [format!("${len}\r\n").as_bytes(), &bytes[..len], b"\r\n"].concat()
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a bulk has the length that its header says")]
+    fn a_bulk_of_another_length_is_our_mistake() {
+        // Writing other than the announced bytes stops the process: the client could not read on.
+        both(|reply| reply.bulk_with(3, |out| out.push(b'x')));
+    }
+}

@@ -194,7 +194,7 @@ impl OwnedArgs {
         }
     }
 
-    /// Memory held, in bytes.
+    /// Heap bytes held.
     pub fn memory(&self) -> usize {
         self.bytes.capacity() + self.ranges.capacity() * size_of::<ArgRange>()
     }
@@ -300,6 +300,11 @@ impl Requests {
         self.finish(first, position(bytes.len()));
     }
 
+    /// Heap bytes held.
+    pub fn memory(&self) -> usize {
+        self.ranges.capacity() * size_of::<ArgRange>() + self.heads.capacity() * size_of::<Head>()
+    }
+
     /// Where the ranges of the request begin that is about to be pushed.
     pub(crate) fn begin(&self) -> usize {
         self.ranges.len()
@@ -339,4 +344,65 @@ fn append(bytes: &mut Vec<u8>, arg: &[u8]) -> ArgRange {
 /// A position or a count as it is stored.
 fn position(n: usize) -> u32 {
     u32::try_from(n).expect("requests stay below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn args_are_looked_at_in_every_way() {
+        // Index, get, iteration from both ends, head and tail all show the same arguments.
+        let owned: OwnedArgs = [&b"SET"[..], b"k", b"", b"v\n"].into_iter().collect();
+        let args = owned.as_args();
+        assert_eq!(
+            (args.len(), args.is_empty(), args.bytes_len()),
+            (4, false, 6)
+        );
+        assert_eq!(&args[1], b"k");
+        assert_eq!((args.get(2), args.get(4)), (Some(&b""[..]), None));
+        assert_eq!(
+            args.iter().rev().collect::<Vec<_>>(),
+            [&b"v\n"[..], b"", b"k", b"SET"]
+        );
+        assert_eq!(args.from(2).iter().collect::<Vec<_>>(), [&b""[..], b"v\n"]);
+        assert_eq!(args.first(2).into_iter().len(), 2);
+        assert!(args.from(4).is_empty());
+        assert_eq!(format!("{args:?}"), r#"["SET", "k", "", "v\\n"]"#);
+        assert_eq!(OwnedArgs::from(args.from(1)).as_args(), args.from(1));
+        assert_ne!(args.first(2), args.from(2));
+    }
+
+    #[test]
+    fn a_batch_keeps_requests_apart() {
+        // Requests appended to a batch come out one by one, also after it was cleared, and then nothing is allocated.
+        let (mut batch, mut bytes) = (Requests::new(), Vec::new());
+        for _ in 0..3 {
+            batch.clear();
+            bytes.clear();
+            let memory = batch.memory();
+            batch.append(&mut bytes, [&b"GET"[..], b"k"]);
+            batch.append(&mut bytes, []);
+            batch.append(&mut bytes, OwnedArgs::from_iter([&b"PING"[..]]).as_args());
+            assert_eq!(batch.len(), 3);
+            assert_eq!(
+                batch.args(0, &bytes).iter().collect::<Vec<_>>(),
+                [&b"GET"[..], b"k"]
+            );
+            assert_eq!(batch.args(1, &bytes).len(), 0);
+            assert_eq!(&batch.args(2, &bytes)[0], b"PING");
+            assert_eq!([batch.end(0), batch.end(1), batch.end(2)], [4, 4, 8]);
+            assert!(memory == 0 || memory == batch.memory());
+        }
+    }
+
+    #[test]
+    fn a_batch_gives_back_what_is_beyond_reason() {
+        // A request of very many arguments does not leave its ranges behind for good.
+        let (mut batch, mut bytes) = (Requests::new(), Vec::new());
+        batch.append(&mut bytes, std::iter::repeat_n(&b"x"[..], RANGES_KEPT + 1));
+        assert!(batch.memory() > RANGES_KEPT * size_of::<ArgRange>());
+        batch.clear();
+        assert_eq!(batch.memory(), 0);
+    }
 }

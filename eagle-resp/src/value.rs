@@ -282,3 +282,226 @@ fn leaf(kind: u8, text: &[u8]) -> Result<Value, ValueError> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Protocol, Reply};
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(text.into())
+    }
+
+    /// Replies as bytes, and what they are.
+    fn samples() -> Vec<(&'static [u8], Value)> {
+        use Value::*;
+        vec![
+            (b"+OK\r\n", Simple(b"OK".to_vec())),
+            (b"+\r\n", Simple(b"".to_vec())),
+            (b"-ERR no\r\n", Error(b"ERR no".to_vec())),
+            (b"!6\r\nERR\r\nx\r\n", Error(b"ERR\r\nx".to_vec())),
+            (b":-12\r\n", Integer(-12)),
+            (b"$0\r\n\r\n", bulk("")),
+            (b"$4\r\n\r\n\r\n\r\n", bulk("\r\n\r\n")),
+            (b"$-1\r\n", Null),
+            (b"*-1\r\n", Null),
+            (b"_\r\n", Null),
+            (b"*0\r\n", Array(vec![])),
+            (
+                b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n",
+                Array(vec![Array(vec![Integer(1)]), bulk("a")]),
+            ),
+            (
+                b"%1\r\n+k\r\n~1\r\n:1\r\n",
+                Map(vec![(Simple(b"k".to_vec()), Set(vec![Integer(1)]))]),
+            ),
+            (
+                b">2\r\n+m\r\n#t\r\n",
+                Push(vec![Simple(b"m".to_vec()), Boolean(true)]),
+            ),
+            (b",1.5\r\n", Double(1.5)),
+            (b",-inf\r\n", Double(f64::NEG_INFINITY)),
+            (b",1e+30\r\n", Double(1e30)),
+            (
+                b"(-123456789012345678901234567890\r\n",
+                BigNumber(b"-123456789012345678901234567890".to_vec()),
+            ),
+            (
+                b"=6\r\ntxt:hi\r\n",
+                Verbatim {
+                    format: *b"txt",
+                    text: b"hi".to_vec(),
+                },
+            ),
+            (
+                b"|1\r\n+ttl\r\n:5\r\n*1\r\n_\r\n",
+                Attribute(
+                    vec![(Simple(b"ttl".to_vec()), Integer(5))],
+                    Box::new(Array(vec![Null])),
+                ),
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_kind_is_read_and_skipped() {
+        // Each reply is read and skipped to its last byte when whole, whatever follows, and to nothing when a byte is missing.
+        for (bytes, value) in samples() {
+            let shown = bytes.escape_ascii();
+            for follows in [&b""[..], b"+next\r\n", b"\xff"] {
+                let more = [bytes, follows].concat();
+                assert_eq!(
+                    Value::parse(&more),
+                    Ok(Some((value.clone(), bytes.len()))),
+                    "{shown}"
+                );
+                assert_eq!(skip(&more), Ok(Some(bytes.len())), "{shown}");
+            }
+            for len in 0..bytes.len() {
+                assert_eq!(
+                    Value::parse(&bytes[..len]),
+                    Ok(None),
+                    "{len} bytes of {shown}"
+                );
+                assert_eq!(skip(&bytes[..len]), Ok(None), "{len} bytes of {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn malformed_replies_are_told() {
+        // Bytes that no server should send are an error, never a panic, and never more memory than they have bytes.
+        use ValueError::*;
+        let rows: &[(&[u8], ValueError)] = &[
+            (b"x\r\n", Kind(b'x')),
+            (b"\r\n", Kind(b'\r')),
+            (b":\r\n", Line),
+            (b":1x\r\n", Line),
+            (b"+a\rb\r\n", Line),
+            (b"$-2\r\n", Line),
+            (b"$x\r\n", Line),
+            (b"$1\r\nabc\r\n", BulkEnd),
+            (b"*-2\r\n", Line),
+            (b"~-1\r\n", Line),
+            (b"%-1\r\n", Line),
+            (b"_x\r\n", Line),
+            (b"#x\r\n", Line),
+            (b",x\r\n", Line),
+            (b"(12x\r\n", Line),
+            (b"(-\r\n", Line),
+            (b"=3\r\ntxt\r\n", Line),
+            (b"*1\r\nx\r\n", Kind(b'x')),
+        ];
+        for (bytes, error) in rows {
+            assert_eq!(Value::parse(bytes), Err(*error), "{}", bytes.escape_ascii());
+        }
+        assert_eq!(Value::parse(&[b'+'; LINE_LEN_MAX + 1]), Err(Line));
+        assert_eq!(Value::parse(b"*9223372036854775807\r\n:1\r\n"), Ok(None));
+        assert_eq!(
+            skip(b"%9223372036854775807\r\n%9223372036854775807\r\n"),
+            Ok(None)
+        );
+        assert_eq!(skip(b"$9223372036854775807\r\n"), Ok(None));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        // The deepest value allowed is read, one deeper is refused, and skipping takes any depth.
+        let nested = |depth: usize| [b"*1\r\n".repeat(depth), b":1\r\n".to_vec()].concat();
+        assert!(matches!(Value::parse(&nested(DEPTH_MAX)), Ok(Some(_))));
+        assert_eq!(
+            Value::parse(&nested(DEPTH_MAX + 1)),
+            Err(ValueError::TooDeep)
+        );
+        let deep = nested(100_000);
+        assert_eq!(skip(&deep), Ok(Some(deep.len())));
+    }
+
+    #[test]
+    fn array_headers_are_found() {
+        // Arrays, sets and pushes tell their parts and where these begin; nothing else does.
+        assert_eq!(array_header(b"*2\r\n:1\r\n"), Ok(Some((2, 4))));
+        assert_eq!(array_header(b"~10\r\n"), Ok(Some((10, 5))));
+        assert_eq!(array_header(b">0\r\n"), Ok(Some((0, 4))));
+        for other in [&b"*-1\r\n"[..], b"*1\r", b"%1\r\n", b"$1\r\na\r\n", b""] {
+            assert_eq!(array_header(other), Ok(None), "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_reply_writes_value_reads() {
+        // Random trees written by the encoder are read back the same.
+        let mut random = crate::test_random();
+        for _ in 0..2000 {
+            let value = random_value(&mut random, 4);
+            let mut out = Vec::new();
+            write(&value, &mut Reply::new(&mut out, Protocol::Resp3));
+            assert_eq!(skip(&out), Ok(Some(out.len())));
+            assert_eq!(Value::parse(&out), Ok(Some((value, out.len()))));
+        }
+    }
+
+    fn random_value(random: &mut fastrand::Rng, depth: u32) -> Value {
+        let mut text = |n| {
+            (0..random.usize(..n))
+                .map(|_| random.u8(b' '..b'~'))
+                .collect::<Vec<u8>>()
+        };
+        let text = text(30);
+        let parts = if depth == 0 { 0 } else { random.usize(..4) };
+        let part = |random: &mut fastrand::Rng| random_value(random, depth.saturating_sub(1));
+        match random.u8(..13) {
+            0 => Value::Simple(text),
+            1 => Value::Error(text),
+            2 => Value::Integer(random.i64(..) >> random.u32(..64)),
+            3 => Value::Bulk(text),
+            4 => Value::Null,
+            5 => Value::Array((0..parts).map(|_| part(random)).collect()),
+            6 => Value::Map((0..parts).map(|_| (part(random), part(random))).collect()),
+            7 => Value::Set((0..parts).map(|_| part(random)).collect()),
+            8 => Value::Push((0..parts).map(|_| part(random)).collect()),
+            9 => Value::Double(random.f64() * 1e6),
+            10 => Value::Boolean(random.bool()),
+            11 => Value::BigNumber(random.u64(..).to_string().into_bytes()),
+            _ => Value::Verbatim {
+                format: *b"mkd",
+                text,
+            },
+        }
+    }
+
+    fn write(value: &Value, reply: &mut Reply<'_>) {
+        let utf8 = |text: &[u8]| String::from_utf8(text.to_vec()).expect("ASCII");
+        match value {
+            Value::Simple(text) => reply.simple(&utf8(text)),
+            Value::Error(text) => reply.error_bytes(text),
+            Value::Integer(n) => reply.integer(*n),
+            Value::Bulk(text) => reply.bulk(text),
+            Value::Null => reply.null(),
+            Value::Array(parts) => {
+                reply.array(parts.len());
+                parts.iter().for_each(|part| write(part, reply));
+            }
+            Value::Set(parts) => {
+                reply.set(parts.len());
+                parts.iter().for_each(|part| write(part, reply));
+            }
+            Value::Push(parts) => {
+                reply.push(parts.len());
+                parts.iter().for_each(|part| write(part, reply));
+            }
+            Value::Map(pairs) => {
+                reply.map(pairs.len());
+                for (key, value) in pairs {
+                    write(key, reply);
+                    write(value, reply);
+                }
+            }
+            Value::Double(n) => reply.double(*n),
+            Value::Boolean(yes) => reply.boolean(*yes),
+            Value::BigNumber(digits) => reply.big_number(&utf8(digits)),
+            Value::Verbatim { format, text } => reply.verbatim(&utf8(format), text),
+            Value::Attribute(..) => unreachable!("not generated"),
+        }
+    }
+}

@@ -165,17 +165,19 @@ impl Digits {
         let one = 1u64 << shift;
         let mut delta = upper.significand - lower.significand;
         let mut distance = upper.significand - value.significand;
-        let mut whole = upper.significand >> shift;
+        // The exponent is -32 at most, so the whole part has 32 bits.
+        let mut whole = (upper.significand >> shift) as u32;
         let mut fraction = upper.significand & (one - 1);
+        let mut unit = 1_000_000_000;
         for place in (0..10).rev() {
-            let unit = 10u64.pow(place);
-            self.push(whole / unit);
+            self.push(u64::from(whole / unit));
             whole %= unit;
-            let rest = (whole << shift) + fraction;
+            let rest = (u64::from(whole) << shift) + fraction;
             if rest <= delta {
-                self.power += place as i32;
-                return self.round(delta, rest, unit << shift, distance);
+                self.power += place;
+                return self.round(delta, rest, u64::from(unit) << shift, distance);
             }
+            unit /= 10;
         }
         loop {
             fraction *= 10;

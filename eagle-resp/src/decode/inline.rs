@@ -97,3 +97,63 @@ fn hex(digit: u8) -> u8 {
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut line = line.to_vec();
+        let mut ranges = Vec::new();
+        split(&mut line, &mut ranges).ok()?;
+        Some(
+            ranges
+                .iter()
+                .map(|range| line[range.start as usize..range.end as usize].to_vec())
+                .collect(),
+        )
+    }
+
+    /// A line and its words.
+    type Row = (&'static [u8], Option<&'static [&'static [u8]]>);
+
+    #[test]
+    fn lines_split_as_on_a_server() {
+        // Lines and the words that Redis 7.0.15 made of them, `None` where it found the quotes unbalanced.
+        let rows: &[Row] = &[
+            (b"", Some(&[])),
+            (b" \t\r\x0b\x0c ", Some(&[])),
+            (b"PING", Some(&[b"PING"])),
+            (b"  GET   k\t", Some(&[b"GET", b"k"])),
+            (b"\x0bPING\x0b", Some(&[b"PING\x0b"])),
+            (b"a\x0bb c", Some(&[b"a\x0bb", b"c"])),
+            (b"a\rb", Some(&[b"a", b"b"])),
+            (b"\"\" ''", Some(&[b"", b""])),
+            (b"\"a b\" 'c d'", Some(&[b"a b", b"c d"])),
+            (b"a\"b c\" d'e f'", Some(&[b"ab c", b"de f"])),
+            (b"\"a\"\x0b'b'\x0c", Some(&[b"a", b"b"])),
+            (br#""\x41\x4a\x4B\xff""#, Some(&[b"AJK\xff"])),
+            (br#""\x4\xg1\x""#, Some(&[b"x4xg1x"])),
+            (br#""\n\r\t\b\a\q\"\\""#, Some(&[b"\n\r\t\x08\x07q\"\\"])),
+            (br"'\n\'\\ '", Some(&[br"\n'\\ "])),
+            (br"'\\'", None),
+            (br"a\nb\", Some(&[br"a\nb\"])),
+            (b"a\0b \0", Some(&[b"a\0b", b"\0"])),
+            (b"\"", None),
+            (b"'", None),
+            (b"\"a", None),
+            (b"'a", None),
+            (br#""a\""#, None),
+            (br"'a\'", None),
+            (b"\"a\"b", None),
+            (b"'a'b", None),
+            (b"\"a\"\"b\"", None),
+            (b"'a'\"b\"", None),
+            (b"k \"a\"\0", None),
+        ];
+        for (line, expected) in rows {
+            let expected = expected.map(|words| words.iter().map(|word| word.to_vec()).collect());
+            assert_eq!(words(line), expected, "{}", line.escape_ascii());
+        }
+    }
+}
