@@ -80,6 +80,29 @@ impl Iterator for Entries {
     }
 }
 
+/// A set of entries of a bucket and the next, taken out as (0 or 1, entry).
+///
+/// One set for both, because which of the two holds a key is a coin toss: a branch on it would be mispredicted half
+/// the time, and each time the lookups behind it would wait for this one's cache misses.
+#[derive(Clone, Copy)]
+pub(super) struct Pair(u64);
+
+const PAIR_NEXT: u32 = u32::BITS;
+
+impl Iterator for Pair {
+    type Item = (usize, usize);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros();
+        self.0 &= self.0 - 1;
+        Some(((bit / PAIR_NEXT) as usize, (bit % PAIR_NEXT) as usize))
+    }
+}
+
 impl Bucket {
     pub(super) const EMPTY: Bucket = Bucket {
         fingerprints: [0; ENTRIES],
@@ -87,16 +110,18 @@ impl Bucket {
         words: [Word::ZERO; ENTRIES],
     };
 
-    /// Entries with this fingerprint whose home is this bucket (or that are stashed here).
+    /// Entries with this fingerprint whose home is this bucket: here, and displaced into `next`.
     #[inline]
-    pub(super) fn matching_at_home(&self, fingerprint: u8) -> Entries {
-        Entries(self.matching(fingerprint) & !self.meta)
+    pub(super) fn matching_of_home(&self, next: &Bucket, fingerprint: u8) -> Pair {
+        let here = self.matching(fingerprint) & !self.meta;
+        let displaced = next.matching(fingerprint) & next.meta;
+        Pair(u64::from(here) | u64::from(displaced) << PAIR_NEXT)
     }
 
-    /// Entries with this fingerprint whose home is the bucket before.
+    /// Entries with this fingerprint in a bucket of the stash.
     #[inline]
-    pub(super) fn matching_displaced(&self, fingerprint: u8) -> Entries {
-        Entries(self.matching(fingerprint) & self.meta)
+    pub(super) fn matching_stashed(&self, fingerprint: u8) -> Entries {
+        Entries(self.matching(fingerprint))
     }
 
     /// All entries in use.
@@ -290,8 +315,18 @@ mod tests {
         let mut bucket = Bucket::EMPTY;
         bucket.put(3, 9, Word::new(77, 1), true);
         bucket.put(27, 9, Word::new(78, 1), false);
-        assert_eq!(bucket.matching_displaced(9).collect::<Vec<_>>(), [3]);
-        assert_eq!(bucket.matching_at_home(9).collect::<Vec<_>>(), [27]);
+        assert_eq!(
+            bucket
+                .matching_of_home(&Bucket::EMPTY, 9)
+                .collect::<Vec<_>>(),
+            [(0, 27)]
+        );
+        assert_eq!(
+            Bucket::EMPTY
+                .matching_of_home(&bucket, 9)
+                .collect::<Vec<_>>(),
+            [(1, 3)]
+        );
         assert_eq!((bucket.occupied().len(), bucket.free().len()), (2, 26));
         assert_eq!(bucket.take(3), (9, Word::new(77, 1)));
         assert!(bucket.displaced().is_empty());

@@ -11,7 +11,9 @@
 //! ```
 //!
 //! Each directory has a depth of its own, so that a slot with many keys deepens only its own directory. Directories
-//! appear with their first entry, and a table that only uses root 0 has only that.
+//! appear with their first entry, and a table that only uses root 0 has only that. The places of all directories lie
+//! in one vector, because every lookup comes by: a directory that grows moves to its end, and the vector is
+//! rewritten when most of it is left over.
 //!
 //! What always holds: the segments of a directory cover all positions of its root, each position once.
 //!
@@ -22,21 +24,26 @@ use super::hash::{Position, ROOT_BITS};
 /// Places a directory may have for each of its segments, as a power of two. It bounds what equal hashes can cost.
 const SPARSENESS_MAX_BITS: u32 = 6;
 
+/// Places left over that are not worth rewriting the others for.
+const LEFT_OVER_MIN: usize = 256;
+
 /// Segment numbers by position; see the drawing at the top.
 #[derive(Default)]
 pub(super) struct Root {
     directories: Vec<Directory>,
-    bytes: usize,
+    places: Vec<u32>,
+    /// Places that belong to no directory any more.
+    left_over: usize,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy)]
 struct Directory {
-    /// Empty before the first entry.
-    places: Vec<u32>,
+    /// Where its places begin; behind all places before the first entry.
+    start: u32,
+    /// How many different segments stand in its places.
+    segments: u32,
     /// Bits behind the root's that choose a place.
     depth: u8,
-    /// How many different segments stand in the places.
-    segments: u32,
 }
 
 impl Root {
@@ -44,28 +51,28 @@ impl Root {
     #[inline]
     pub(super) fn get(&self, position: Position) -> Option<u32> {
         let directory = self.directories.get(position.root())?;
-        directory.places.get(directory.place(position)).copied()
+        self.places.get(directory.place(position)).copied()
     }
 
     /// Heap bytes of all directories.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.directories.capacity() * size_of::<Directory>()
+            + self.places.capacity() * size_of::<u32>()
     }
 
     /// Starts the directory of a root that has none with its first segment.
     pub(super) fn plant(&mut self, root: usize, segment: u32) {
         if root >= self.directories.len() {
             let roots = if root == 0 { 1 } else { 1 << ROOT_BITS };
-            self.bytes -= self.directories.len() * size_of::<Directory>();
-            self.directories.resize_with(roots, Directory::default);
-            self.bytes += roots * size_of::<Directory>();
+            self.directories.resize(roots, Directory::NONE);
         }
-        self.bytes += size_of::<u32>();
+        debug_assert!(self.directories[root].is_none());
         self.directories[root] = Directory {
-            places: vec![segment],
-            depth: 0,
+            start: self.end(),
             segments: 1,
+            depth: 0,
         };
+        self.places.push(segment);
     }
 
     /// Whether a segment of this depth that covers `position` may be split without the directory getting too sparse.
@@ -76,60 +83,111 @@ impl Root {
 
     /// Lets `upper` stand for the upper half of the segment of this depth that begins at `first`.
     pub(super) fn split(&mut self, first: Position, depth: u8, upper: u32) {
-        let directory = &mut self.directories[first.root()];
         let depth = depth - ROOT_BITS as u8;
-        if directory.depth == depth {
-            directory.places = directory
-                .places
-                .iter()
-                .flat_map(|segment| [*segment, *segment])
-                .collect();
-            directory.depth += 1;
-            self.bytes += directory.places.len() / 2 * size_of::<u32>();
+        if self.directories[first.root()].depth == depth {
+            self.double(first.root());
         }
+        let directory = &mut self.directories[first.root()];
+        directory.segments += 1;
         let half = 1 << (directory.depth - depth - 1);
         let start = directory.place(first) + half;
-        directory.places[start..start + half].fill(upper);
-        directory.segments += 1;
+        self.places[start..start + half].fill(upper);
     }
 
     /// Lets `lower` also stand for its buddy's positions, both of this depth.
     pub(super) fn merge(&mut self, first: Position, depth: u8, lower: u32) {
         let directory = &mut self.directories[first.root()];
+        directory.segments -= 1;
         let half = 1 << (directory.depth - (depth - ROOT_BITS as u8));
         let start = directory.place(first) + half;
-        directory.places[start..start + half].fill(lower);
-        directory.segments -= 1;
-        while directory.depth > 0
-            && directory
-                .places
-                .chunks_exact(2)
-                .all(|pair| pair[0] == pair[1])
-        {
-            directory.places = directory.places.iter().step_by(2).copied().collect();
-            directory.depth -= 1;
-            self.bytes -= directory.places.len() * size_of::<u32>();
-        }
+        self.places[start..start + half].fill(lower);
+        while self.halve(first.root()) {}
     }
 
     /// The first position at or behind this one whose root has a directory.
     pub(super) fn next_planted(&self, position: Position) -> Option<Position> {
         let from = position.root();
-        let found = (from..self.directories.len())
-            .find(|root| !self.directories[*root].places.is_empty())?;
+        let found =
+            (from..self.directories.len()).find(|root| !self.directories[*root].is_none())?;
         Some(if found == from {
             position
         } else {
             Position((found as u64) << (u64::BITS - ROOT_BITS))
         })
     }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.places.len()).expect("fewer than 2^32 places")
+    }
+
+    /// Gives a directory two places for each it had, at the end of all places.
+    fn double(&mut self, root: usize) {
+        let (end, old) = (self.end(), self.directories[root].places());
+        self.left_over += old.len();
+        for at in old {
+            self.places.extend([self.places[at]; 2]);
+        }
+        let directory = &mut self.directories[root];
+        directory.start = end;
+        directory.depth += 1;
+        if self.left_over > self.places.len() / 2 + LEFT_OVER_MIN {
+            self.rewrite();
+        }
+    }
+
+    /// Gives a directory half its places if each two neighbours are the same.
+    fn halve(&mut self, root: usize) -> bool {
+        let directory = &mut self.directories[root];
+        let places = &mut self.places[directory.places()];
+        if directory.depth == 0 || places.chunks_exact(2).any(|pair| pair[0] != pair[1]) {
+            return false;
+        }
+        let half = places.len() / 2;
+        (0..half).for_each(|at| places[at] = places[at * 2]);
+        self.left_over += half;
+        directory.depth -= 1;
+        true
+    }
+
+    /// Moves all directories together, into as much memory as they need.
+    fn rewrite(&mut self) {
+        let mut places = Vec::with_capacity((self.places.len() - self.left_over) * 5 / 4);
+        for directory in self
+            .directories
+            .iter_mut()
+            .filter(|directory| !directory.is_none())
+        {
+            let old = directory.places();
+            directory.start = places.len() as u32;
+            places.extend_from_slice(&self.places[old]);
+        }
+        self.places = places;
+        self.left_over = 0;
+    }
 }
 
 impl Directory {
+    const NONE: Directory = Directory {
+        start: u32::MAX,
+        segments: 0,
+        depth: 0,
+    };
+
+    fn is_none(&self) -> bool {
+        self.segments == 0
+    }
+
+    fn places(&self) -> std::ops::Range<usize> {
+        let start = self.start as usize;
+        start..start + (1 << self.depth)
+    }
+
+    /// The index among all places of the one that covers a position.
     #[inline]
     fn place(&self, position: Position) -> usize {
         // Two shifts, because one of 64 (depth 0) is not defined.
-        (((position.0 << ROOT_BITS) >> 1) >> (u64::BITS - 1 - u32::from(self.depth))) as usize
+        let within = ((position.0 << ROOT_BITS) >> 1) >> (u64::BITS - 1 - u32::from(self.depth));
+        self.start as usize + within as usize
     }
 }
 
@@ -152,12 +210,30 @@ mod tests {
         let seen = |root: &Root| [0, 0x40, 0x80, 0xc0].map(|path| root.get(at(1, path)));
         assert_eq!(seen(&root), [Some(17), Some(17), Some(90), Some(41)]);
         assert_eq!(root.get(at(2, 0)), None);
-        assert_eq!(root.bytes(), 256 * size_of::<Directory>() + 16);
         root.merge(at(1, 0x80), 10, 90);
         assert_eq!(seen(&root), [Some(17), Some(17), Some(90), Some(90)]);
-        assert_eq!(root.bytes(), 256 * size_of::<Directory>() + 8);
+        assert_eq!(root.directories[1].depth, 1);
         root.merge(at(1, 0), 9, 17);
         assert_eq!(seen(&root), [Some(17); 4]);
+        assert_eq!(root.directories[1].depth, 0);
+    }
+
+    #[test]
+    fn places_left_over_are_given_back() {
+        // Directories that grow and fold again and again keep their segments, and leave no more over than they use.
+        let mut root = Root::default();
+        (0..256).for_each(|at_root| root.plant(at_root, at_root as u32));
+        for round in 0..20u32 {
+            for at_root in 0..256 {
+                (8..12).for_each(|depth| root.split(at(at_root, 0), depth, 1000 + round));
+                assert_eq!(root.get(at(at_root, 0x80)), Some(1000 + round));
+                (9..=12)
+                    .rev()
+                    .for_each(|depth| root.merge(at(at_root, 0), depth, at_root as u32));
+                assert_eq!(root.get(at(at_root, 0xff)), Some(at_root as u32));
+            }
+        }
+        assert!(root.bytes() < 20_000, "{}", root.bytes());
     }
 
     #[test]

@@ -186,23 +186,18 @@ impl Segment {
     ) -> Option<Spot> {
         let window = position.window(self.base);
         let mut is_it = |word: Word| word.window() == window && eq(word);
-        let bucket = &self.buckets[home];
-        for entry in bucket.matching_at_home(fingerprint) {
-            if is_it(bucket.word(entry)) {
-                return Some((home, entry));
-            }
-        }
-        let next = self.next(home);
-        for entry in self.buckets[next].matching_displaced(fingerprint) {
-            if is_it(self.buckets[next].word(entry)) {
-                return Some((next, entry));
+        let at = [home, self.next(home)];
+        let [bucket, next] = at.map(|at| &self.buckets[at]);
+        for (which, entry) in bucket.matching_of_home(next, fingerprint) {
+            if is_it(self.buckets[at[which]].word(entry)) {
+                return Some((at[which], entry));
             }
         }
         if !bucket.overflows() {
             return None;
         }
         for (stash, bucket) in self.buckets.iter().enumerate().skip(self.normal as usize) {
-            for entry in bucket.matching_at_home(fingerprint) {
+            for entry in bucket.matching_stashed(fingerprint) {
                 if is_it(bucket.word(entry)) {
                     return Some((stash, entry));
                 }
@@ -220,15 +215,10 @@ impl Segment {
         fingerprint: u8,
     ) -> Option<Word> {
         let window = position.window(self.base);
-        let (bucket, next) = (&self.buckets[home], &self.buckets[self.next(home)]);
-        let at_home = bucket
-            .matching_at_home(fingerprint)
-            .map(|entry| bucket.word(entry));
-        let displaced = next
-            .matching_displaced(fingerprint)
-            .map(|entry| next.word(entry));
-        at_home
-            .chain(displaced)
+        let pair = [&self.buckets[home], &self.buckets[self.next(home)]];
+        let matching = pair[0].matching_of_home(pair[1], fingerprint);
+        matching
+            .map(|(which, entry)| pair[which].word(entry))
             .find(|word| word.window() == window)
     }
 
@@ -240,12 +230,10 @@ impl Segment {
 
     #[inline]
     pub(super) fn prefetch_words(&self, home: usize, fingerprint: u8) {
-        let (bucket, next) = (&self.buckets[home], &self.buckets[self.next(home)]);
-        bucket
-            .matching_at_home(fingerprint)
-            .for_each(|entry| bucket.prefetch_word(entry));
-        next.matching_displaced(fingerprint)
-            .for_each(|entry| next.prefetch_word(entry));
+        let pair = [&self.buckets[home], &self.buckets[self.next(home)]];
+        for (which, entry) in pair[0].matching_of_home(pair[1], fingerprint) {
+            pair[which].prefetch_word(entry);
+        }
     }
 
     #[inline]
