@@ -5,11 +5,7 @@
 
 use eagle_resp::{Args, Reply};
 
-use crate::{
-    dash::Hashed,
-    error::Error,
-    spec::Spec,
-};
+use crate::{dash::Hashed, error::Error, spec::Spec};
 
 /// Milliseconds since the Unix epoch; what Redis' `PEXPIREAT` takes. At most 48 bits on the medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -7,14 +7,15 @@
 //!  └───────────────────────────┴──────┴───────────────────────────┴───────────┘
 //!  ├──────────────────── line 0 ──────────────────────────────────┤ lines 1..4
 //!
-//!  meta   31      28 27                                      0
-//!         ├─────────┼────────────────────────────────────────┤
-//!         │overflow │ displaced: one bit an entry            │
-//!         └─────────┴────────────────────────────────────────┘
+//!  meta   31     29   28   27                                  0
+//!         ├─────────┼──────┼────────────────────────────────────┤
+//!         │stashed 3│next 1│ displaced: one bit an entry        │
+//!         └─────────┴──────┴────────────────────────────────────┘
 //! ```
 //!
-//! A *displaced* entry is one whose home is the bucket before (the paper's membership bit). *Overflow* counts the
-//! entries of this home that are in the segment's stash; at 15 it no longer knows and stays.
+//! A *displaced* entry is one whose home is the bucket before (the paper's membership bit). *next* says that the
+//! next bucket has entries displaced from here, and *stashed* counts the entries of this home that are in the
+//! segment's stash; at 7 it no longer knows and stays. With both zero a lookup ends in its home bucket.
 //!
 //! All fingerprints are compared at once by SSE2, which every x86-64 has; elsewhere by the scalar twin, and a test
 //! holds the two to the same answer. This is the one file of the crate with `unsafe` in it.
@@ -28,7 +29,10 @@ use std::mem::offset_of;
 pub(super) const ENTRIES: usize = 28;
 
 const ENTRY_MASK: u32 = (1 << ENTRIES) - 1;
-const OVERFLOW_MAX: u32 = 15;
+const NEXT: u32 = 1 << ENTRIES;
+const STASHED_ONE: u32 = NEXT << 1;
+const STASHED_MAX: u32 = 7;
+const _: () = assert!(STASHED_ONE as u64 * (STASHED_MAX as u64 + 1) == 1 << u32::BITS);
 
 /// See the drawing at the top.
 #[derive(Clone)]
@@ -59,11 +63,6 @@ impl Entries {
         debug_assert!(self.0 != 0);
         self.0.trailing_zeros() as usize
     }
-
-    #[inline]
-    pub(super) fn len(self) -> u32 {
-        self.0.count_ones()
-    }
 }
 
 impl Iterator for Entries {
@@ -80,29 +79,6 @@ impl Iterator for Entries {
     }
 }
 
-/// A set of entries of a bucket and the next, taken out as (0 or 1, entry).
-///
-/// One set for both, because which of the two holds a key is a coin toss: a branch on it would be mispredicted half
-/// the time, and each time the lookups behind it would wait for this one's cache misses.
-#[derive(Clone, Copy)]
-pub(super) struct Pair(u64);
-
-const PAIR_NEXT: u32 = u32::BITS;
-
-impl Iterator for Pair {
-    type Item = (usize, usize);
-
-    #[inline]
-    fn next(&mut self) -> Option<(usize, usize)> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros();
-        self.0 &= self.0 - 1;
-        Some(((bit / PAIR_NEXT) as usize, (bit % PAIR_NEXT) as usize))
-    }
-}
-
 impl Bucket {
     pub(super) const EMPTY: Bucket = Bucket {
         fingerprints: [0; ENTRIES],
@@ -110,18 +86,16 @@ impl Bucket {
         words: [Word::ZERO; ENTRIES],
     };
 
-    /// Entries with this fingerprint whose home is this bucket: here, and displaced into `next`.
+    /// Entries with this fingerprint whose home is this bucket (or that are stashed here).
     #[inline]
-    pub(super) fn matching_of_home(&self, next: &Bucket, fingerprint: u8) -> Pair {
-        let here = self.matching(fingerprint) & !self.meta;
-        let displaced = next.matching(fingerprint) & next.meta;
-        Pair(u64::from(here) | u64::from(displaced) << PAIR_NEXT)
+    pub(super) fn matching_at_home(&self, fingerprint: u8) -> Entries {
+        Entries(self.matching(fingerprint) & !self.meta)
     }
 
-    /// Entries with this fingerprint in a bucket of the stash.
+    /// Entries with this fingerprint whose home is the bucket before.
     #[inline]
-    pub(super) fn matching_stashed(&self, fingerprint: u8) -> Entries {
-        Entries(self.matching(fingerprint))
+    pub(super) fn matching_displaced(&self, fingerprint: u8) -> Entries {
+        Entries(self.matching(fingerprint) & self.meta)
     }
 
     /// All entries in use.
@@ -140,6 +114,11 @@ impl Bucket {
     #[inline]
     pub(super) fn displaced(&self) -> Entries {
         Entries(self.meta & ENTRY_MASK)
+    }
+
+    #[inline]
+    pub(super) fn is_displaced(&self, entry: usize) -> bool {
+        self.meta >> entry & 1 == 1
     }
 
     /// Places not in use.
@@ -181,24 +160,36 @@ impl Bucket {
         (fingerprint, self.words[entry])
     }
 
+    /// Whether the next bucket or the stash may hold entries whose home is this bucket.
+    #[inline]
+    pub(super) fn spills(&self) -> bool {
+        self.meta & !ENTRY_MASK != 0
+    }
+
     /// Whether the stash may hold entries whose home is this bucket.
     #[inline]
-    pub(super) fn overflows(&self) -> bool {
-        self.meta >> ENTRIES != 0
+    pub(super) fn has_stashed(&self) -> bool {
+        self.meta >= STASHED_ONE
+    }
+
+    /// Notes whether the next bucket holds entries whose home is this bucket.
+    #[inline]
+    pub(super) fn note_in_next(&mut self, some: bool) {
+        self.meta = (self.meta & !NEXT) | (u32::from(some) << NEXT.trailing_zeros());
     }
 
     /// One more entry of this home went to the stash.
-    pub(super) fn add_overflow(&mut self) {
-        if self.meta >> ENTRIES < OVERFLOW_MAX {
-            self.meta += 1 << ENTRIES;
+    pub(super) fn add_stashed(&mut self) {
+        if self.meta / STASHED_ONE < STASHED_MAX {
+            self.meta += STASHED_ONE;
         }
     }
 
     /// An entry of this home left the stash.
-    pub(super) fn subtract_overflow(&mut self) {
-        debug_assert!(self.overflows());
-        if self.meta >> ENTRIES < OVERFLOW_MAX {
-            self.meta -= 1 << ENTRIES;
+    pub(super) fn subtract_stashed(&mut self) {
+        debug_assert!(self.has_stashed());
+        if self.meta / STASHED_ONE < STASHED_MAX {
+            self.meta -= STASHED_ONE;
         }
     }
 
@@ -289,24 +280,31 @@ mod tests {
     }
 
     #[test]
-    fn overflow_counts_to_15_and_then_stays() {
-        // Below 15 the count is exact; once saturated it can no longer be trusted to come back to nothing.
+    fn stashed_counts_to_7_and_then_stays() {
+        // Below 7 the count is exact; once saturated it can no longer be trusted to come back to nothing.
         let mut bucket = Bucket::EMPTY;
-        for _ in 0..14 {
-            bucket.add_overflow();
+        (0..6).for_each(|_| bucket.add_stashed());
+        for _ in 0..6 {
+            assert!(bucket.has_stashed() && bucket.spills());
+            bucket.subtract_stashed();
         }
-        for _ in 0..14 {
-            assert!(bucket.overflows());
-            bucket.subtract_overflow();
-        }
-        assert!(!bucket.overflows());
-        for _ in 0..20 {
-            bucket.add_overflow();
-        }
-        for _ in 0..20 {
-            bucket.subtract_overflow();
-        }
-        assert!(bucket.overflows());
+        assert!(!bucket.has_stashed() && !bucket.spills());
+        (0..9).for_each(|_| bucket.add_stashed());
+        (0..9).for_each(|_| bucket.subtract_stashed());
+        assert!(bucket.has_stashed());
+    }
+
+    #[test]
+    fn what_is_in_next_does_not_touch_what_is_stashed() {
+        // The flag and the count beside it change independently.
+        let mut bucket = Bucket::EMPTY;
+        bucket.note_in_next(true);
+        assert!(bucket.spills() && !bucket.has_stashed());
+        bucket.add_stashed();
+        bucket.note_in_next(false);
+        assert!(bucket.spills() && bucket.has_stashed());
+        bucket.subtract_stashed();
+        assert!(!bucket.spills() && bucket.displaced().is_empty());
     }
 
     #[test]
@@ -315,19 +313,9 @@ mod tests {
         let mut bucket = Bucket::EMPTY;
         bucket.put(3, 9, Word::new(77, 1), true);
         bucket.put(27, 9, Word::new(78, 1), false);
-        assert_eq!(
-            bucket
-                .matching_of_home(&Bucket::EMPTY, 9)
-                .collect::<Vec<_>>(),
-            [(0, 27)]
-        );
-        assert_eq!(
-            Bucket::EMPTY
-                .matching_of_home(&bucket, 9)
-                .collect::<Vec<_>>(),
-            [(1, 3)]
-        );
-        assert_eq!((bucket.occupied().len(), bucket.free().len()), (2, 26));
+        assert_eq!(bucket.matching_displaced(9).collect::<Vec<_>>(), [3]);
+        assert_eq!(bucket.matching_at_home(9).collect::<Vec<_>>(), [27]);
+        assert_eq!((bucket.occupied().count(), bucket.free().count()), (2, 26));
         assert_eq!(bucket.take(3), (9, Word::new(77, 1)));
         assert!(bucket.displaced().is_empty());
         assert_eq!(bucket.at_home().collect::<Vec<_>>(), [27]);

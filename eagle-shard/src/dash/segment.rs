@@ -49,6 +49,9 @@ pub(super) const BUCKETS_MAX: usize = 64;
 /// A rebuilt segment is at most this full, in percent, so that it does not grow again at once.
 const REBUILT_FILL_MAX: usize = 88;
 
+/// How many entries may move to make room for one. Each makes room for the one before it.
+const DISPLACEMENTS_MAX: usize = 4;
+
 /// An entry's place in its segment.
 pub(super) type Spot = (usize, usize);
 
@@ -186,18 +189,36 @@ impl Segment {
     ) -> Option<Spot> {
         let window = position.window(self.base);
         let mut is_it = |word: Word| word.window() == window && eq(word);
-        let at = [home, self.next(home)];
-        let [bucket, next] = at.map(|at| &self.buckets[at]);
-        for (which, entry) in bucket.matching_of_home(next, fingerprint) {
-            if is_it(self.buckets[at[which]].word(entry)) {
-                return Some((at[which], entry));
+        let bucket = &self.buckets[home];
+        for entry in bucket.matching_at_home(fingerprint) {
+            if is_it(bucket.word(entry)) {
+                return Some((home, entry));
             }
         }
-        if !bucket.overflows() {
+        if bucket.spills() {
+            self.find_spilled(home, fingerprint, is_it)
+        } else {
+            None
+        }
+    }
+
+    fn find_spilled(
+        &self,
+        home: usize,
+        fingerprint: u8,
+        mut is_it: impl FnMut(Word) -> bool,
+    ) -> Option<Spot> {
+        let next = self.next(home);
+        for entry in self.buckets[next].matching_displaced(fingerprint) {
+            if is_it(self.buckets[next].word(entry)) {
+                return Some((next, entry));
+            }
+        }
+        if !self.buckets[home].has_stashed() {
             return None;
         }
         for (stash, bucket) in self.buckets.iter().enumerate().skip(self.normal as usize) {
-            for entry in bucket.matching_stashed(fingerprint) {
+            for entry in bucket.matching_at_home(fingerprint) {
                 if is_it(bucket.word(entry)) {
                     return Some((stash, entry));
                 }
@@ -206,7 +227,7 @@ impl Segment {
         None
     }
 
-    /// The word that `find` would ask about first, from the two buckets of this home.
+    /// The word that `find` would ask about first, if it is in the home bucket or displaced from it.
     #[inline]
     pub(super) fn candidate(
         &self,
@@ -215,25 +236,35 @@ impl Segment {
         fingerprint: u8,
     ) -> Option<Word> {
         let window = position.window(self.base);
-        let pair = [&self.buckets[home], &self.buckets[self.next(home)]];
-        let matching = pair[0].matching_of_home(pair[1], fingerprint);
-        matching
-            .map(|(which, entry)| pair[which].word(entry))
-            .find(|word| word.window() == window)
+        let is_it = |word: &Word| word.window() == window;
+        let bucket = &self.buckets[home];
+        let at_home = bucket
+            .matching_at_home(fingerprint)
+            .map(|entry| bucket.word(entry))
+            .find(is_it);
+        if at_home.is_some() || !bucket.spills() {
+            return at_home;
+        }
+        let next = &self.buckets[self.next(home)];
+        next.matching_displaced(fingerprint)
+            .map(|entry| next.word(entry))
+            .find(is_it)
     }
 
     #[inline]
     pub(super) fn prefetch_fingerprints(&self, home: usize) {
         self.buckets[home].prefetch_fingerprints();
-        self.buckets[self.next(home)].prefetch_fingerprints();
     }
 
+    /// Asks for the words that match, and for the next bucket's fingerprints where none does and one there may.
     #[inline]
     pub(super) fn prefetch_words(&self, home: usize, fingerprint: u8) {
-        let pair = [&self.buckets[home], &self.buckets[self.next(home)]];
-        for (which, entry) in pair[0].matching_of_home(pair[1], fingerprint) {
-            pair[which].prefetch_word(entry);
+        let bucket = &self.buckets[home];
+        let matching = bucket.matching_at_home(fingerprint);
+        if matching.is_empty() && bucket.spills() {
+            self.buckets[self.next(home)].prefetch_fingerprints();
         }
+        matching.for_each(|entry| bucket.prefetch_word(entry));
     }
 
     #[inline]
@@ -267,62 +298,96 @@ impl Segment {
     ) -> Option<Spot> {
         let word = word.with_window(position.window(self.base));
         let home = self.home(position);
-        let next = self.next(home);
-        let (free_home, free_next) = (self.buckets[home].free(), self.buckets[next].free());
-        let spot = if !free_home.is_empty() && free_home.len() >= free_next.len() {
-            (home, free_home.first())
-        } else if !free_next.is_empty() {
-            (next, free_next.first())
-        } else if let Some(spot) = self.displace(home, next) {
+        let free = self.buckets[home].free();
+        let (bucket, entry) = if !free.is_empty() {
+            (home, free.first())
+        } else if let Some(spot) = self.displace(home) {
             spot
         } else {
             return self.stash(home, fingerprint, word);
         };
-        self.buckets[spot.0].put(spot.1, fingerprint, word, spot.0 != home);
+        self.put((bucket, entry), fingerprint, word, bucket != home);
         self.count += 1;
-        Some(spot)
+        Some((bucket, entry))
     }
 
-    /// Makes room in one of two full buckets by moving one of their entries to its other bucket.
-    fn displace(&mut self, home: usize, next: usize) -> Option<Spot> {
-        let (before, after) = (self.previous(home), self.next(next));
-        if !self.buckets[after].free().is_empty() && !self.buckets[next].at_home().is_empty() {
-            let spot = (next, self.buckets[next].at_home().first());
-            self.shift(spot, after, true);
-            return Some(spot);
-        }
+    /// Makes room for an entry of a full home: in the home by moving a displaced entry back to its own, or in the next
+    /// bucket by moving an entry of that one on, and so forth.
+    fn displace(&mut self, home: usize) -> Option<Spot> {
+        let before = self.previous(home);
         if !self.buckets[before].free().is_empty() && !self.buckets[home].displaced().is_empty() {
             let spot = (home, self.buckets[home].displaced().first());
             self.shift(spot, before, false);
             return Some(spot);
         }
+        // A row of full buckets from `next` on, each with an entry to pass on, up to one with room.
+        let next = self.next(home);
+        let mut room = next;
+        for _ in 0..=DISPLACEMENTS_MAX {
+            if !self.buckets[room].free().is_empty() {
+                while room != next {
+                    let giver = self.previous(room);
+                    self.shift((giver, self.buckets[giver].at_home().first()), room, true);
+                    room = giver;
+                }
+                return Some((next, self.buckets[next].free().first()));
+            }
+            if self.buckets[room].at_home().is_empty() {
+                return None;
+            }
+            room = self.next(room);
+        }
         None
     }
 
-    fn shift(&mut self, (bucket, entry): Spot, to: usize, displaced: bool) {
-        let (fingerprint, word) = self.buckets[bucket].take(entry);
-        let free = self.buckets[to].free().first();
-        self.buckets[to].put(free, fingerprint, word, displaced);
+    fn shift(&mut self, from: Spot, to: usize, displaced: bool) {
+        let (fingerprint, word) = self.take(from);
+        let entry = self.buckets[to].free().first();
+        self.put((to, entry), fingerprint, word, displaced);
+    }
+
+    /// Fills a place of the home bucket, or of the next as displaced.
+    fn put(&mut self, (bucket, entry): Spot, fingerprint: u8, word: Word, displaced: bool) {
+        self.buckets[bucket].put(entry, fingerprint, word, displaced);
+        if displaced {
+            let home = self.previous(bucket);
+            self.buckets[home].note_in_next(true);
+        }
+    }
+
+    /// Empties a place of the home bucket or the next.
+    fn take(&mut self, (bucket, entry): Spot) -> (u8, Word) {
+        let displaced = self.buckets[bucket].is_displaced(entry);
+        let taken = self.buckets[bucket].take(entry);
+        if displaced {
+            let (home, more) = (
+                self.previous(bucket),
+                !self.buckets[bucket].displaced().is_empty(),
+            );
+            self.buckets[home].note_in_next(more);
+        }
+        taken
     }
 
     fn stash(&mut self, home: usize, fingerprint: u8, word: Word) -> Option<Spot> {
-        let stash = (self.normal as usize..self.buckets.len())
-            .find(|at| !self.buckets[*at].free().is_empty())?;
-        let entry = self.buckets[stash].free().first();
-        self.buckets[stash].put(entry, fingerprint, word, false);
-        self.buckets[home].add_overflow();
+        let mut stash = self.normal as usize..self.buckets.len();
+        let bucket = stash.find(|at| !self.buckets[*at].free().is_empty())?;
+        let entry = self.buckets[bucket].free().first();
+        self.buckets[bucket].put(entry, fingerprint, word, false);
+        self.buckets[home].add_stashed();
         self.count += 1;
-        Some((stash, entry))
+        Some((bucket, entry))
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, (bucket, entry): Spot) -> Word {
-        let (_, word) = self.buckets[bucket].take(entry);
-        if bucket >= self.normal as usize {
-            let home = self.home(self.position_of(word));
-            self.buckets[home].subtract_overflow();
-        }
         self.count -= 1;
+        if bucket < self.normal as usize {
+            return self.take((bucket, entry)).1;
+        }
+        let (_, word) = self.buckets[bucket].take(entry);
+        let home = self.home(self.position_of(word));
+        self.buckets[home].subtract_stashed();
         word
     }
 
@@ -344,7 +409,7 @@ impl Segment {
         self.buckets[next]
             .displaced()
             .for_each(|entry| emit((next, entry), self.buckets[next].word(entry)));
-        if !bucket.overflows() {
+        if !bucket.has_stashed() {
             return;
         }
         for (stash, bucket) in self.buckets.iter().enumerate().skip(self.normal as usize) {
