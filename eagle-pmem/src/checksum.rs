@@ -12,6 +12,9 @@ use crc32fast::Hasher;
 pub struct ExtentSeed(u32);
 
 impl ExtentSeed {
+    /// The seed of an extent that is not open.
+    pub(crate) const NONE: Self = Self(0);
+
     /// The seed of the extent that was opened with this sequence.
     pub const fn new(pool_id: u64, sequence: u64) -> Self {
         let high = mix(pool_id ^ mix(sequence >> 32)) as u32;

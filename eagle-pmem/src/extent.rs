@@ -7,6 +7,7 @@
 //!
 //! All of this is volatile: opening a pool rebuilds it.
 
+use crate::checksum::ExtentSeed;
 use crate::layout::{ExtentHeader, ExtentKind, SUPERBLOCKS_BYTES, extent_header};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -48,6 +49,7 @@ pub enum ExtentState {
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     pub(crate) sequence: u64,
+    pub(crate) seed: ExtentSeed,
     pub(crate) version_base: u64,
     pub(crate) used: u64,
     pub(crate) live: u64,
@@ -61,6 +63,7 @@ pub struct Extent {
 impl Extent {
     const FREE: Self = Self {
         sequence: 0,
+        seed: ExtentSeed::NONE,
         version_base: 0,
         used: 0,
         live: 0,
@@ -121,11 +124,12 @@ pub(crate) struct Extents {
     next_sequence: u64,
     /// The most extents that addresses are reserved for.
     addressable: usize,
+    pool_id: u64,
     shift: u32,
 }
 
 impl Extents {
-    pub(crate) fn new(extent_bytes: usize, addressable: usize) -> Self {
+    pub(crate) fn new(pool_id: u64, extent_bytes: usize, addressable: usize) -> Self {
         Self {
             table: Vec::new(),
             resident: VecDeque::new(),
@@ -135,6 +139,7 @@ impl Extents {
             in_use: 0,
             next_sequence: 1,
             addressable,
+            pool_id,
             shift: extent_bytes.trailing_zeros(),
         }
     }
@@ -263,10 +268,10 @@ impl Extents {
     }
 
     /// The header of an extent that is open or sealed.
-    pub(crate) fn header(&self, id: ExtentId, pool_id: u64) -> ExtentHeader {
+    pub(crate) fn header(&self, id: ExtentId) -> ExtentHeader {
         let extent = self.get(id);
         ExtentHeader {
-            pool_id,
+            pool_id: self.pool_id,
             sequence: extent.sequence,
             version_base: extent.version_base,
             kind: extent.kind,
@@ -325,6 +330,7 @@ impl Extents {
         }
         self.table[index as usize] = Extent {
             sequence,
+            seed: ExtentSeed::new(self.pool_id, sequence),
             version_base,
             run: count,
             kind,
@@ -391,5 +397,96 @@ impl Extents {
         self.resident.retain(|index| !gap.contains(index));
         self.returned.retain(|index| !gap.contains(index));
         Some(gap.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 64 << 10;
+
+    fn open(extents: &mut Extents, count: u32) -> Option<ExtentId> {
+        extents.open(count, ExtentKind::Appended, 1)
+    }
+
+    #[test]
+    fn a_freed_extent_is_the_next_to_be_opened() {
+        // Its pages are there and perhaps even cached; it is a new opening with a new seed all the same.
+        let mut extents = Extents::new(1, BYTES, 8);
+        let (a, _b) = (
+            open(&mut extents, 1).unwrap(),
+            open(&mut extents, 1).unwrap(),
+        );
+        let before = *extents.get(a);
+        extents.free(a);
+        assert_eq!(open(&mut extents, 1), Some(a));
+        assert_ne!(extents.get(a).seed, before.seed);
+        assert!(extents.get(a).sequence > before.sequence);
+    }
+
+    #[test]
+    fn memory_of_few_free_extents_is_kept() {
+        // Of ten freed extents all but four are given back, in slices that cover them exactly, and all ten can be opened again.
+        let mut extents = Extents::new(1, BYTES, 10);
+        let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
+        ids.iter().for_each(|id| extents.free(*id));
+        let given: Vec<Range<u64>> =
+            std::iter::from_fn(|| extents.next_to_give_back(24 << 10)).collect();
+        assert_eq!(
+            given
+                .iter()
+                .map(|range| range.end - range.start)
+                .sum::<u64>(),
+            6 * BYTES as u64
+        );
+        assert_eq!(given[0].start, extents.start(ids[0]));
+        assert_eq!(extents.free_counts(), (10, RESIDENT_FREE_MAX));
+        assert!((0..10).all(|_| open(&mut extents, 1).is_some()));
+        assert_eq!(open(&mut extents, 1), None);
+    }
+
+    #[test]
+    fn a_run_finds_a_gap_and_keeps_it() {
+        // When all addresses were used, a gap is held for a run: single extents do not take it away.
+        let mut extents = Extents::new(1, BYTES, 8);
+        let ids: Vec<ExtentId> = (0..8).map(|_| open(&mut extents, 1).unwrap()).collect();
+        for i in [1, 3, 4, 5, 7] {
+            extents.free(ids[i]);
+        }
+        assert!(!extents.hold_run(4));
+        assert!(extents.hold_run(3));
+        assert_eq!(extents.openable(), 2);
+        let singles = [
+            open(&mut extents, 1).unwrap(),
+            open(&mut extents, 1).unwrap(),
+        ];
+        assert!(singles.contains(&ids[1]) && singles.contains(&ids[7]));
+        assert_eq!(open(&mut extents, 1), None);
+        let run = open(&mut extents, 3).unwrap();
+        assert_eq!((run, extents.get(run).run), (ids[3], 3));
+        assert_eq!(extents.id_of(extents.start(ids[5]) + 100), run);
+    }
+
+    #[test]
+    fn a_gap_let_go_is_free_again() {
+        // The next reserve may be for something else.
+        let mut extents = Extents::new(1, BYTES, 4);
+        let ids: Vec<ExtentId> = (0..4).map(|_| open(&mut extents, 1).unwrap()).collect();
+        ids.iter().for_each(|id| extents.free(*id));
+        assert!(extents.hold_run(4));
+        assert_eq!((extents.openable(), open(&mut extents, 1)), (0, None));
+        assert!(extents.hold_run(0));
+        assert!((0..4).all(|_| open(&mut extents, 1).is_some()));
+    }
+
+    #[test]
+    fn a_run_cut_short_frees_its_tail() {
+        // What a group did not need can be opened at once.
+        let mut extents = Extents::new(1, BYTES, 4);
+        let run = open(&mut extents, 4).unwrap();
+        extents.shorten_run(run, 1);
+        assert_eq!((extents.in_use(), extents.get(run).run), (1, 1));
+        assert!((0..3).all(|_| open(&mut extents, 1).is_some()));
     }
 }

@@ -116,13 +116,19 @@ impl Place {
     }
 }
 
+/// Bytes of records that may be without checksum: few enough that they are still cached when their checksums are computed.
+const UNSUMMED_BYTES_MAX: u64 = 128 << 10;
+
 /// Where the next record of a lane goes.
 #[derive(Clone, Copy)]
 struct Cursor {
     next: u64,
+    /// Up to here records can be added without further ado.
+    stop: u64,
+    /// Up to here there is room in the extent.
     end: u64,
-    /// Up to here the extent was part of a commit.
-    committed: u64,
+    /// Up to here records have their checksums and are noted as written.
+    summed: u64,
     seed: ExtentSeed,
     extent: ExtentId,
 }
@@ -131,28 +137,46 @@ impl Cursor {
     /// No extent is open: nothing fits, so the other fields are not looked at.
     const CLOSED: Self = Self {
         next: 0,
+        stop: 0,
         end: 0,
-        committed: 0,
-        seed: ExtentSeed::new(0, 0),
+        summed: 0,
+        seed: ExtentSeed::NONE,
         extent: ExtentId::FIRST,
     };
 
-    #[inline(always)]
     const fn is_closed(&self) -> bool {
         self.end == 0
     }
 
+    /// Bytes that can be added without further ado.
+    #[inline(always)]
+    const fn free(&self) -> u64 {
+        self.stop - self.next
+    }
+
+    /// Bytes that fit the extent.
     #[inline(always)]
     const fn room(&self) -> u64 {
         self.end - self.next
+    }
+
+    /// Lets at least `len` bytes be added, which fit.
+    fn allow(&mut self, len: u64) {
+        self.stop = self.end.min(self.next + len.max(UNSUMMED_BYTES_MAX));
+    }
+
+    /// Moves the end, which is not before `next`.
+    fn set_end(&mut self, end: u64) {
+        self.end = end;
+        self.stop = self.stop.min(end);
     }
 }
 
 /// A group that is being appended.
 #[derive(Clone, Copy)]
 struct Group {
-    /// Its last record so far: without checksum, because it is not known whether more follows.
-    last: Option<Place>,
+    /// Its last record so far.
+    last: Option<PoolOffset>,
 }
 
 /// A shard's log of records.
@@ -161,7 +185,6 @@ pub struct Log {
     extents: Extents,
     lanes: [Cursor; 2],
     checksum: Checksum,
-    pool_id: u64,
     replayed: bool,
     domain: Domain,
     bytes_used: u64,
@@ -169,11 +192,11 @@ pub struct Log {
     /// Version of the next extent's first record.
     next_version: u64,
     position: Position,
-    /// Extents up to which `reserve` and `reserve_privileged` grant room.
+    /// Extents up to which room is granted: with [`RESERVE_EXTENTS`] kept back, and with none.
     extents_max: usize,
     extents_max_privileged: usize,
     group: Option<Group>,
-    /// Ranges written since the last commit, but for the open extents' ends.
+    /// Ranges written since the last commit, but for what has no checksums yet.
     written: Vec<Range<u64>>,
     /// Whether `written` was handed out and is to be forgotten.
     handed_out: bool,
@@ -221,10 +244,9 @@ impl Log {
         let extents_max = (capacity_bytes / extent) as usize;
         Ok(Self {
             mapping,
-            extents: Extents::new(extent_bytes, addressable as usize),
+            extents: Extents::new(pool_id, extent_bytes, addressable as usize),
             lanes: [Cursor::CLOSED; 2],
             checksum: Checksum::new(),
-            pool_id,
             replayed,
             domain: Domain::Volatile,
             bytes_used: 0,
@@ -338,10 +360,7 @@ impl Log {
     fn place_of(&self, offset: PoolOffset) -> Place {
         Place {
             offset,
-            seed: ExtentSeed::new(
-                self.pool_id,
-                self.extents.get(self.extent_of(offset)).sequence,
-            ),
+            seed: self.extents.get(self.extent_of(offset)).seed,
         }
     }
 

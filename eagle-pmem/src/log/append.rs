@@ -1,9 +1,8 @@
 //! Appending: a record is given its place, written there, and sealed by its checksum.
 
 use super::{Cursor, Lane, Log, Place};
-use crate::checksum::ExtentSeed;
 use crate::extent::{ExtentId, ExtentState};
-use crate::layout::{ExtentKind, RECORD_ALIGN, record_header};
+use crate::layout::{ExtentKind, RECORD_ALIGN};
 use crate::offset::PoolOffset;
 use crate::record::{Kind, Record, RecordParts, Shape};
 
@@ -63,7 +62,7 @@ impl Log {
         let place = self.claim(Lane::Appended, shape.len);
         let (source, bytes) = self.record_beside(source, place.offset, shape.len);
         fill(source, shape.write(parts, bytes));
-        self.seal_record(place, shape.len)
+        self.appended(place.offset)
     }
 
     /// Appends a copy of a record with some fields changed; the source stays as it is.
@@ -78,7 +77,7 @@ impl Log {
         shape
             .write(&edit.apply(record.parts()), bytes)
             .copy_from_slice(record.value());
-        self.seal_record(place, shape.len)
+        self.appended(place.offset)
     }
 
     /// The record is deleted, expired or evicted, and nothing takes its place: kills it, after a tombstone where the log is replayed.
@@ -100,7 +99,7 @@ impl Log {
         let place = self.claim(Lane::Appended, shape.len);
         let (record, bytes) = self.record_beside(offset, place.offset, shape.len);
         shape.write(&tombstone_of(record), bytes);
-        self.seal_record(place, shape.len);
+        self.appended(place.offset);
     }
 
     #[inline(always)]
@@ -112,7 +111,7 @@ impl Log {
     ) -> PoolOffset {
         let place = self.claim(Lane::Appended, shape.len);
         fill(shape.write(parts, self.mapping.bytes_mut(place.range(shape.len))));
-        self.seal_record(place, shape.len)
+        self.appended(place.offset)
     }
 
     /// The record at `source` and, to be written, `len` bytes elsewhere.
@@ -134,8 +133,8 @@ impl Log {
     /// Takes the next `len` bytes of a lane for a new record and counts it as alive.
     #[inline(always)]
     pub(super) fn claim(&mut self, lane: Lane, len: usize) -> Place {
-        if len as u64 > self.lanes[lane as usize].room() {
-            self.open_for(lane, len);
+        if len as u64 > self.lanes[lane as usize].free() {
+            self.make_free(lane, len as u64);
         }
         let len = len as u64;
         let cursor = &mut self.lanes[lane as usize];
@@ -154,15 +153,20 @@ impl Log {
         place
     }
 
-    /// Opens an extent, or a run, for a record that does not fit what is open.
+    /// Makes room for a record: by computing checksums that are due, or by opening an extent or a run.
     #[cold]
     #[inline(never)]
-    fn open_for(&mut self, lane: Lane, len: usize) {
-        assert!(
-            self.group.is_none() || lane != Lane::Appended,
-            "a group exceeds what it said it would take"
-        );
-        self.open_next(lane, len as u64);
+    fn make_free(&mut self, lane: Lane, len: u64) {
+        let in_group = self.group.is_some() && lane == Lane::Appended;
+        if len <= self.lanes[lane as usize].room() {
+            if !in_group {
+                self.sum(lane);
+            }
+            self.lanes[lane as usize].allow(len);
+            return;
+        }
+        assert!(!in_group, "a group exceeds what it said it would take");
+        self.open_next(lane, len);
     }
 
     /// Seals a lane's extent and opens the next, a run if an extent cannot hold `len` bytes of records.
@@ -179,31 +183,36 @@ impl Log {
             .open(count, kind, self.next_version)
             .expect("room is reserved before it is used");
         self.write_header(id);
-        let start = self.extents.start(id);
-        self.lanes[lane as usize] = Cursor {
-            next: self.extents.records_start(id),
-            end: start + u64::from(count) * self.extents.bytes(),
-            committed: start,
-            seed: ExtentSeed::new(self.pool_id, self.extents.get(id).sequence),
+        let next = self.extents.records_start(id);
+        let cursor = &mut self.lanes[lane as usize];
+        *cursor = Cursor {
+            next,
+            stop: next,
+            end: self.extents.start(id) + u64::from(count) * self.extents.bytes(),
+            summed: next,
+            seed: self.extents.get(id).seed,
             extent: id,
         };
+        cursor.allow(len);
     }
 
     pub(super) fn write_header(&mut self, id: ExtentId) {
-        let header = self.extents.header(id, self.pool_id).to_bytes();
+        let header = self.extents.header(id).to_bytes();
         let start = self.extents.start(id);
+        let range = start..start + header.len() as u64;
         self.mapping
-            .bytes_mut(start..start + header.len() as u64)
+            .bytes_mut(range.clone())
             .copy_from_slice(&header);
+        self.note_written(range);
     }
 
     /// Seals a lane's extent, if one is open; one in which nothing lives is freed.
     pub(super) fn seal(&mut self, lane: Lane) {
+        self.sum(lane);
         let cursor = std::mem::replace(&mut self.lanes[lane as usize], Cursor::CLOSED);
         if cursor.is_closed() {
             return;
         }
-        self.note_written(cursor.committed..cursor.next);
         let extent = self.extents.get_mut(cursor.extent);
         extent.state = ExtentState::Sealed;
         if lane == Lane::Appended {
@@ -214,24 +223,12 @@ impl Log {
         }
     }
 
-    /// Gives a record its checksum, or, within a group, the one before it.
     #[inline(always)]
-    fn seal_record(&mut self, place: Place, len: usize) -> PoolOffset {
+    fn appended(&mut self, offset: PoolOffset) -> PoolOffset {
         if self.group.is_some() {
-            self.seal_in_group(place);
-        } else {
-            self.write_checksum(place, len);
+            self.appended_in_group(offset);
         }
-        place.offset
-    }
-
-    #[inline(always)]
-    pub(super) fn write_checksum(&mut self, place: Place, len: usize) {
-        let bytes = self.mapping.bytes_mut(place.range(len));
-        let checksum = self
-            .checksum
-            .of(&bytes[record_header::KIND..], place.seed.at(place.offset));
-        bytes[record_header::CRC..record_header::KIND].copy_from_slice(&checksum.to_le_bytes());
+        offset
     }
 }
 

@@ -32,7 +32,7 @@ impl Log {
         }
     }
 
-    /// As [`Log::reserve`], for what makes room in the end: it may take what is kept for that.
+    /// As [`Log::reserve`], for what makes room in the end: it may take an extent that is kept for that.
     ///
     /// # Errors
     /// There is no room even so.
@@ -41,7 +41,7 @@ impl Log {
         if bytes as u64 <= self.room() {
             Ok(())
         } else {
-            self.reserve_extents(bytes as u64, self.extents_max_privileged)
+            self.reserve_extents(bytes as u64, self.extents_max_privileged - 1)
         }
     }
 
@@ -61,8 +61,14 @@ impl Log {
 
     #[cold]
     fn reserve_extents(&mut self, bytes: u64, extents_max: usize) -> Result<(), Full> {
-        // Of two neighbouring extents, the record that sealed the first lies in the second: together they hold an extent's worth.
-        let needed = (2 * bytes).div_ceil(self.extents.payload()) as usize + 1;
+        // What fits one extent takes one more at most. Else, of two neighbouring extents the record that sealed the first lies in
+        // the second: together they hold an extent's worth.
+        let payload = self.extents.payload();
+        let needed = if bytes <= payload {
+            1
+        } else {
+            (2 * bytes).div_ceil(payload) as usize + 1
+        };
         self.obtainable(bytes, needed, extents_max)
     }
 
@@ -90,5 +96,116 @@ impl Log {
             bytes_wanted: bytes,
             bytes_free: free as u64 * self.extents.payload(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, LogConfig, PoolError, RecordParts};
+
+    const EXTENT: usize = 64 << 10;
+
+    fn log(extents: u64) -> Log {
+        Log::anonymous(LogConfig {
+            extent_bytes: EXTENT,
+            ..LogConfig::new(1, extents * EXTENT as u64)
+        })
+        .unwrap()
+    }
+
+    fn fill(log: &mut Log, len: usize, bytes: usize) -> usize {
+        let parts = RecordParts::new(Kind::Chunk, b"", &[]);
+        let record = record_bytes_max(0, len);
+        let count = bytes / record;
+        for _ in 0..count {
+            log.append_with(&parts, len, |_| {});
+        }
+        count
+    }
+
+    #[test]
+    fn what_is_reserved_can_be_appended() {
+        // In records of whatever size, the most wasteful included, until the log is full; what is kept back is there even then.
+        for len in [
+            1,
+            88,
+            1000,
+            EXTENT / 3,
+            EXTENT / 2,
+            EXTENT / 2 + 1000,
+            EXTENT - 200,
+            EXTENT,
+            3 * EXTENT,
+        ] {
+            let mut log = log(40);
+            let bytes = 5 * EXTENT;
+            let mut rounds = 0;
+            while log.reserve(bytes).is_ok() {
+                assert!(fill(&mut log, len, bytes) > 0);
+                rounds += 1;
+            }
+            assert!(rounds >= 2, "{rounds} rounds of records of {len} bytes");
+            assert!(log.usage().extents <= 38);
+            log.reserve_privileged(1000).unwrap();
+            fill(&mut log, 900, 1000);
+            log.commit();
+            log.check(|_| true).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_kept_back_is_bounded_too() {
+        // Of two extents kept back, deletes may take one. The other is for moving records.
+        let mut log = log(8);
+        while log.reserve(1000).is_ok() {
+            fill(&mut log, 900, 1000);
+        }
+        assert_eq!(log.usage().extents, 6);
+        while log.reserve_privileged(1000).is_ok() {
+            fill(&mut log, 900, 1000);
+        }
+        assert_eq!(log.usage().extents, 7);
+        log.reserve_to_move(1000).unwrap();
+    }
+
+    #[test]
+    fn the_limit_is_changed_while_running() {
+        // Below what is in use nothing more can be reserved; raised again, it can.
+        let mut log = log(40);
+        log.reserve(10 * EXTENT).unwrap();
+        fill(&mut log, 900, 10 * EXTENT);
+        log.set_limit(5 * EXTENT as u64);
+        assert!(log.reserve(EXTENT).is_err());
+        log.set_limit(u64::MAX);
+        log.reserve(EXTENT).unwrap();
+    }
+
+    #[test]
+    fn impossible_logs_are_refused_with_the_facts() {
+        // Odd extent sizes, too little and too much capacity.
+        let config = LogConfig::new(1, 1 << 30);
+        let odd = Log::anonymous(LogConfig {
+            extent_bytes: 100_000,
+            ..config
+        });
+        assert!(matches!(odd, Err(PoolError::ExtentSize { bytes: 100_000 })));
+        let little = Log::anonymous(LogConfig {
+            capacity_bytes: 1 << 20,
+            extent_bytes: 1 << 20,
+            ..config
+        });
+        assert!(matches!(
+            little,
+            Err(PoolError::Capacity {
+                bytes_min: 0x0030_0000,
+                ..
+            })
+        ));
+        let much = Log::anonymous(LogConfig {
+            capacity_bytes: 1 << 40,
+            ..config
+        });
+        assert!(matches!(much, Err(PoolError::Capacity { .. })));
     }
 }
