@@ -20,6 +20,7 @@ mod bucket;
 mod cursor;
 mod directory;
 mod hash;
+mod rebuild;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,8 @@ use bucket::ENTRIES;
 use cursor::DEPTH_MAX;
 use directory::Root;
 use hash::{Position, ROOT_BITS};
-use segment::{BUCKETS_MAX, Segment};
+use rebuild::BUCKETS_MAX;
+use segment::Segment;
 
 /// A segment with room for no more is grown if it is at least this full, in percent; else its entries crowd in few
 /// homes, and splitting parts them better.

@@ -12,7 +12,7 @@
 //! stashes. Only when the stash is full too is there no room, and the segment is rebuilt: with more buckets, as two
 //! halves, or (when neither would help, because hashes are the same) with a larger stash.
 //!
-//! Segments grow through [`STAGES`], so that a table's size follows its entries closely although a good hash lets all
+//! Segments grow through stages (`rebuild`), so that a table's size follows its entries closely although a good hash lets all
 //! segments fill at the same time.
 //!
 //! What always holds: every position in it begins with the first `depth` bits of `prefix`; the windows of its words
@@ -22,32 +22,9 @@
 //! From: Dash, section 4.3 (balanced insert, displacement, stashing).
 
 use super::bucket::{Bucket, ENTRIES};
-use super::hash::{KeyHash, Position, ROOT_BITS, UNIT_BITS};
+use super::hash::{Position, ROOT_BITS, UNIT_BITS};
+use super::rebuild::STAGES;
 use super::word::{WINDOW_BITS, Word};
-
-/// How a segment grows: buckets and stash buckets. The sums are multiples of 2 KiB from 16 on, as allocators like them.
-const STAGES: [(u32, u32); 14] = [
-    (1, 0),
-    (2, 0),
-    (3, 0),
-    (4, 0),
-    (6, 0),
-    (7, 1),
-    (11, 1),
-    (15, 1),
-    (22, 2),
-    (30, 2),
-    (38, 2),
-    (46, 2),
-    (54, 2),
-    (62, 2),
-];
-
-/// Buckets of a segment of full size, stash included.
-pub(super) const BUCKETS_MAX: usize = 64;
-
-/// A rebuilt segment is at most this full, in percent, so that it does not grow again at once.
-const REBUILT_FILL_MAX: usize = 88;
 
 /// How many entries may move to make room for one. Each makes room for the one before it.
 const DISPLACEMENTS_MAX: usize = 4;
@@ -59,14 +36,14 @@ pub(super) type Spot = (usize, usize);
 #[repr(align(64))]
 pub(super) struct Segment {
     /// The normal buckets, then the stash; empty in a segment that is not in use.
-    buckets: Box<[Bucket]>,
-    prefix: u64,
+    pub(super) buckets: Box<[Bucket]>,
+    pub(super) prefix: u64,
     /// No entry of the segment expires before this, in ms since 1970.
     pub(super) expiry_min_ms: u64,
-    count: u32,
-    normal: u32,
-    depth: u8,
-    base: u8,
+    pub(super) count: u32,
+    pub(super) normal: u32,
+    pub(super) depth: u8,
+    pub(super) base: u8,
 }
 
 const _: () = assert!(size_of::<Segment>() == 64);
@@ -96,7 +73,7 @@ impl Segment {
         )
     }
 
-    fn empty(prefix: u64, depth: u8, base: u8, (normal, stash): (u32, u32)) -> Segment {
+    pub(super) fn empty(prefix: u64, depth: u8, base: u8, (normal, stash): (u32, u32)) -> Segment {
         debug_assert!(base <= depth && u32::from(depth - base) + UNIT_BITS <= WINDOW_BITS);
         Segment {
             buckets: vec![Bucket::EMPTY; (normal + stash) as usize].into_boxed_slice(),
@@ -421,145 +398,4 @@ impl Segment {
             }
         }
     }
-
-    /// Whether its words tell the homes of both halves.
-    pub(super) fn can_split_unread(&self) -> bool {
-        u32::from(self.depth + 1 - self.base) + UNIT_BITS <= WINDOW_BITS
-    }
-
-    /// Reads every key's hash to let the windows begin where the prefix ends.
-    pub(super) fn renew_windows(&mut self, rehash: &mut dyn FnMut(Word) -> KeyHash) {
-        let root = self.first_position().root();
-        for bucket in &mut self.buckets {
-            for entry in bucket.occupied() {
-                let word = bucket.word(entry);
-                let position = Position::new(root, rehash(word));
-                debug_assert!(
-                    self.depth == 0 || (position.0 ^ self.prefix) >> (64 - self.depth) == 0
-                );
-                bucket.set_word(entry, word.with_window(position.window(self.depth)));
-            }
-        }
-        self.base = self.depth;
-    }
-
-    /// The two halves of a segment that can be split unread.
-    pub(super) fn split(&self) -> (Segment, Segment) {
-        let upper = self
-            .entries()
-            .filter(|(_, word)| self.position_of(*word).bit(self.depth))
-            .count();
-        let half = |count, bit: u64| {
-            let prefix = self.prefix | bit << (u64::BITS - 1 - u32::from(self.depth));
-            Segment::rebuilt(&[self], count, prefix, self.depth + 1, self.base)
-        };
-        (half(self.count() - upper, 0), half(upper, 1))
-    }
-
-    /// One segment with the entries of two halves.
-    pub(super) fn merge(lower: &Segment, upper: &Segment) -> Segment {
-        debug_assert!(lower.depth == upper.depth && lower.prefix < upper.prefix);
-        let depth = lower.depth - 1;
-        // Bits before a window are in the prefix, so a window can always begin earlier.
-        let base = depth.min(lower.base).min(upper.base);
-        Segment::rebuilt(
-            &[lower, upper],
-            lower.count() + upper.count(),
-            lower.prefix,
-            depth,
-            base,
-        )
-    }
-
-    /// The same entries in as few buckets as they need, or `None` if these are not fewer than now.
-    pub(super) fn shrunk(&self) -> Option<Segment> {
-        let stage = stage_for(self.count());
-        let fewer = STAGES[stage].0 < self.normal || self.stash_len() > STAGES[stage].1;
-        fewer.then(|| Segment::rebuilt_from(stage, &[self], self.prefix, self.depth, self.base))
-    }
-
-    /// The same entries in the next stage.
-    pub(super) fn grown(&self) -> Segment {
-        let stage = STAGES
-            .iter()
-            .position(|stage| stage.0 > self.normal)
-            .unwrap_or(STAGES.len() - 1);
-        Segment::rebuilt_from(stage, &[self], self.prefix, self.depth, self.base)
-    }
-
-    /// The same entries in full size with a larger stash.
-    pub(super) fn with_larger_stash(&self) -> Segment {
-        let sizes = larger_stashes().filter(|(_, stash)| *stash > self.stash_len());
-        Segment::rebuilt_in(sizes, &[self], self.prefix, self.depth, self.base)
-    }
-
-    fn stash_len(&self) -> u32 {
-        self.buckets.len() as u32 - self.normal
-    }
-
-    fn rebuilt(sources: &[&Segment], count: usize, prefix: u64, depth: u8, base: u8) -> Segment {
-        Segment::rebuilt_from(stage_for(count), sources, prefix, depth, base)
-    }
-
-    fn rebuilt_from(
-        stage: usize,
-        sources: &[&Segment],
-        prefix: u64,
-        depth: u8,
-        base: u8,
-    ) -> Segment {
-        let sizes = STAGES[stage..].iter().copied().chain(larger_stashes());
-        Segment::rebuilt_in(sizes, sources, prefix, depth, base)
-    }
-
-    /// Puts those entries of `sources` that belong to the interval into a new segment of the first size that fits.
-    fn rebuilt_in(
-        sizes: impl Iterator<Item = (u32, u32)>,
-        sources: &[&Segment],
-        prefix: u64,
-        depth: u8,
-        base: u8,
-    ) -> Segment {
-        for size in sizes {
-            let mut rebuilt = Segment::empty(prefix, depth, base, size);
-            if sources.iter().all(|source| rebuilt.take_entries(source)) {
-                rebuilt.expiry_min_ms = sources
-                    .iter()
-                    .map(|source| source.expiry_min_ms)
-                    .min()
-                    .unwrap_or(u64::MAX);
-                return rebuilt;
-            }
-        }
-        unreachable!("a stash that doubles holds any number of entries");
-    }
-
-    /// Copies those entries of `source` that belong here, in the order of homes; false if there was no room for all.
-    fn take_entries(&mut self, source: &Segment) -> bool {
-        let mine = u64::MAX << (u64::BITS - u32::from(self.depth));
-        source.buckets.iter().all(|bucket| {
-            bucket.occupied().all(|entry| {
-                let word = bucket.word(entry);
-                let position = source.position_of(word);
-                (position.0 ^ self.prefix) & mine != 0
-                    || self
-                        .insert(position, bucket.fingerprint(entry), word)
-                        .is_some()
-            })
-        })
-    }
-}
-
-/// The smallest stage that these entries leave some room in.
-fn stage_for(count: usize) -> usize {
-    let fits = |(normal, stash): &(u32, u32)| {
-        (normal + stash) as usize * ENTRIES * REBUILT_FILL_MAX / 100 >= count
-    };
-    STAGES.iter().position(fits).unwrap_or(STAGES.len() - 1)
-}
-
-/// Full sizes with ever larger stashes, for entries whose hashes are the same.
-fn larger_stashes() -> impl Iterator<Item = (u32, u32)> {
-    let (normal, stash) = STAGES[STAGES.len() - 1];
-    (1..24).map(move |power| (normal, stash << power))
 }
