@@ -16,11 +16,13 @@
 
 mod background;
 pub mod call;
+pub mod command;
 mod compact;
 pub mod dash;
 pub mod error;
 mod expire;
 mod flush;
+pub mod glob;
 mod heat;
 pub mod keyspace;
 mod room;
@@ -28,6 +30,7 @@ mod scan;
 pub mod shard;
 pub mod slot;
 pub mod spec;
+pub mod syntax;
 mod transfer;
 pub mod value;
 

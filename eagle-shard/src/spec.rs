@@ -10,13 +10,13 @@
 
 use crate::{call::Call, error::Error, shard::Shard};
 
-/// Everything about one command.
+/// Everything about one command. A row states what differs from [`Spec::BLANK`].
 #[derive(Debug)]
 pub struct Spec {
     /// Lower case; `container|sub` for a subcommand.
     pub name: &'static str,
-    /// The arguments in the notation of the command pages, without the name: `key [NX | XX] [EX seconds]`. `COMMAND
-    /// DOCS` and the tests' generators parse it (see [`crate::syntax`]).
+    /// The arguments, without the name, in the notation of [`crate::syntax`]: `key [condition: NX | XX]`. `COMMAND DOCS`
+    /// and the tests' generators parse it.
     pub syntax: &'static str,
     /// Number of arguments with the name itself (and the container's); negative: at least so many.
     pub arity: i8,
@@ -24,6 +24,8 @@ pub struct Spec {
     pub flags: Flags,
     /// Where the keys are among the arguments.
     pub keys: &'static [KeySpec],
+    /// Hints for clients and proxies, as `COMMAND INFO` prints them.
+    pub tips: &'static [&'static str],
     /// ACL categories beyond those that the flags imply.
     pub categories: Categories,
     /// Which shards take part, and how their replies become one.
@@ -36,10 +38,23 @@ pub struct Spec {
     pub complexity: &'static str,
     /// One sentence, as in the command reference.
     pub summary: &'static str,
+    /// What changed since: version and change, as in the command reference.
+    pub history: &'static [(&'static str, &'static str)],
+    /// Since when and by what it is replaced, if it is.
+    pub deprecated: Option<Deprecated>,
     /// Rows of a container's subcommands.
     pub subcommands: &'static [Spec],
     /// What executes it.
     pub run: Run,
+}
+
+/// A command that is kept for old clients only.
+#[derive(Clone, Copy, Debug)]
+pub struct Deprecated {
+    /// The version that it is deprecated since.
+    pub since: &'static str,
+    /// What to use, in the words of the command reference.
+    pub replaced_by: &'static str,
 }
 
 /// Executes a command on its shard: reads `call.args`, writes exactly one reply unless it returns an error.
@@ -113,6 +128,8 @@ pub struct KeySpec {
     pub step: u8,
     /// What is done with them.
     pub access: KeyFlags,
+    /// A remark in `COMMAND INFO`; mostly empty.
+    pub notes: &'static str,
 }
 
 impl KeySpec {
@@ -124,7 +141,14 @@ impl KeySpec {
             last: 0,
             step: 1,
             access,
+            notes: "",
         }
+    }
+
+    /// With a remark.
+    #[must_use]
+    pub const fn noted(self, notes: &'static str) -> Self {
+        Self { notes, ..self }
     }
 
     /// Keys from `first` to the end, `step` apart.
@@ -135,6 +159,7 @@ impl KeySpec {
             last: -1,
             step,
             access,
+            notes: "",
         }
     }
 
@@ -186,7 +211,7 @@ bitflags::bitflags! {
         const NO_MULTI = 1 << 13;
         /// Keys depend on other arguments.
         const MOVABLEKEYS = 1 << 14;
-        /// Reads that may also write (`GETEX`), from the client's view.
+        /// Allowed while a script keeps the server busy.
         const ALLOW_BUSY = 1 << 15;
         /// Refused asynchronously while loading.
         const NO_ASYNC_LOADING = 1 << 16;
@@ -243,6 +268,36 @@ bitflags::bitflags! {
     }
 }
 
+impl Flags {
+    /// A quick read.
+    pub const READ_FAST: Self = Self::READONLY.union(Self::FAST);
+    /// A quick change that needs no memory.
+    pub const WRITE_FAST: Self = Self::WRITE.union(Self::FAST);
+    /// A change that may need memory.
+    pub const GROW: Self = Self::WRITE.union(Self::DENYOOM);
+    /// A quick change that may need memory.
+    pub const GROW_FAST: Self = Self::GROW.union(Self::FAST);
+}
+
+impl KeyFlags {
+    /// Its value is read and shown.
+    pub const SHOW: Self = Self::RO.union(Self::ACCESS);
+    /// Its value is changed, unseen.
+    pub const CHANGE: Self = Self::RW.union(Self::UPDATE);
+    /// Its value is changed and shown.
+    pub const CHANGE_SHOWN: Self = Self::CHANGE.union(Self::ACCESS);
+    /// Its value is shown and deleted.
+    pub const TAKE: Self = Self::RW.union(Self::ACCESS).union(Self::DELETE);
+    /// It is replaced whatever it was.
+    pub const REPLACE: Self = Self::OW.union(Self::UPDATE);
+    /// It is set where it was not.
+    pub const CREATE: Self = Self::OW.union(Self::INSERT);
+    /// Its value grows.
+    pub const EXTEND: Self = Self::RW.union(Self::INSERT);
+    /// It is removed.
+    pub const REMOVE: Self = Self::RM.union(Self::DELETE);
+}
+
 /// A page of the command reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
@@ -273,6 +328,26 @@ impl Group {
 }
 
 impl Spec {
+    /// A row of which nothing is known yet. Tests over the table find what a row left out.
+    pub const BLANK: Self = Self {
+        name: "",
+        syntax: "",
+        arity: 0,
+        flags: Flags::empty(),
+        keys: &[],
+        tips: &[],
+        categories: Categories::empty(),
+        route: Route::Home,
+        group: Group::Generic,
+        since: "",
+        complexity: "",
+        summary: "",
+        history: &[],
+        deprecated: None,
+        subcommands: &[],
+        run: Run::Node,
+    };
+
     /// Whether `argc` arguments (name included) are as many as the command takes.
     #[must_use]
     pub fn takes(&self, argc: usize) -> bool {
@@ -287,6 +362,17 @@ impl Spec {
     /// Indices of all keys among `argc` arguments (name included), in the order of the key specifications.
     pub fn key_indices(&self, argc: usize) -> impl Iterator<Item = usize> + '_ {
         self.keys.iter().flat_map(move |range| range.indices(argc))
+    }
+
+    /// Whether each key among `argc` arguments has all arguments of its step (`MSET` takes pairs).
+    #[must_use]
+    pub fn keys_are_whole(&self, argc: usize) -> bool {
+        self.keys.iter().all(|range| {
+            range.last >= 0
+                || argc
+                    .saturating_sub(usize::from(range.first))
+                    .is_multiple_of(usize::from(range.step))
+        })
     }
 
     /// Index of the first key, or `None` for commands without keys.

@@ -1,0 +1,330 @@
+//! Commands: the shard's part of the command table, and the handlers that it names.
+//!
+//! Each file is a family: its rows first, the handlers below. A handler runs with all its keys on this shard, sees one `now`,
+//! and either writes exactly one reply or returns an error before it wrote anything. What crosses shards is the node's: it
+//! splits a command key by key, or carries values across by the rows whose names begin with `#`, which no client
+//! can call ([`transfer`]).
+//!
+//! - [`string`], [`many`], [`counter`], [`range`], [`lcs`]: strings;
+//! - [`expiry`], [`key`], [`scan`], [`database`], [`object`]: keys of any type;
+//! - [`lookup`]: from a name to its row; [`describe`]: from a row to what `COMMAND` says of it;
+//! - [`args`]: options, integers, times.
+//!
+//! What counts as a hit or a miss is as in Redis: commands that read count, commands that change what they look up do not
+//! (`SET` with `GET`, `GETSET`, `GETDEL` and `GETEX` read first, so they count).
+
+use eagle_resp::Args;
+use smallvec::SmallVec;
+
+use crate::{
+    call::{Call, DbId, Key},
+    dash::{Hashed, Located},
+    error::Error,
+    keyspace::Found,
+    shard::Shard,
+    spec::{Categories, Group, Route, Spec, Steps},
+};
+
+pub mod args;
+pub mod counter;
+pub mod database;
+pub mod describe;
+pub mod expiry;
+pub mod key;
+pub mod lcs;
+pub mod lookup;
+pub mod many;
+pub mod object;
+pub mod range;
+pub mod refusal;
+pub mod scan;
+pub mod string;
+pub mod transfer;
+
+pub use key::{CopyOptions, parse_copy};
+pub use lcs::lcs_reply;
+pub use transfer::{EXPORT, FETCH, IMPORT};
+
+/// Families in the order of the command reference.
+const FAMILIES: [&[Spec]; 10] = [
+    string::ROWS,
+    many::ROWS,
+    counter::ROWS,
+    range::ROWS,
+    lcs::ROWS,
+    expiry::ROWS,
+    key::ROWS,
+    scan::ROWS,
+    database::ROWS,
+    object::ROWS,
+];
+
+/// The rows of all commands that shards execute; containers once, their subcommands within.
+pub fn rows() -> impl Iterator<Item = &'static Spec> {
+    FAMILIES.into_iter().flatten()
+}
+
+/// `DEL`, for who deletes on behalf of another command.
+pub static DEL: &Spec = row(key::ROWS, "del");
+/// `EXISTS`, for who looks on behalf of another command.
+pub static EXISTS: &Spec = row(key::ROWS, "exists");
+/// `MSET`, for who sets on behalf of another command.
+pub static MSET: &Spec = row(many::ROWS, "mset");
+
+/// The row of this name, found when the program is compiled.
+const fn row(rows: &'static [Spec], name: &str) -> &'static Spec {
+    let mut i = 0;
+    while i < rows.len() {
+        if same(rows[i].name.as_bytes(), name.as_bytes()) {
+            return &rows[i];
+        }
+        i += 1;
+    }
+    panic!("no row has this name")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+/// What rows of strings have in common.
+const STRING: Spec = Spec {
+    categories: Categories::STRING,
+    route: Route::Keys(Steps::Single),
+    group: Group::String,
+    ..Spec::BLANK
+};
+
+/// What rows of keys of any type have in common.
+const GENERIC: Spec = Spec {
+    categories: Categories::KEYSPACE,
+    route: Route::Keys(Steps::Single),
+    group: Group::Generic,
+    ..Spec::BLANK
+};
+
+/// The first key, which is the argument at `index`; its hash comes with the call if the router computed it.
+#[inline]
+fn first_key<'a>(shard: &Shard, call: &Call<'a>, index: usize) -> Result<Key<'a>, Error> {
+    let bytes = call.arg(index)?;
+    Ok(match call.first {
+        Some(hashed) => Key { bytes, hashed },
+        None => shard.key(bytes),
+    })
+}
+
+/// Looks a key up for a command that reads about it without using it: counts a hit or a miss.
+#[inline]
+fn look(shard: &mut Shard, call: &Call<'_>, key: Key<'_>) -> Option<Found> {
+    let found = shard.find(call.db, key, call.now);
+    match found {
+        Some(_) => shard.stats.hits += 1,
+        None => shard.stats.misses += 1,
+    }
+    found
+}
+
+/// Takes back what was written of a reply since `begin`: the command fails after all.
+#[cold]
+fn unsay(call: &mut Call<'_>, begin: usize, error: Error) -> Error {
+    call.reply.out.truncate(begin);
+    error
+}
+
+/// Keys that are looked up together.
+const ROUND: usize = 16;
+
+/// Calls `act` with the index and the key of arguments 1, 1 + `step`, ... of a command, and asks the memory for what the
+/// lookups of a round of keys will touch before the first is made. Ends with the first error.
+fn each_key<'a>(
+    shard: &mut Shard,
+    db: DbId,
+    args: Args<'a>,
+    first: Option<Hashed>,
+    step: usize,
+    mut act: impl FnMut(&mut Shard, usize, Key<'a>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut keys = args.iter().enumerate().skip(1).step_by(step);
+    let mut first = first;
+    loop {
+        let mut round: SmallVec<[(usize, Key<'a>, Located); ROUND]> = SmallVec::new();
+        for (index, bytes) in keys.by_ref().take(ROUND) {
+            let hashed = first.take().unwrap_or_else(|| shard.key(bytes).hashed);
+            round.push((
+                index,
+                Key { bytes, hashed },
+                shard.prefetch_bucket(db, hashed),
+            ));
+        }
+        if round.len() > 1 {
+            round
+                .iter()
+                .for_each(|(_, _, at)| shard.prefetch_words(db, *at));
+            round
+                .iter()
+                .for_each(|(_, _, at)| shard.prefetch_record(db, *at));
+        }
+        for (index, key, _) in &round {
+            act(shard, *index, *key)?;
+        }
+        if round.len() < ROUND {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{
+        spec::{Flags, Run},
+        syntax::{self, Argument},
+    };
+
+    /// All rows, those of subcommands too.
+    fn all() -> Vec<&'static Spec> {
+        rows()
+            .flat_map(|row| std::iter::once(row).chain(row.subcommands))
+            .collect()
+    }
+
+    #[test]
+    fn names_are_given_once() {
+        // Among all rows, subcommands included, no name comes twice; a subcommand's begins with its container's.
+        let mut seen = HashSet::new();
+        assert!(all().iter().all(|row| seen.insert(row.name)));
+        for row in rows() {
+            let prefix = format!("{}|", row.name);
+            assert!(
+                row.subcommands
+                    .iter()
+                    .all(|sub| sub.name.starts_with(&prefix)),
+                "{}",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_whole() {
+        // Every fact that clients can ask for is there, and a row with keys says whether it reads or writes.
+        for row in all() {
+            let name = row.name;
+            let facts = [row.since, row.summary, row.complexity];
+            assert!(
+                facts.iter().all(|fact| !fact.is_empty()),
+                "{name}: a fact is missing"
+            );
+            assert!(row.arity != 0, "{name}: no arity");
+            let (reads, writes) = (row.flags.contains(Flags::READONLY), row.writes());
+            assert!(!(reads && writes), "{name}: reads and writes");
+            assert!(
+                row.keys.is_empty() || reads || writes,
+                "{name}: neither reads nor writes"
+            );
+            assert_eq!(
+                row.subcommands.is_empty(),
+                !matches!(row.run, Run::Container),
+                "{name}"
+            );
+            assert!(
+                !matches!(row.run, Run::Node),
+                "{name}: the shard executes its own rows"
+            );
+            assert_eq!(
+                row.keys.is_empty(),
+                !matches!(row.route, Route::Keys(_) | Route::Split(_)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn syntax_agrees_with_arity() {
+        // The fewest arguments of the syntax are the arity's, and it is negative exactly where their number varies.
+        for row in all().into_iter().filter(|row| row.subcommands.is_empty()) {
+            let arguments = syntax::parse(row.syntax);
+            let words = row.name.split('|').count();
+            let fewest = i8::try_from(syntax::least(&arguments) + words).unwrap();
+            let varies = arguments.iter().any(Argument::varies);
+            assert_eq!(
+                row.arity,
+                if varies { -fewest } else { fewest },
+                "{}",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn keys_lie_within_the_fewest_arguments() {
+        // A command that passed the arity check has all its keys.
+        for row in all() {
+            let fewest = usize::from(row.arity.unsigned_abs());
+            for range in row.keys {
+                assert!(range.indices(fewest).count() > 0, "{}", row.name);
+                assert!(
+                    usize::from(range.first) < fewest && range.step > 0,
+                    "{}",
+                    row.name
+                );
+            }
+            assert!(row.first_key().is_none_or(|first| {
+                row.keys
+                    .iter()
+                    .all(|range| usize::from(range.first) >= first)
+            }));
+        }
+    }
+
+    #[test]
+    fn split_commands_say_so_to_proxies() {
+        // The tips of COMMAND INFO follow from the route, but for SWAPDB, of which Redis says nothing.
+        use crate::spec::Merge;
+        for row in all().into_iter().filter(|row| row.name != "swapdb") {
+            let (request, response) = match row.route {
+                Route::Home | Route::Keys(_) => (None, None),
+                Route::Split(merge) | Route::Every(merge) => {
+                    let split = matches!(row.route, Route::Split(_));
+                    let request = if split {
+                        "request_policy:multi_shard"
+                    } else {
+                        "request_policy:all_shards"
+                    };
+                    let response = match merge {
+                        Merge::Ok => Some("response_policy:all_succeeded"),
+                        Merge::Sum => Some("response_policy:agg_sum"),
+                        Merge::PerKey | Merge::Concat => None,
+                    };
+                    (Some(request), response)
+                }
+                Route::Cursor => (
+                    Some("request_policy:special"),
+                    Some("response_policy:special"),
+                ),
+                Route::Random => (
+                    Some("request_policy:all_shards"),
+                    Some("response_policy:special"),
+                ),
+            };
+            let policies: HashSet<_> = row
+                .tips
+                .iter()
+                .copied()
+                .filter(|tip| tip.contains("policy"))
+                .collect();
+            assert_eq!(
+                policies,
+                request.into_iter().chain(response).collect(),
+                "{}",
+                row.name
+            );
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Rows for what crosses shards: a node's own questions to a shard, which no client can ask.
+//!
+//! | command                      | reply                                                     | for                  |
+//! | ---------------------------- | --------------------------------------------------------- | -------------------- |
+//! | `#export key`                | the value with its expiry as bytes, or null               | `RENAME`, `COPY`     |
+//! | `#import key replace value`  | 1, or 0 if the key is there and `replace` is not `1`      | `RENAME`, `COPY`     |
+//! | `#fetch key`                 | the string, or null                                       | `LCS`                |
+//!
+//! Names begin with `#`, are in no lookup, and the rows carry what routing and accounting read: keys and flags.
+
+use super::{GENERIC, first_key, lcs};
+use crate::{
+    Exported,
+    call::Call,
+    error::Error,
+    shard::Shard,
+    spec::{Flags, KeyFlags, KeySpec, Run, Spec},
+};
+
+/// `#export key`
+pub static EXPORT: Spec = Spec {
+    name: "#export",
+    syntax: "key",
+    arity: 2,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(1, KeyFlags::SHOW)],
+    run: Run::Shard(export),
+    ..GENERIC
+};
+
+/// `#import key replace value`
+pub static IMPORT: Spec = Spec {
+    name: "#import",
+    syntax: "key replace value",
+    arity: 4,
+    flags: Flags::GROW,
+    keys: &[KeySpec::one(1, KeyFlags::REPLACE)],
+    run: Run::Shard(import),
+    ..GENERIC
+};
+
+/// `#fetch key`
+pub static FETCH: Spec = Spec {
+    name: "#fetch",
+    syntax: "key",
+    arity: 2,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(1, KeyFlags::SHOW)],
+    run: Run::Shard(fetch),
+    ..GENERIC
+};
+
+fn export(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
+    let key = first_key(shard, call, 1)?;
+    match shard.find(call.db, key, call.now) {
+        Some(found) => call.reply.bulk(shard.export(found).as_bytes()),
+        None => call.reply.null(),
+    }
+    Ok(())
+}
+
+fn import(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
+    let key = first_key(shard, call, 1)?;
+    let replace = call.arg(2)? == b"1";
+    let exported = Exported::from_bytes(call.arg(3)?.to_vec())
+        .expect("another shard of this node exported it");
+    let done = shard.import(call.db, key, &exported, replace, call.now)?;
+    call.reply.integer(i64::from(done));
+    Ok(())
+}
+
+fn fetch(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
+    let key = first_key(shard, call, 1)?;
+    match lcs::find(shard, call, key)? {
+        Some(string) => string.write_bulk(&mut call.reply),
+        None => call.reply.null(),
+    }
+    Ok(())
+}
