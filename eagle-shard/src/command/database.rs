@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         name: "swapdb",
-        syntax: "index1 index2",
+        syntax: "index1:integer index2:integer",
         arity: 3,
         flags: Flags::WRITE_FAST,
         categories: Categories::KEYSPACE.union(Categories::DANGEROUS),

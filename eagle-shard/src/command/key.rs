@@ -138,7 +138,7 @@ pub(super) const ROWS: &[Spec] = &[
     },
     Spec {
         name: "move",
-        syntax: "key db",
+        syntax: "key db:integer",
         arity: 3,
         flags: Flags::WRITE_FAST,
         keys: &[KeySpec::one(1, KeyFlags::CHANGE_SHOWN)],

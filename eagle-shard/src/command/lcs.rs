@@ -22,7 +22,7 @@ use crate::{
 
 pub(super) const ROWS: &[Spec] = &[Spec {
     name: "lcs",
-    syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
+    syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]",
     arity: -3,
     flags: Flags::READONLY,
     keys: &[KeySpec {
