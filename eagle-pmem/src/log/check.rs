@@ -144,3 +144,82 @@ fn equal(
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, LogConfig, RecordParts};
+
+    fn log() -> Log {
+        let config = LogConfig {
+            extent_bytes: 64 << 10,
+            ..LogConfig::new(1, 4 << 20)
+        };
+        Log::anonymous(config).unwrap()
+    }
+
+    /// Fills the open extent, the first of the pool, up to its end.
+    fn fill_extent(log: &mut Log, fill: u8) -> Vec<PoolOffset> {
+        let mut offsets = Vec::new();
+        while log.usage().extents <= 1 {
+            offsets.push(log.append(&RecordParts::new(Kind::String, b"key", &[&[fill; 100]])));
+        }
+        offsets.pop();
+        offsets
+    }
+
+    #[test]
+    fn bytes_of_a_former_use_never_verify() {
+        // An extent is filled, freed and opened again: behind its new end every old record is still there, whole, and wrong.
+        let mut log = log();
+        let old = fill_extent(&mut log, 1);
+        log.commit();
+        log.clear();
+        log.append(&RecordParts::new(Kind::String, b"key", &[b"new"]));
+        while log.extent_of(old[0]).raw() != 0 || log.extents().all(|(id, _)| id.raw() != 0) {
+            log.append(&RecordParts::new(Kind::String, b"key", &[&[2; 60_000]]));
+        }
+        let reopened = log.place_of(old[0]).seed;
+        let end = log.extents.records_end(log.extent_of(old[0]));
+        let stale = old.iter().filter(|offset| offset.byte() >= end);
+        let mut met = 0;
+        for offset in stale {
+            let bytes = log.read(*offset).as_bytes();
+            assert_eq!(log.read(*offset).value(), [1; 100]);
+            let error = Record::parse(bytes, reopened, *offset).expect_err("stale");
+            assert!(matches!(error, RecordError::Checksum { .. }));
+            met += 1;
+        }
+        assert!(met > 10, "only {met} stale records were looked at");
+    }
+
+    #[test]
+    fn each_account_is_checked() {
+        // A log that kept a wrong number is told so, each number by its name.
+        let mut log = log();
+        let offset = log.append(&RecordParts::new(Kind::String, b"key", &[b"value"]));
+        let wrong = |result: Result<(), CheckError>| match result {
+            Err(CheckError::Account { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
+        log.check(|_| true).unwrap();
+        assert_eq!(wrong(log.check(|_| false)), "bytes live");
+        let id = log.extent_of(offset);
+        log.extents.get_mut(id).records += 1;
+        assert_eq!(wrong(log.check(|_| true)), "records");
+        log.extents.get_mut(id).records -= 1;
+        log.bytes_live -= 8;
+        assert_eq!(wrong(log.check(|_| true)), "bytes live");
+        log.bytes_live += 8;
+        log.bytes_used += 8;
+        assert_eq!(wrong(log.check(|_| true)), "bytes used");
+        log.bytes_used -= 8;
+        let start = log.extents.start(id);
+        log.mapping.bytes_mut(start..start + 1)[0] ^= 1;
+        let error = log.check(|_| true).expect_err("a damaged header");
+        assert!(matches!(
+            error,
+            CheckError::Header(_, ExtentHeaderError::Magic(_))
+        ));
+    }
+}
