@@ -253,3 +253,74 @@ fn number(name: &str, fact: i64, reply: &mut Reply<'_>) {
     reply.bulk(name.as_bytes());
     reply.integer(fact);
 }
+
+#[cfg(test)]
+mod tests {
+    use eagle_resp::Protocol;
+
+    use super::*;
+    use crate::command;
+
+    /// What a function says of a command, in RESP3, with blanks for line ends.
+    fn said(name: &str, say: fn(&Spec, &mut Reply<'_>)) -> String {
+        let row = command::rows().find(|row| row.name == name).unwrap();
+        let mut out = Vec::new();
+        say(row, &mut Reply::new(&mut out, Protocol::Resp3));
+        String::from_utf8(out).unwrap().replace("\r\n", " ")
+    }
+
+    #[test]
+    fn docs_are_those_of_redis() {
+        // As a Redis 8.2.3 replies to COMMAND DOCS: keys with their specifications, an option with a value, a bare one.
+        let expected = "$4 copy %5 $7 summary $39 Copies the value of a key to a new key. $5 since $5 6.2.0 \
+            $5 group $7 generic $10 complexity $95 O(N) worst case for collections, where N is the number of \
+            nested items. O(1) for string values. $9 arguments *4 \
+            %4 $4 name $6 source $4 type $3 key $12 display_text $6 source $14 key_spec_index :0 \
+            %4 $4 name $11 destination $4 type $3 key $12 display_text $11 destination $14 key_spec_index :1 \
+            %5 $4 name $14 destination-db $4 type $7 integer $12 display_text $14 destination-db $5 token $2 DB \
+            $5 flags ~1 +optional \
+            %5 $4 name $7 replace $4 type $10 pure-token $12 display_text $7 replace $5 token $7 REPLACE \
+            $5 flags ~1 +optional ";
+        assert_eq!(said("copy", docs), expected);
+    }
+
+    #[test]
+    fn docs_tell_history_groups_and_deprecation() {
+        // FLUSHALL's one-of with versions and its history, SUBSTR's successor, OBJECT's subcommands.
+        let flushall = said("flushall", docs);
+        assert!(flushall.contains(
+            "$7 history ~2 *2 $5 4.0.0 $41 Added the `ASYNC` flushing mode modifier. *2 $5 6.2.0 "
+        ));
+        assert!(flushall.contains(
+            "%4 $4 name $10 flush-type $4 type $5 oneof $5 flags ~1 +optional $9 arguments *2 "
+        ));
+        assert!(flushall.contains("$5 token $5 ASYNC $5 since $5 4.0.0 "));
+        let deprecated = "$9 doc_flags ~1 +deprecated $16 deprecated_since $5 2.0.0 $11 replaced_by $10 `GETRANGE` ";
+        assert!(said("substr", docs).contains(deprecated));
+        let object = said("object", docs);
+        assert!(object.contains("$11 subcommands %5 $15 object|refcount %5 "));
+        assert!(object.contains(
+            "$4 name $3 key $4 type $3 key $12 display_text $3 key $14 key_spec_index :0 "
+        ));
+    }
+
+    #[test]
+    fn info_is_that_of_redis() {
+        // As a Redis 8.2.3 replies to COMMAND INFO: flags, range of keys, categories, tips, specifications.
+        let expected = "*10 $3 set :-3 ~2 +write +denyoom :1 :1 :1 ~3 +@write +@string +@slow ~0 \
+            ~1 %4 $5 notes $48 RW and ACCESS due to the optional `GET` argument \
+            $5 flags ~4 +RW +access +update +variable_flags \
+            $12 begin_search %2 $4 type $5 index $4 spec %1 $5 index :1 \
+            $9 find_keys %2 $4 type $5 range $4 spec %3 $7 lastkey :0 $7 keystep :1 $5 limit :0 ~0 ";
+        assert_eq!(said("set", info), expected);
+        let head = |name: &str| said(name, info).split(" ~").next().unwrap().to_owned();
+        assert_eq!(head("object"), "*10 $6 object :-2");
+        let mset = said("mset", info);
+        assert!(mset.contains(" :1 :-1 :2 ~3 "), "{mset}");
+        assert!(said("rename", info).contains(" :1 :2 :1 ~3 +@keyspace +@write +@slow ~0 ~2 %3 "));
+        assert!(
+            said("dbsize", info)
+                .contains(" ~2 $25 request_policy:all_shards $23 response_policy:agg_sum ~0 ~0 ")
+        );
+    }
+}
