@@ -1,7 +1,7 @@
 //! Expiry: keys whose time has come leave without being asked for.
 //!
-//! Every segment of the index keeps a lower bound of its expiries. A round goes over the segments with something due, reads the
-//! records that have an expiry, removes those whose time has come and sets the bound to the earliest of the others. Rounds
+//! The index keeps lower bounds of expiries by segment and bucket. A round goes over the segments with something due, reads the
+//! records with an expiry of the buckets that are due, removes those whose time has come and bounds the others anew. Rounds
 //! begin every [`EXPIRY_ROUND_MS`], so that on a mostly idle core an expired key is gone in twice that time. A read never shows
 //! an expired key, swept or not ([`Shard::find`]).
 
@@ -80,53 +80,40 @@ impl Shard {
         now: UnixMs,
         units: usize,
     ) -> (usize, bool) {
-        let dash = &self.databases[usize::from(db.0)].dash;
+        let dash = &mut self.databases[usize::from(db.0)].dash;
         let mut records = std::mem::take(&mut self.sweeper.records);
         records.clear();
-        records.extend(
-            dash.entries(segment)
-                .filter(|(_, word)| word.has_expiry())
-                .map(|(_, word)| word.offset()),
-        );
-        let read = records.len();
-        let bound = self.keep_expired(&mut records, now);
-        let is_done = records.len() <= units;
-        records.truncate(units);
-        let bound = if is_done { bound } else { now.0 };
-        self.databases[usize::from(db.0)]
-            .dash
-            .set_expiry_bound(segment, bound);
-        let removed = records.len();
-        let is_done = records
-            .iter()
-            .all(|raw| self.expire_record(db, PoolOffset::from_raw(*raw)))
-            && is_done;
-        self.sweeper.records = records;
-        (1 + removed + read / ENTRIES_A_RECORD * 4, is_done)
-    }
-
-    /// Keeps of these records those whose time has come, and returns the earliest expiry of the others.
-    fn keep_expired(&self, records: &mut Vec<u64>, now: UnixMs) -> u64 {
-        let (mut kept, mut bound) = (0, u64::MAX);
-        for at in 0..records.len() {
-            if let Some(ahead) = records.get(at + PREFETCHED) {
+        records.extend(dash.due(segment, now.0).map(|word| word.offset()));
+        let (mut read, mut kept, mut is_done) = (0, 0, true);
+        dash.settle_due(segment, now.0, |word| {
+            if let Some(ahead) = records.get(read + PREFETCHED) {
                 self.log.prefetch(PoolOffset::from_raw(*ahead));
             }
-            let raw = records[at];
-            let expiry = self
-                .log
-                .read(PoolOffset::from_raw(raw))
-                .expiry()
-                .expect("its entry says that it has one");
-            if expiry <= now.0 {
-                records[kept] = raw;
-                kept += 1;
-            } else {
-                bound = bound.min(expiry);
+            read += 1;
+            let record = self.log.read(PoolOffset::from_raw(word.offset()));
+            let expiry = record.expiry().expect("its entry says that it has one");
+            if expiry > now.0 {
+                return Some(expiry);
+            }
+            if kept == units {
+                is_done = false;
+                return Some(expiry);
+            }
+            records[kept] = word.offset();
+            kept += 1;
+            None
+        });
+        records.truncate(kept);
+        let removed = records.len();
+        for (at, raw) in records.iter().enumerate() {
+            if !self.expire_record(db, PoolOffset::from_raw(*raw)) {
+                self.keep_due(db, &records[at..], now);
+                is_done = false;
+                break;
             }
         }
-        records.truncate(kept);
-        bound
+        self.sweeper.records = records;
+        (1 + removed + read / ENTRIES_A_RECORD * 4, is_done)
     }
 
     /// Removes the key of a record whose time has come. False if there is no room for its tombstone.
@@ -138,16 +125,29 @@ impl Shard {
         {
             return false;
         }
+        let (hashed, found) = self.find_record(db, offset);
+        self.expire(db, hashed, found);
+        true
+    }
+
+    /// Lets records that were to be removed be due again.
+    fn keep_due(&mut self, db: DbId, records: &[u64], now: UnixMs) {
+        for raw in records {
+            let (_, found) = self.find_record(db, PoolOffset::from_raw(*raw));
+            self.databases[usize::from(db.0)]
+                .dash
+                .note_expiry(found.place, now.0);
+        }
+    }
+
+    /// The entry of a record that is in the index.
+    fn find_record(&self, db: DbId, offset: PoolOffset) -> (Hashed, Found) {
         let hashed = Hashed::of_key(self.config.seed, self.log.read(offset).key());
         let dash = &self.databases[usize::from(db.0)].dash;
         let place = dash
             .find(hashed, |word| word.offset() == offset.raw())
             .expect("its entry was just read");
-        let found = Found {
-            place,
-            word: dash.word(place),
-        };
-        self.expire(db, hashed, found);
-        true
+        let word = dash.word(place);
+        (hashed, Found { place, word })
     }
 }

@@ -137,6 +137,11 @@ impl Bucket {
         self.words[entry]
     }
 
+    /// The words of all entries.
+    pub(super) fn words(&self) -> impl Iterator<Item = Word> {
+        self.occupied().map(|entry| self.words[entry])
+    }
+
     #[inline]
     pub(super) fn set_word(&mut self, entry: usize, word: Word) {
         self.words[entry] = word;

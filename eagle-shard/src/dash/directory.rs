@@ -60,19 +60,20 @@ impl Root {
             + self.places.capacity() * size_of::<u32>()
     }
 
-    /// Starts the directory of a root that has none with its first segment.
-    pub(super) fn plant(&mut self, root: usize, segment: u32) {
+    /// Starts the directory of a root that has none, with 2^`depth` segments numbered from `first` on.
+    pub(super) fn plant(&mut self, root: usize, first: u32, depth: u8) {
         if root >= self.directories.len() {
             let roots = if root == 0 { 1 } else { 1 << ROOT_BITS };
             self.directories.resize(roots, Directory::NONE);
         }
         debug_assert!(self.directories[root].is_none());
+        let segments = 1 << depth;
         self.directories[root] = Directory {
             start: self.end(),
-            segments: 1,
-            depth: 0,
+            segments,
+            depth,
         };
-        self.places.push(segment);
+        self.places.extend(first..first + segments);
     }
 
     /// Whether a segment of this depth that covers `position` may be split without the directory getting too sparse.
@@ -204,7 +205,7 @@ mod tests {
         // The places of the drawing above, grown split by split, then folded back to one.
         let mut root = Root::default();
         assert_eq!(root.get(at(1, 0)), None);
-        root.plant(1, 17);
+        root.plant(1, 17, 0);
         root.split(at(1, 0), 8, 90);
         root.split(at(1, 0x80), 9, 41);
         let seen = |root: &Root| [0, 0x40, 0x80, 0xc0].map(|path| root.get(at(1, path)));
@@ -222,7 +223,7 @@ mod tests {
     fn places_left_over_are_given_back() {
         // Directories that grow and fold again and again keep their segments, and leave no more over than they use.
         let mut root = Root::default();
-        (0..256).for_each(|at_root| root.plant(at_root, at_root as u32));
+        (0..256).for_each(|at_root| root.plant(at_root, at_root as u32, 0));
         for round in 0..20u32 {
             for at_root in 0..256 {
                 (8..12).for_each(|depth| root.split(at(at_root, 0), depth, 1000 + round));
@@ -240,7 +241,7 @@ mod tests {
     fn equal_hashes_cannot_make_a_directory_sparse() {
         // Splitting the same end again and again is refused before places outnumber segments by more than 64 to 1.
         let mut root = Root::default();
-        root.plant(0, 0);
+        root.plant(0, 0, 0);
         let mut depth = 8;
         while root.may_split(at(0, 0), depth) {
             root.split(at(0, 0), depth, u32::from(depth));

@@ -6,12 +6,12 @@
 //!
 //! The index never reads a record: whoever looks something up is asked whether a word is the one meant, and only
 //! where 8 bits of fingerprint and 14 bits of position agree already. Entries are laid in the order of their
-//! positions (`hash`), in buckets (`bucket`) of segments (`segment`) that directories (`directory`) find; `cursor`
-//! goes along that order for SCAN.
+//! positions (`hash`), in buckets (`bucket`) of segments (`segment`) that directories (`directory`) find; `shape`
+//! says when they grow, split and merge, `cursor` goes along that order for SCAN, `expiry` knows where to sweep.
 //!
 //! What always holds: an entry is found by `find` from its `insert` to its `remove`, whatever is split, grown, merged
-//! or shrunk between; a [`Place`] holds until the next `insert` or `remove`; a [`Located`] never misleads, it is
-//! only slow where it is out of date.
+//! or shrunk between; a [`Place`] holds until the next `insert` or `remove`; a [`Located`] never misleads, its
+//! prefetches are only wasted where it is out of date.
 //!
 //! From: Dash: Scalable Hashing on Persistent Memory (Lu et al., PVLDB 13(8), 2020), in DRAM, by one thread, with
 //! position order and staged sizes added.
@@ -19,9 +19,11 @@
 mod bucket;
 mod cursor;
 mod directory;
+mod expiry;
 mod hash;
 mod rebuild;
 mod segment;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod word;
@@ -32,27 +34,10 @@ pub use word::{HEAT_BITS, OFFSET_BITS, TAG_BITS, Word};
 
 use crate::slot::{SLOT_COUNT, SlotId};
 use bucket::ENTRIES;
-use cursor::DEPTH_MAX;
 use directory::Root;
-use hash::{Position, ROOT_BITS};
+use hash::Position;
 use rebuild::BUCKETS_MAX;
 use segment::Segment;
-
-/// A segment with room for no more is grown if it is at least this full, in percent; else its entries crowd in few
-/// homes, and splitting parts them better.
-const GROW_FILL_MIN: usize = 60;
-
-/// Two halves become one segment again when together they would fill at most this much of it, in percent.
-const MERGE_FILL_MAX: usize = 40;
-
-/// A segment is rebuilt smaller when less than this of it is in use, in percent.
-const SHRINK_FILL_MAX: usize = 50;
-
-/// Every how many removals from a segment one looks whether it can be smaller.
-const GIVE_BACK_EVERY: usize = 16;
-
-/// What an emptied table may keep, in bytes.
-const EMPTY_BYTES_MAX: usize = 128 << 10;
 
 /// How often `random` tries to hit an entry blindly.
 const RANDOM_TRIES: usize = 32;
@@ -71,8 +56,6 @@ pub struct Located {
     position: Position,
     fingerprint: u8,
     segment: u32,
-    home: u32,
-    shape: u32,
 }
 
 /// A segment, for going through those with something due.
@@ -97,9 +80,7 @@ pub struct Dash {
     /// Numbers of segments that are vacant.
     vacant: Vec<u32>,
     len: usize,
-    bucket_bytes: usize,
-    /// Changes whenever entries may have got another segment or home.
-    shape: u32,
+    segment_bytes: usize,
     /// Entries a slot; empty where nobody asked to count.
     slots: Vec<u32>,
 }
@@ -107,14 +88,14 @@ pub struct Dash {
 /// An index that is no more looked up, only taken apart.
 pub struct Remains {
     segments: Vec<Segment>,
-    bucket_bytes: usize,
+    segment_bytes: usize,
 }
 
 impl Remains {
     /// Frees one segment and returns what it held; `None` when nothing is left.
     pub fn pop(&mut self) -> Option<Vec<Word>> {
         let segment = self.segments.pop()?;
-        self.bucket_bytes -= size_of_val(segment.buckets());
+        self.segment_bytes -= segment.bytes();
         Some(segment.entries().map(|(_, word)| word).collect())
     }
 
@@ -128,7 +109,7 @@ impl Remains {
 
     /// Bytes of memory it takes.
     pub fn bytes(&self) -> usize {
-        self.bucket_bytes + self.segments.capacity() * size_of::<Segment>()
+        self.segment_bytes + self.segments.capacity() * size_of::<Segment>()
     }
 }
 
@@ -166,7 +147,7 @@ impl Dash {
 
     /// Bytes of memory it takes, itself not counted. O(1).
     pub fn bytes(&self) -> usize {
-        self.bucket_bytes
+        self.segment_bytes
             + self.root.bytes()
             + self.segments.capacity() * size_of::<Segment>()
             + (self.vacant.capacity() + self.slots.capacity()) * size_of::<u32>()
@@ -176,7 +157,6 @@ impl Dash {
     pub fn clear(&mut self) -> Dash {
         let slots = vec![0; self.slots.len()];
         let empty = Dash {
-            shape: self.shape.wrapping_add(1),
             slots,
             ..Dash::default()
         };
@@ -187,7 +167,7 @@ impl Dash {
     pub fn into_remains(self) -> Remains {
         Remains {
             segments: self.segments,
-            bucket_bytes: self.bucket_bytes,
+            segment_bytes: self.segment_bytes,
         }
     }
 
@@ -197,12 +177,12 @@ impl Dash {
         self.find_at(self.locate_quietly(hashed), eq)
     }
 
-    /// First stage of a lookup: finds the buckets and asks for their fingerprints.
+    /// First stage of a lookup: finds the segment and asks for the fingerprints of the home bucket.
     #[inline]
     pub fn locate(&self, hashed: Hashed) -> Located {
         let located = self.locate_quietly(hashed);
         if let Some(segment) = self.segments.get(located.segment as usize) {
-            segment.prefetch_fingerprints(located.home as usize);
+            segment.prefetch_fingerprints(located.position);
         }
         located
     }
@@ -210,30 +190,27 @@ impl Dash {
     /// Second stage, a few dozen nanoseconds later: asks for the words whose fingerprints match.
     #[inline]
     pub fn prefetch_words(&self, at: Located) {
-        if let Some(segment) = self.up_to_date(at) {
-            segment.prefetch_words(at.home as usize, at.fingerprint);
+        if let Some((_, segment)) = self.segment_at(at) {
+            segment.prefetch_words(at.position, at.fingerprint);
         }
     }
 
     /// Third stage: the word that `find_at` would most likely ask about, so that its record can be asked for.
     #[inline]
     pub fn candidate(&self, at: Located) -> Option<Word> {
-        self.up_to_date(at)?
-            .candidate(at.home as usize, at.position, at.fingerprint)
+        self.segment_at(at)?
+            .1
+            .candidate(at.position, at.fingerprint)
     }
 
-    /// Last stage: as `find`, and right whatever has happened to the index since `at` was located.
+    /// Last stage: as `find`, and right whatever has happened to the index since `at` was located, or even where `at`
+    /// is from another index.
     #[inline]
     pub fn find_at(&self, at: Located, eq: impl FnMut(Word) -> bool) -> Option<Place> {
-        let at = if at.shape == self.shape {
-            at
-        } else {
-            self.locate_position(at.position, at.fingerprint)
-        };
-        let segment = self.segments.get(at.segment as usize)?;
-        let (bucket, entry) = segment.find(at.home as usize, at.position, at.fingerprint, eq)?;
+        let (id, segment) = self.segment_at(at)?;
+        let (bucket, entry) = segment.find(at.position, at.fingerprint, eq)?;
         Some(Place {
-            segment: at.segment,
+            segment: id,
             bucket: bucket as u32,
             entry: entry as u8,
         })
@@ -251,8 +228,8 @@ impl Dash {
         self.segments[place.segment as usize].set(place.spot(), word);
     }
 
-    /// Adds an entry for a key that is not in the index. `rehash` gives the hash of the key of a word in the index:
-    /// asked when a segment is split for the seventh time, for each of its entries.
+    /// Adds an entry for a key that is not in the index. `rehash` gives the hash of the key of a word in the index: asked
+    /// for each entry of a segment when that is split for the seventh time, and then at every sixth split.
     pub fn insert(
         &mut self,
         hashed: Hashed,
@@ -284,15 +261,12 @@ impl Dash {
 
     /// Takes the entry at a place out; `hashed` is its key's. Returns its word.
     pub fn remove(&mut self, place: Place, hashed: Hashed) -> Word {
-        let segment = &mut self.segments[place.segment as usize];
-        let word = segment.remove(place.spot());
+        let word = self.segments[place.segment as usize].remove(place.spot());
         self.len -= 1;
         if let Some(count) = self.slots.get_mut(hashed.slot.index()) {
             *count -= 1;
         }
-        if segment.count().is_multiple_of(GIVE_BACK_EVERY) {
-            self.give_back(place.segment);
-        }
+        self.after_removal(place.segment);
         word
     }
 
@@ -364,158 +338,27 @@ impl Dash {
             .map(|(place, _)| place)
     }
 
-    /// Makes known that the entry at `place` expires at `expiry_ms`, in ms since 1970.
-    #[inline]
-    pub fn note_expiry(&mut self, place: Place, expiry_ms: u64) {
-        let bound = &mut self.segments[place.segment as usize].expiry_min_ms;
-        *bound = expiry_ms.min(*bound);
-    }
-
-    /// The first segment from `from` on in which something may have expired by `now_ms`.
-    pub fn next_due(&self, from: SegmentId, now_ms: u64) -> Option<SegmentId> {
-        let behind = self.segments.get(from.0 as usize..)?;
-        let found = behind
-            .iter()
-            .position(|segment| segment.expiry_min_ms <= now_ms)?;
-        Some(SegmentId(from.0 + found as u32))
-    }
-
-    /// Replaces a segment's bound by one that a sweep of all its entries found: nothing in it expires earlier.
-    /// `u64::MAX` where nothing in it expires at all.
-    pub fn set_expiry_bound(&mut self, segment: SegmentId, expiry_min_ms: u64) {
-        if let Some(segment) = self.segments.get_mut(segment.0 as usize) {
-            segment.expiry_min_ms = expiry_min_ms;
-        }
-    }
-
     #[inline]
     fn locate_quietly(&self, hashed: Hashed) -> Located {
-        self.locate_position(hashed.position(), hashed.hash.fingerprint())
-    }
-
-    #[inline]
-    fn locate_position(&self, position: Position, fingerprint: u8) -> Located {
-        let (segment, home) = match self.root.get(position) {
-            Some(segment) => (
-                segment,
-                self.segments[segment as usize].home(position) as u32,
-            ),
-            None => (u32::MAX, 0),
-        };
+        let position = hashed.position();
+        let segment = self.root.get(position).unwrap_or(u32::MAX);
         Located {
             position,
-            fingerprint,
+            fingerprint: hashed.hash.fingerprint(),
             segment,
-            home,
-            shape: self.shape,
         }
     }
 
+    /// The segment of what was located: the same as then if it still covers the position, else the one that does now.
     #[inline]
-    fn up_to_date(&self, at: Located) -> Option<&Segment> {
-        if at.shape == self.shape {
-            self.segments.get(at.segment as usize)
-        } else {
-            None
+    fn segment_at(&self, at: Located) -> Option<(u32, &Segment)> {
+        match self.segments.get(at.segment as usize) {
+            Some(segment) if segment.covers(at.position) => Some((at.segment, segment)),
+            _ => self
+                .root
+                .get(at.position)
+                .map(|id| (id, &self.segments[id as usize])),
         }
-    }
-
-    #[cold]
-    fn plant(&mut self, position: Position) -> u32 {
-        let segment = self.add(Segment::of_root(position.root()));
-        self.root.plant(position.root(), segment);
-        segment
-    }
-
-    /// Changes the segment so that sooner or later one more entry fits: each call gives it more buckets, fewer
-    /// positions or a larger stash, the first two within bounds.
-    #[cold]
-    fn make_room(&mut self, id: u32, rehash: &mut dyn FnMut(Word) -> KeyHash) {
-        let segment = &mut self.segments[id as usize];
-        let (first, depth) = (segment.first_position(), segment.depth());
-        let may_split = depth < DEPTH_MAX && self.root.may_split(first, depth);
-        let crowded = segment.count() * 100 < segment.capacity() * GROW_FILL_MIN;
-        if !(segment.is_full_size() || crowded && may_split) {
-            let grown = segment.grown();
-            self.replace(id, grown);
-        } else if may_split {
-            if !segment.can_split_unread() {
-                segment.renew_windows(rehash);
-            }
-            let (lower, upper) = segment.split();
-            self.replace(id, lower);
-            let upper = self.add(upper);
-            self.root.split(first, depth, upper);
-        } else {
-            let larger = segment.with_larger_stash();
-            self.replace(id, larger);
-        }
-    }
-
-    /// Merges a segment with its buddies, or makes it smaller, as far as it has become empty.
-    #[cold]
-    fn give_back(&mut self, mut id: u32) {
-        if self.is_empty() && self.bytes() > EMPTY_BYTES_MAX {
-            self.clear();
-            return;
-        }
-        while let Some(merged) = self.merge(id) {
-            id = merged;
-        }
-        let segment = &self.segments[id as usize];
-        if segment.count() * 100 < segment.capacity() * SHRINK_FILL_MAX
-            && let Some(shrunk) = segment.shrunk()
-        {
-            self.replace(id, shrunk);
-        }
-    }
-
-    /// Makes one segment of this one and its buddy if they have few entries together.
-    fn merge(&mut self, id: u32) -> Option<u32> {
-        let segment = &self.segments[id as usize];
-        let (first, depth) = (segment.first_position(), segment.depth());
-        if u32::from(depth) == ROOT_BITS {
-            return None;
-        }
-        let buddy_id = self
-            .root
-            .get(Position(first.0 ^ 1 << (u64::BITS - u32::from(depth))))?;
-        let buddy = &self.segments[buddy_id as usize];
-        let together_max = BUCKETS_MAX * ENTRIES * MERGE_FILL_MAX / 100;
-        if buddy.depth() != depth || segment.count() + buddy.count() > together_max {
-            return None;
-        }
-        let (lower, upper) = if buddy.first_position() < first {
-            (buddy_id, id)
-        } else {
-            (id, buddy_id)
-        };
-        let merged = Segment::merge(
-            &self.segments[lower as usize],
-            &self.segments[upper as usize],
-        );
-        self.root.merge(merged.first_position(), depth, lower);
-        self.replace(lower, merged);
-        self.replace(upper, Segment::vacant());
-        self.vacant.push(upper);
-        Some(lower)
-    }
-
-    fn add(&mut self, segment: Segment) -> u32 {
-        let id = self.vacant.pop().unwrap_or_else(|| {
-            self.segments.push(Segment::vacant());
-            u32::try_from(self.segments.len() - 1).expect("fewer than 2^32 segments")
-        });
-        self.replace(id, segment);
-        id
-    }
-
-    fn replace(&mut self, id: u32, segment: Segment) {
-        let old = &mut self.segments[id as usize];
-        self.bucket_bytes += size_of_val(segment.buckets());
-        self.bucket_bytes -= size_of_val(old.buckets());
-        *old = segment;
-        self.shape = self.shape.wrapping_add(1);
     }
 }
 

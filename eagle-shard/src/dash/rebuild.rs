@@ -140,8 +140,6 @@ impl Segment {
         for size in sizes {
             let mut rebuilt = Segment::empty(prefix, depth, base, size);
             if rebuilt.take_entries(sources) {
-                let bounds = sources.iter().map(|source| source.expiry_min_ms);
-                rebuilt.expiry_min_ms = bounds.min().unwrap_or(u64::MAX);
                 return rebuilt;
             }
         }
@@ -150,36 +148,45 @@ impl Segment {
 
     /// Copies those entries of `sources` that belong to this empty segment; false if there was no room for all.
     fn take_entries(&mut self, sources: &[&Segment]) -> bool {
-        let others = u64::MAX << (u64::BITS - u32::from(self.depth));
         let mut fill = [0; STAGES[STAGES.len() - 1].0 as usize];
         let mut left = Vec::new();
         for source in sources {
-            for bucket in source.buckets() {
+            for (from, bucket) in source.buckets().iter().enumerate() {
                 for entry in bucket.occupied() {
-                    let word = bucket.word(entry);
+                    let (word, fingerprint) = (bucket.word(entry), bucket.fingerprint(entry));
                     let position = source.position_of(word);
-                    if (position.0 ^ self.prefix) & others != 0 {
+                    if !self.covers(position) {
                         continue;
                     }
-                    let home = self.home(position);
-                    if fill[home] < ENTRIES {
-                        let word = word.with_window(position.window(self.base));
-                        self.buckets[home].put(fill[home], bucket.fingerprint(entry), word, false);
-                        fill[home] += 1;
+                    let expiry_ms = if word.has_expiry() {
+                        source.expiry.of(from)
                     } else {
-                        left.push((position, bucket.fingerprint(entry), word));
+                        u64::MAX
+                    };
+                    let home = self.home(position);
+                    if fill[home] == ENTRIES {
+                        left.push((position, fingerprint, word, expiry_ms));
+                        continue;
                     }
+                    let word = word.with_window(position.window(self.base));
+                    self.buckets[home].put(fill[home], fingerprint, word, false);
+                    self.note_expiry(home, expiry_ms);
+                    fill[home] += 1;
                 }
             }
         }
         self.count = fill.iter().sum::<usize>() as u32;
         left.into_iter()
-            .all(|(position, fingerprint, word)| self.insert(position, fingerprint, word).is_some())
+            .all(|(position, fingerprint, word, expiry_ms)| {
+                let spot = self.insert(position, fingerprint, word);
+                spot.map(|(bucket, _)| self.note_expiry(bucket, expiry_ms))
+                    .is_some()
+            })
     }
 }
 
 /// The smallest stage that these entries leave some room in.
-fn stage_for(count: usize) -> usize {
+pub(super) fn stage_for(count: usize) -> usize {
     let fits = |(normal, stash): &(u32, u32)| {
         (normal + stash) as usize * ENTRIES * REBUILT_FILL_MAX / 100 >= count
     };

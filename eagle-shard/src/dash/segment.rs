@@ -7,21 +7,22 @@
 //! ```
 //!
 //! The home bucket of a position is its unit (the bits behind the prefix) scaled to `n`, so homes are in the order of
-//! positions. An entry is in its home, in the next bucket (the first is next to the last), or in the stash. Inserting
-//! takes the emptier of the two; if both are full, moves one of their entries to its own other bucket; if that fails,
-//! stashes. Only when the stash is full too is there no room, and the segment is rebuilt: with more buckets, as two
-//! halves, or (when neither would help, because hashes are the same) with a larger stash.
+//! positions. An entry is in its home, displaced to the next bucket (the first is next to the last), or in the stash.
+//! Inserting takes the home; if that is full, moves a displaced entry of it back or takes the next bucket, where a chain
+//! of entries may move on by one bucket each; if that fails, the stash. Only when the stash is full too is there no room,
+//! and the segment is rebuilt (`rebuild`): with more buckets, as two halves, or with a larger stash.
 //!
-//! Segments grow through stages (`rebuild`), so that a table's size follows its entries closely although a good hash lets all
-//! segments fill at the same time.
+//! Dash takes the emptier of the two buckets instead. Home first means that nearly all lookups read one line of
+//! fingerprints, and with chains of displacements a segment fills as well: to 98.4 % in the mean before it splits.
 //!
 //! What always holds: every position in it begins with the first `depth` bits of `prefix`; the windows of its words
 //! start at bit `base`, `base <= depth`, and reach the end of the unit. So prefix and window tell an entry's home and
-//! side of a split.
+//! side of a split. A home bucket says whether entries of it are in the next bucket or the stash.
 //!
-//! From: Dash, section 4.3 (balanced insert, displacement, stashing).
+//! From: Dash, section 4.3 (displacement, stashing).
 
 use super::bucket::{Bucket, ENTRIES};
+use super::expiry::Bounds;
 use super::hash::{Position, ROOT_BITS, UNIT_BITS};
 use super::rebuild::STAGES;
 use super::word::{WINDOW_BITS, Word};
@@ -37,9 +38,8 @@ pub(super) type Spot = (usize, usize);
 pub(super) struct Segment {
     /// The normal buckets, then the stash; empty in a segment that is not in use.
     pub(super) buckets: Box<[Bucket]>,
+    pub(super) expiry: Bounds,
     pub(super) prefix: u64,
-    /// No entry of the segment expires before this, in ms since 1970.
-    pub(super) expiry_min_ms: u64,
     pub(super) count: u32,
     pub(super) normal: u32,
     pub(super) depth: u8,
@@ -53,11 +53,11 @@ impl Segment {
     pub(super) fn vacant() -> Segment {
         Segment {
             buckets: Box::default(),
+            expiry: Bounds::none(),
             prefix: 0,
-            expiry_min_ms: u64::MAX,
             count: 0,
             normal: 0,
-            depth: 0,
+            depth: u8::MAX,
             base: 0,
         }
     }
@@ -77,8 +77,8 @@ impl Segment {
         debug_assert!(base <= depth && u32::from(depth - base) + UNIT_BITS <= WINDOW_BITS);
         Segment {
             buckets: vec![Bucket::EMPTY; (normal + stash) as usize].into_boxed_slice(),
+            expiry: Bounds::none(),
             prefix,
-            expiry_min_ms: u64::MAX,
             count: 0,
             normal,
             depth,
@@ -100,6 +100,17 @@ impl Segment {
     #[inline]
     pub(super) fn first_position(&self) -> Position {
         Position(self.prefix)
+    }
+
+    /// Whether this position belongs here. Never to a vacant segment.
+    #[inline]
+    pub(super) fn covers(&self, position: Position) -> bool {
+        (position.0 ^ self.prefix).leading_zeros() >= u32::from(self.depth)
+    }
+
+    /// Heap bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets) + self.expiry.bytes()
     }
 
     #[inline]
@@ -159,12 +170,11 @@ impl Segment {
     #[inline]
     pub(super) fn find(
         &self,
-        home: usize,
         position: Position,
         fingerprint: u8,
         mut eq: impl FnMut(Word) -> bool,
     ) -> Option<Spot> {
-        let window = position.window(self.base);
+        let (home, window) = (self.home(position), position.window(self.base));
         let mut is_it = |word: Word| word.window() == window && eq(word);
         let bucket = &self.buckets[home];
         for entry in bucket.matching_at_home(fingerprint) {
@@ -206,13 +216,8 @@ impl Segment {
 
     /// The word that `find` would ask about first, if it is in the home bucket or displaced from it.
     #[inline]
-    pub(super) fn candidate(
-        &self,
-        home: usize,
-        position: Position,
-        fingerprint: u8,
-    ) -> Option<Word> {
-        let window = position.window(self.base);
+    pub(super) fn candidate(&self, position: Position, fingerprint: u8) -> Option<Word> {
+        let (home, window) = (self.home(position), position.window(self.base));
         let is_it = |word: &Word| word.window() == window;
         let bucket = &self.buckets[home];
         let at_home = bucket
@@ -229,13 +234,14 @@ impl Segment {
     }
 
     #[inline]
-    pub(super) fn prefetch_fingerprints(&self, home: usize) {
-        self.buckets[home].prefetch_fingerprints();
+    pub(super) fn prefetch_fingerprints(&self, position: Position) {
+        self.buckets[self.home(position)].prefetch_fingerprints();
     }
 
     /// Asks for the words that match, and for the next bucket's fingerprints where none does and one there may.
     #[inline]
-    pub(super) fn prefetch_words(&self, home: usize, fingerprint: u8) {
+    pub(super) fn prefetch_words(&self, position: Position, fingerprint: u8) {
+        let home = self.home(position);
         let bucket = &self.buckets[home];
         let matching = bucket.matching_at_home(fingerprint);
         if matching.is_empty() && bucket.spills() {
@@ -319,6 +325,9 @@ impl Segment {
 
     fn shift(&mut self, from: Spot, to: usize, displaced: bool) {
         let (fingerprint, word) = self.take(from);
+        if word.has_expiry() {
+            self.note_expiry(to, self.expiry.of(from.0));
+        }
         let entry = self.buckets[to].free().first();
         self.put((to, entry), fingerprint, word, displaced);
     }
@@ -366,6 +375,11 @@ impl Segment {
         let home = self.home(self.position_of(word));
         self.buckets[home].subtract_stashed();
         word
+    }
+
+    /// Notes that an entry of this bucket expires at `at_ms` or later.
+    pub(super) fn note_expiry(&mut self, bucket: usize, at_ms: u64) {
+        self.expiry.note(bucket, self.buckets.len(), at_ms);
     }
 
     /// All entries.
