@@ -1,7 +1,8 @@
 //! The record log by itself: what appending, reading, overwriting and moving a record costs.
 //!
-//! Records are of 14 bytes of key and 64 of value, 88 on the medium. "hot" works in what the caches hold; "cold" goes through
-//! 256 MiB in an order that no cache or prefetcher foresees. Each figure is for one record.
+//! Records are of 14 bytes of key and 64 of value, 88 on the medium. "hot" works in what the caches
+//! hold; "cold" goes through 256 MiB in an order that no cache or prefetcher foresees. Each figure
+//! is for one record.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use eagle_pmem::layout::record_bytes_max;

@@ -1,8 +1,10 @@
-//! The checksum of records: CRC32 that is right only in its pool, in this opening of its extent and at its offset.
+//! The checksum of records: CRC32 that is right only in its pool, in this opening of its extent and
+//! at its offset.
 //!
-//! The seed is folded into the CRC by exclusive or. For two bodies of bytes that agree, checksums then agree only if the seeds do.
-//! Within a pool, seeds of one offset differ for certain as long as the extent's sequences differ by less than 2^32, and seeds of
-//! one extent differ for certain between offsets; else two seeds agree by chance once in 2^32.
+//! The seed is folded into the CRC by exclusive or. For two bodies of bytes that agree, checksums
+//! then agree only if the seeds do. Within a pool, seeds of one offset differ for certain as long
+//! as the extent's sequences differ by less than 2^32, and seeds of one extent differ for certain
+//! between offsets; else two seeds agree by chance once in 2^32.
 
 use crate::offset::PoolOffset;
 use crc32fast::Hasher;
@@ -36,7 +38,8 @@ const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Computes CRC32. Kept, because making one asks for the processor's features, and that costs as much as 20 bytes.
+/// Computes CRC32. Kept, because making one asks for the processor's features, and that costs as
+/// much as 20 bytes.
 #[derive(Clone)]
 pub(crate) struct Checksum {
     fresh: Hasher,
@@ -49,7 +52,8 @@ impl Checksum {
         }
     }
 
-    /// The seeded checksum of `bytes`, in one pass: pieces would each pay their own beginning and end.
+    /// The seeded checksum of `bytes`, in one pass: pieces would each pay their own beginning and
+    /// end.
     #[inline]
     pub(crate) fn of(&self, bytes: &[u8], seed: u32) -> u32 {
         let mut hasher = self.fresh.clone();
@@ -63,8 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "arithmetic only, and slow")]
     fn seeds_differ_between_openings_and_offsets() {
-        // Ten thousand openings of one place, and ten thousand places of one opening, have seeds of their own.
+        // Ten thousand openings of one place, and ten thousand places of one opening, have seeds of
+        // their own.
         let place = PoolOffset::from_raw(12_345);
         let mut openings: Vec<u32> = (0..10_000)
             .map(|sequence| ExtentSeed::new(42, sequence).at(place))

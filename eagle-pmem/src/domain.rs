@@ -1,8 +1,9 @@
-//! The domain: up to where a store must come to outlive what the pool promises, and how it gets there.
+//! The domain: up to where a store must come to outlive what the pool promises, and how it gets
+//! there.
 //!
-//! The words are PMDK's: *flush* starts the write-back of bytes, *drain* waits for all that was flushed. [`crate::Log::commit`]
-//! flushes what was appended since the last commit and drains once. The domain is decided when the pool is opened and never
-//! changes.
+//! The words are PMDK's: *flush* starts the write-back of bytes, *drain* waits for all that was
+//! flushed. [`crate::Log::commit`] flushes what was appended since the last commit and drains once.
+//! The domain is decided when the pool is opened and never changes.
 
 /// Where a pool's stores become as durable as promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,7 +14,8 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// Whether a commit holds as soon as [`crate::Log::commit`] returns, so that replies need not wait.
+    /// Whether a commit holds as soon as [`crate::Log::commit`] returns, so that replies need not
+    /// wait.
     pub const fn commits_at_once(self) -> bool {
         match self {
             Self::Volatile => true,

@@ -12,7 +12,8 @@ pub enum PoolError {
         /// What was asked for.
         bytes: usize,
     },
-    /// The capacity is too small for the extents that a log needs at least, or too large for a pool offset.
+    /// The capacity is too small for the extents that a log needs at least, or too large for a pool
+    /// offset.
     Capacity {
         /// What was asked for.
         bytes: u64,
@@ -66,7 +67,8 @@ impl std::error::Error for PoolError {
     }
 }
 
-/// There is no room in the log for what was to be written. Nothing was changed; compaction or eviction may make room.
+/// There is no room in the log for what was to be written. Nothing was changed; compaction or
+/// eviction may make room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full {
     /// Bytes that were wanted.

@@ -1,9 +1,10 @@
 //! The extents of a pool: which are in use, what lives in each, and which are free.
 //!
-//! An extent is free, open (records are appended to it) or sealed; the second and later extents of a run are its body and speak
-//! through its head. A freed extent stays resident for a while, since the next one opened may as well be one whose pages
-//! are there; of more than [`RESIDENT_FREE_MAX`] such extents the rest is given back to the system, slice by slice, because giving
-//! back 8 MiB at once would keep a core busy for longer than a turn may last.
+//! An extent is free, open (records are appended to it) or sealed; the second and later extents of
+//! a run are its body and speak through its head. A freed extent stays resident for a while, since
+//! the next one opened may as well be one whose pages are there; of more than [`RESIDENT_FREE_MAX`]
+//! such extents the rest is given back to the system, slice by slice, because giving back 8 MiB at
+//! once would keep a core busy for longer than a turn may last.
 //!
 //! All of this is volatile: opening a pool rebuilds it.
 
@@ -112,7 +113,8 @@ impl Extent {
 /// All extents of a pool.
 pub(crate) struct Extents {
     table: Vec<Extent>,
-    /// Free with their memory, the most recently freed last; the first is being given back if there are too many.
+    /// Free with their memory, the most recently freed last; the first is being given back if
+    /// there are too many.
     resident: VecDeque<u32>,
     /// How much of the first of `resident` is given back already.
     given_back: u64,
@@ -246,7 +248,8 @@ impl Extents {
         Some(self.start_run(index, count, kind, version_base))
     }
 
-    /// Keeps `count` neighbouring extents for runs, so that opening runs of as many extents in all cannot fail; what was kept before is let go.
+    /// Keeps `count` neighbouring extents for runs, so that opening runs of as many extents in all
+    /// cannot fail; what was kept before is let go.
     pub(crate) fn hold_run(&mut self, count: u32) -> bool {
         let held = std::mem::replace(&mut self.held, 0..0);
         self.resident.extend(held);
@@ -296,7 +299,8 @@ impl Extents {
         self.free_range(id.0 + count..id.0 + run);
     }
 
-    /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free extents hold any.
+    /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free
+    /// extents hold any.
     pub(crate) fn next_to_give_back(&mut self, bytes_max: u64) -> Option<Range<u64>> {
         if self.resident.len() <= RESIDENT_FREE_MAX {
             return None;
@@ -375,8 +379,8 @@ impl Extents {
         Some(first)
     }
 
-    /// Takes `count` neighbouring free extents out of the free sets. Looks through the whole table: only for runs, and only once all
-    /// addresses were used.
+    /// Takes `count` neighbouring free extents out of the free sets. Looks through the whole table:
+    /// only for runs, and only once all addresses were used.
     fn take_gap(&mut self, count: u32) -> Option<u32> {
         let held = self.held.clone();
         let mut len = 0;
@@ -412,7 +416,8 @@ mod tests {
 
     #[test]
     fn a_freed_extent_is_the_next_to_be_opened() {
-        // Its pages are there and perhaps even cached; it is a new opening with a new seed all the same.
+        // Its pages are there and perhaps even cached; it is a new opening with a new seed all the
+        // same.
         let mut extents = Extents::new(1, BYTES, 8);
         let (a, _b) = (
             open(&mut extents, 1).unwrap(),
@@ -427,7 +432,8 @@ mod tests {
 
     #[test]
     fn memory_of_few_free_extents_is_kept() {
-        // Of ten freed extents all but four are given back, in slices that cover them exactly, and all ten can be opened again.
+        // Of ten freed extents all but four are given back, in slices that cover them exactly, and
+        // all ten can be opened again.
         let mut extents = Extents::new(1, BYTES, 10);
         let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
         ids.iter().for_each(|id| extents.free(*id));
@@ -448,7 +454,8 @@ mod tests {
 
     #[test]
     fn a_run_finds_a_gap_and_keeps_it() {
-        // When all addresses were used, a gap is held for a run: single extents do not take it away.
+        // When all addresses were used, a gap is held for a run: single extents do not take it
+        // away.
         let mut extents = Extents::new(1, BYTES, 8);
         let ids: Vec<ExtentId> = (0..8).map(|_| open(&mut extents, 1).unwrap()).collect();
         for i in [1, 3, 4, 5, 7] {

@@ -11,7 +11,8 @@
 //!  extent: header | record | record | ... | what the extent held before, or zeros
 //! ```
 //!
-//! A run is several neighbouring extents taken as one, with one header, for a record or group that no extent can hold.
+//! A run is several neighbouring extents taken as one, with one header, for a record or group that
+//! no extent can hold.
 //!
 //! # Extent header, 64 bytes
 //!
@@ -22,7 +23,8 @@
 //!  └────────┴────────┴──────────┴──────────────┴──────┴────────┴──────────────┴─────────────┴──────────┘
 //! ```
 //!
-//! The sequence grows by one with each extent that is opened, the version base by the records appended before.
+//! The sequence grows by one with each extent that is opened, the version base by the records
+//! appended before.
 //!
 //! # Record, a multiple of 8 bytes
 //!
@@ -37,9 +39,10 @@
 //!        │ 0 │ 0 │ version │ id │ db │ long │ expiry │ more follows │
 //! ```
 //!
-//! The crc covers everything behind it, padding included, and is seeded (see [`crate::ExtentSeed`]). A key above 255 or a value
-//! above 65535 bytes sets *long*: both short lengths are then 0 and the long ones count. So 14 bytes of key and 64 of value
-//! take 88 bytes, and 94, that is 96, with an expiry.
+//! The crc covers everything behind it, padding included, and is seeded (see
+//! [`crate::ExtentSeed`]). A key above 255 or a value above 65535 bytes sets *long*: both short
+//! lengths are then 0 and the long ones count. So 14 bytes of key and 64 of value take 88 bytes,
+//! and 94, that is 96, with an expiry.
 
 /// Every record begins at a multiple of this.
 pub const RECORD_ALIGN: usize = 8;
@@ -54,7 +57,8 @@ pub const POOL_BYTES_MAX: u64 = 512 << 30;
 pub const EXTENT_BYTES_MIN: usize = 64 << 10;
 /// The largest extent: so that positions in one fit 32 bits with room to spare.
 pub const EXTENT_BYTES_MAX: usize = 1 << 30;
-/// The extent size of a pool of 512 MiB and above: 1000 of them are 8 GiB, one is written in some 5 ms.
+/// The extent size of a pool of 512 MiB and above: 1000 of them are 8 GiB, one is written in some 5
+/// ms.
 pub const EXTENT_BYTES_DEFAULT: usize = 8 << 20;
 
 /// "EAGLEEX1", the first bytes of an extent: name and format version.
@@ -182,7 +186,8 @@ const _: () = assert!(
 const _: () =
     assert!(record_bytes(0, 14, 64) == 88 && record_bytes(record_header::EXPIRY, 14, 64) == 96);
 
-/// What a record takes on the medium: header with the fields of `flags`, key and value, rounded up to 8 bytes.
+/// What a record takes on the medium: header with the fields of `flags`, key and value, rounded up
+/// to 8 bytes.
 pub(crate) const fn record_bytes(flags: u8, key_len: usize, value_len: usize) -> usize {
     let mut header = record_header::BYTES;
     let fields = [
@@ -202,7 +207,8 @@ pub(crate) const fn record_bytes(flags: u8, key_len: usize, value_len: usize) ->
     (header + key_len + value_len).next_multiple_of(RECORD_ALIGN)
 }
 
-/// The most that a record of this key and value can take on the medium, whatever else it carries. What to reserve.
+/// The most that a record of this key and value can take on the medium, whatever else it carries.
+/// What to reserve.
 pub const fn record_bytes_max(key_len: usize, value_len: usize) -> usize {
     (record_header::BYTES_MAX + key_len + value_len).next_multiple_of(RECORD_ALIGN)
 }

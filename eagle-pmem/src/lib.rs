@@ -1,8 +1,10 @@
 //! A shard's pool: an append-only log of checksummed records in extents.
 //!
-//! The log is the truth; every index is a cache of it. A record is written once, at the end of the open extent, and read where it
-//! lies. Nothing is changed behind the end, so what is on the medium is either a whole record or visibly none. What a new record
-//! supersedes is only counted as dead; compaction copies what still lives out of an extent and the extent is used again.
+//! The log is the truth; every index is a cache of it. A record is written once, at the end of the
+//! open extent, and read where it lies; what is behind the end is never changed (but for logs that
+//! nobody replays), so on the medium there is a whole record or visibly none. What a new record
+//! supersedes is only counted as dead; compaction copies what still lives out of an extent, and the
+//! extent is used again.
 //!
 //! ```text
 //!   Log::append ─▶ open extent ─▶ sealed extent ─▶ freed: nothing alive, or all relocated
@@ -10,15 +12,18 @@
 //!                  Log::commit     Log::walk        taken again for appending or compaction
 //! ```
 //!
-//! Entry points: [`Log`] is all that a shard sees; [`Record`] is what it reads and [`RecordParts`] what it writes. `layout` is the
-//! format with its drawings.
+//! Entry points: [`Log`] is all that a shard sees; [`Record`] is what it reads and [`RecordParts`]
+//! what it writes. `layout` is the format with its drawings.
 //!
 //! What always holds:
-//! - a [`PoolOffset`] stays valid, and its record stays in place, until the record is killed, overwritten or relocated;
+//! - a [`PoolOffset`] stays valid, and its record stays in place, until the record is killed,
+//!   overwritten or relocated;
 //! - live bytes of each extent are exact, so an extent with nothing alive is known at once;
-//! - a record's checksum is seeded with pool, extent sequence and offset: bytes left by an extent's former use never verify.
+//! - a record's checksum is seeded with pool, extent sequence and offset: bytes left by an extent's
+//!   former use never verify.
 //!
-//! Absent on purpose: clocks, threads, locks, and any idea of what keys and values mean. A log belongs to one shard.
+//! Absent on purpose: clocks, threads, locks, and any idea of what keys and values mean. A log
+//! belongs to one shard.
 
 mod checksum;
 mod domain;

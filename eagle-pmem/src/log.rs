@@ -1,17 +1,21 @@
 //! The log: records appended to open extents, read where they lie, and counted when they die.
 //!
-//! Two extents are open at a time, one for new records and one for what compaction moves, so that old and new data stay apart.
-//! A record that does not fit into what is left of an extent seals it and opens another; one that fits no extent gets a run of its own.
+//! Two extents are open at a time, one for new records and one for what compaction moves, so that
+//! old and new data stay apart. A record that does not fit into what is left of an extent seals it
+//! and opens another; one that fits no extent gets a run of its own.
 //!
-//! Space is promised by [`Log::reserve`] before a command executes, so that executing it cannot fail: an append that finds no room
-//! is the shard's mistake and stops the process. [`RESERVE_EXTENTS`] are left for deletes and compaction, which make room.
+//! Space is promised by [`Log::reserve`] before a command executes, so that executing it cannot
+//! fail: an append that finds no room is the shard's mistake and stops the process.
+//! [`RESERVE_EXTENTS`] are left for deletes and compaction, which make room.
 //!
-//! A log is **replayed** or not. If it is (a file, a replica's source), its bytes alone must tell the whole story: nothing is changed in
-//! place, deletes write tombstones, groups are marked and kept in one extent, and records that move carry their version. If it is
-//! not (`--pool none`), a new value of the same size overwrites the old in place and all of that costs nothing.
+//! A log is **replayed** or not. If it is (a file, a replica's source), its bytes alone must tell
+//! the whole story: nothing is changed in place, deletes write tombstones, groups are marked and
+//! kept in one extent, and records that move carry their version. If it is not (`--pool none`), a
+//! new value of the same size overwrites the old in place and all of that costs nothing.
 //!
-//! What always holds: live bytes of an extent are those of its records that were appended and neither killed nor relocated; a sealed
-//! extent with no live bytes is free by the end of the call that killed the last of them.
+//! What always holds: live bytes of an extent are those of its records that were appended and
+//! neither killed nor relocated; a sealed extent with no live bytes is free by the end of the call
+//! that killed the last of them.
 
 mod append;
 mod check;
@@ -58,7 +62,8 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// A log that is not replayed, with extents of a size fit for the capacity: some 64 of them, of at most 8 MiB.
+    /// A log that is not replayed, with extents of a size fit for the capacity: some 64 of them, of
+    /// at most 8 MiB.
     pub fn new(pool_id: u64, capacity_bytes: u64) -> Self {
         let fit = usize::try_from(capacity_bytes / 64)
             .unwrap_or(EXTENT_BYTES_MAX)
@@ -116,7 +121,8 @@ impl Place {
     }
 }
 
-/// Bytes of records that may be without checksum: few enough that they are still cached when their checksums are computed.
+/// Bytes of records that may be without checksum: few enough that they are still cached when their
+/// checksums are computed.
 const UNSUMMED_BYTES_MAX: u64 = 128 << 10;
 
 /// Where the next record of a lane goes.
@@ -202,6 +208,12 @@ pub struct Log {
     handed_out: bool,
 }
 
+/// A log may be made on one thread and used on another.
+const _: fn() = || {
+    fn assert_send<T: Send>() {}
+    assert_send::<Log>();
+};
+
 impl Log {
     /// A log in anonymous memory: gone with the process.
     ///
@@ -234,7 +246,8 @@ impl Log {
                 bytes_max,
             });
         }
-        // Twice the addresses, which cost nothing, so that runs find neighbours however the extents are scattered.
+        // Twice the addresses, which cost nothing, so that runs find neighbours however the extents
+        // are scattered.
         let addressable =
             (capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent);
         let mapping = Mapping::anonymous(
@@ -266,12 +279,14 @@ impl Log {
         self.domain
     }
 
-    /// Whether the log's bytes alone must tell what it holds: then nothing is overwritten in place and deletes take room.
+    /// Whether the log's bytes alone must tell what it holds: then nothing is overwritten in place
+    /// and deletes take room.
     pub const fn is_replayed(&self) -> bool {
         self.replayed
     }
 
-    /// The largest record, by [`RecordParts::bytes`], that shares an extent; a larger one takes extents of its own.
+    /// The largest record, by [`crate::RecordParts::bytes`], that shares an extent; a larger one takes
+    /// extents of its own.
     pub const fn shared_record_bytes_max(&self) -> usize {
         self.extents.payload() as usize
     }
@@ -310,8 +325,8 @@ impl Log {
         self.extents.id_of(offset.byte())
     }
 
-    /// The record at an offset that the log returned and that is alive. Neither its checksum nor its kind is checked. At any other
-    /// offset it is some bytes of the pool.
+    /// The record at an offset that the log returned and that is alive. Neither its checksum nor
+    /// its kind is checked. At any other offset it is some bytes of the pool.
     ///
     /// # Panics
     /// If the offset is beyond the pool.
@@ -320,12 +335,14 @@ impl Log {
         let byte = offset.byte() as usize;
         let len = self.mapping.len();
         assert!(byte < len, "the offset is beyond the pool");
-        // SAFETY: the record begins within the mapping, which is readable and initialised; with short lengths it ends within the
-        // guard behind it at the latest, and long ones are checked. It changes only through `&mut self`.
+        // SAFETY: the record begins within the mapping, which is readable and initialised; with
+        // short lengths it ends within the guard behind it at the latest, and long ones are
+        // checked. It changes only through `&mut self`.
         unsafe { Record::trusted(self.mapping.base().add(byte), len + GUARD_BYTES - byte) }
     }
 
-    /// Starts to load the first two cache lines of a record, where its header and, mostly, its key lie.
+    /// Starts to load the first two cache lines of a record, where its header and, mostly, its key
+    /// lie.
     #[inline(always)]
     pub fn prefetch(&self, offset: PoolOffset) {
         let byte = (offset.byte() as usize).min(self.mapping.len());
@@ -335,9 +352,11 @@ impl Log {
         prefetch_line(start.wrapping_add(64));
     }
 
-    /// The record is superseded: counts it as dead. Its extent is freed at once if that was the last alive in it.
+    /// The record is superseded: counts it as dead. Its extent is freed at once if that was the
+    /// last alive in it.
     ///
-    /// Nothing is written: in a log that is replayed, a record appended since must be what supersedes it.
+    /// Nothing is written: in a log that is replayed, a record appended since must be what
+    /// supersedes it.
     #[inline]
     pub fn kill(&mut self, offset: PoolOffset) {
         let len = self.read(offset).bytes_on_medium() as u64;
@@ -364,7 +383,8 @@ impl Log {
         }
     }
 
-    /// Everything is dead: frees all extents. Where the log is replayed, a flush record must follow.
+    /// Everything is dead: frees all extents. Where the log is replayed, a flush record must
+    /// follow.
     ///
     /// # Panics
     /// Within a group.
@@ -417,7 +437,8 @@ mod tests {
 
     #[test]
     fn appended_records_are_read_and_die() {
-        // A record is read as it was appended; when the records of a sealed extent are dead, the extent is free.
+        // A record is read as it was appended; when the records of a sealed extent are dead, the
+        // extent is free.
         let mut log = Log::anonymous(LogConfig::new(1, 1 << 20)).unwrap();
         let mut last: Option<PoolOffset> = None;
         for i in 0..10_000u32 {

@@ -1,8 +1,10 @@
-//! The mapping: the address range in which a pool lies, reserved whole at the beginning so that the pool grows without moving.
+//! The mapping: the address range in which a pool lies, reserved whole at the beginning so that the
+//! pool grows without moving.
 //!
-//! Anonymous memory: nothing is taken until it is touched, and a range given back is zeros when it is touched again. Huge
-//! pages are refused unless asked for, as they would keep whole extents resident for one record in each. Behind the pool lies a
-//! guard of [`GUARD_BYTES`], so that a short record read at a wrong offset still ends within the mapping.
+//! Anonymous memory: nothing is taken until it is touched, and a range given back is zeros when it
+//! is touched again. Huge pages are refused unless asked for, as they would keep whole extents
+//! resident for one record in each. Behind the pool lies a guard of [`GUARD_BYTES`], so that a
+//! short record read at a wrong offset still ends within the mapping.
 
 use crate::error::PoolError;
 use std::ops::Range;
@@ -12,7 +14,8 @@ pub(crate) const GUARD_BYTES: usize = 128 << 10;
 const _: () =
     assert!(GUARD_BYTES >= crate::layout::record_bytes_max(u8::MAX as usize, u16::MAX as usize));
 
-/// An address range of a pool. Its memory is readable and writable, and stays where it is until the mapping is dropped.
+/// An address range of a pool. Its memory is readable and writable, and stays where it is until the
+/// mapping is dropped.
 pub(crate) struct Mapping {
     memory: Memory,
     len: usize,
@@ -48,7 +51,8 @@ impl Mapping {
     #[inline]
     pub(crate) fn bytes(&self, range: Range<u64>) -> &[u8] {
         let len = self.check(&range);
-        // SAFETY: within the mapping, whose memory is initialised; it changes only through `&mut self`.
+        // SAFETY: within the mapping, whose memory is initialised; it changes only through `&mut
+        // self`.
         unsafe { std::slice::from_raw_parts(self.base().add(range.start as usize), len) }
     }
 
@@ -94,7 +98,8 @@ impl Mapping {
         (range.end - range.start) as usize
     }
 
-    /// Gives the memory of whole pages within `range` back to the system: they cost nothing and are zeros when touched again.
+    /// Gives the memory of whole pages within `range` back to the system: they cost nothing and are
+    /// zeros when touched again.
     pub(crate) fn give_back(&mut self, range: Range<u64>) {
         self.check(&range);
         self.memory
@@ -119,7 +124,8 @@ mod system {
             } else {
                 Advice::NoHugePage
             }) {
-                // A kernel without transparent huge pages says EINVAL; then there are none to refuse.
+                // A kernel without transparent huge pages says EINVAL; then there are none to
+                // refuse.
                 Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
                 _ => Ok(Self(raw)),
             }
@@ -136,12 +142,14 @@ mod system {
             if start >= end {
                 return;
             }
-            // SAFETY: the range is within the mapping and nobody holds a reference into it, as `self` is borrowed mutably.
+            // SAFETY: the range is within the mapping and nobody holds a reference into it, as
+            // `self` is borrowed mutably.
             let given = unsafe {
                 self.0
                     .unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
             };
-            // Refused only for ranges that are not mapped, or locked (mlockall): then it stays, still correct.
+            // Refused only for ranges that are not mapped, or locked (mlockall): then it stays,
+            // still correct.
             debug_assert!(
                 given.is_ok()
                     || given.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))

@@ -1,11 +1,14 @@
-//! Positions: where a record lies in a pool, how far a log has come, and the number of a collection.
+//! Positions: where a record lies in a pool, how far a log has come, and the number of a
+//! collection.
 //!
-//! An offset counts units of 8 bytes, since records are 8-byte aligned; 36 bits of it reach 512 GiB and leave the index 28 bits
-//! of its 8-byte entry. The superblocks lie at offset 0, so 0 is never a record and may stand for "none".
+//! An offset counts units of 8 bytes, since records are 8-byte aligned; 36 bits of it reach 512 GiB
+//! and leave the index 28 bits of its 8-byte entry. The superblocks lie at offset 0, so 0 is never
+//! a record and may stand for "none".
 
 use crate::layout::RECORD_ALIGN;
 
-/// Where a record begins in its pool, in units of 8 bytes. At most [`PoolOffset::BITS`] bits; 0 is never a record.
+/// Where a record begins in its pool, in units of 8 bytes. At most [`PoolOffset::BITS`] bits; 0 is
+/// never a record.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct PoolOffset(u64);
@@ -14,7 +17,8 @@ impl PoolOffset {
     /// How many bits an offset takes.
     pub const BITS: u32 = 36;
 
-    /// The offset of which `raw` is the number. Reading a number that no append returned is safe, but yields no record.
+    /// The offset of which `raw` is the number. Reading a number that no append returned is safe,
+    /// but yields no record.
     #[inline(always)]
     pub const fn from_raw(raw: u64) -> Self {
         debug_assert!(raw >> Self::BITS == 0, "an offset has 36 bits");
@@ -41,8 +45,8 @@ impl PoolOffset {
     }
 }
 
-/// How far a log has come: the bytes written to it since it was opened. Never falls; each change raises it, so that who saw
-/// position p has seen every change up to p.
+/// How far a log has come: the bytes written to it since it was opened. Never falls; each change
+/// raises it, so that who saw position p has seen every change up to p.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]
 pub struct Position(u64);
@@ -65,7 +69,8 @@ impl Position {
     }
 }
 
-/// The number of a large collection, never used again: what its elements carry in place of its key. 40 bits.
+/// The number of a large collection, never used again: what its elements carry in place of its key.
+/// 40 bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct CollectionId(u64);

@@ -1,8 +1,11 @@
-//! A record: one self-describing checksummed datum. What is appended ([`RecordParts`]) and what is read ([`Record`]).
+//! A record: one self-describing checksummed datum. What is appended ([`RecordParts`]) and what is
+//! read ([`Record`]).
 //!
-//! The bytes are drawn in [`crate::layout`]. A record is encoded by its `Shape` (which fields it has and where they lie), so that
-//! its size is known before a byte of it is written. It is read in two ways: `Record::trusted` for offsets that the log itself gave
-//! out, with a handful of instructions and no check; [`Record::parse`] for bytes of which nothing is known, which never panics.
+//! The bytes are drawn in [`crate::layout`]. A record is encoded by its `Shape` (which fields it
+//! has and where they lie), so that its size is known before a byte of it is written. It is read in
+//! two ways: `Record::trusted` for offsets that the log itself gave out, with a handful of
+//! instructions and no check; [`Record::parse`] for bytes of which nothing is known, which never
+//! panics.
 
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::layout::RECORD_ALIGN;
@@ -10,7 +13,8 @@ use crate::layout::record_header as header;
 use crate::offset::{CollectionId, PoolOffset};
 use std::fmt;
 
-/// What a record is. The log only tells tombstones apart; the rest is for the shard and for recovery.
+/// What a record is. The log only tells tombstones apart; the rest is for the shard and for
+/// recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -159,7 +163,8 @@ impl Shape {
         }
     }
 
-    /// Writes all but value and checksum into `bytes`, which are [`Shape::len`] long, and returns the place of the value.
+    /// Writes all but value and checksum into `bytes`, which are [`Shape::len`] long, and returns
+    /// the place of the value.
     #[inline(always)]
     pub(crate) fn write<'b>(&self, parts: &RecordParts<'_>, bytes: &'b mut [u8]) -> &'b mut [u8] {
         let flags = self.flags;
@@ -213,7 +218,8 @@ impl Shape {
 /// A record where it lies.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// The whole record with its padding: a multiple of 8, at least the header with its fields, key and value.
+    /// The whole record with its padding: a multiple of 8, at least the header with its fields,
+    /// key and value.
     bytes: &'a [u8],
     key_at: u32,
     key_len: u32,
@@ -268,8 +274,8 @@ impl<'a> Record<'a> {
     /// The record that begins at `start`, unchecked.
     ///
     /// # Safety
-    /// `room` bytes from `start` on are initialised, readable and unchanged for `'a`. They hold a record, or are enough for any record
-    /// with short lengths.
+    /// `room` bytes from `start` on are initialised, readable and unchanged for `'a`. They hold a
+    /// record, or are enough for any record with short lengths.
     #[inline(always)]
     pub(crate) unsafe fn trusted(start: *const u8, room: usize) -> Self {
         // SAFETY: the caller vouches for a header and short lengths; long ones are checked.
@@ -304,8 +310,9 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Reads the record at the beginning of `bytes`, of which nothing is known; its checksum is the right one at `offset`
-    /// of the extent of `seed`. What lies behind the record does not matter.
+    /// Reads the record at the beginning of `bytes`, of which nothing is known; its checksum is the
+    /// right one at `offset` of the extent of `seed`. What lies behind the record does not
+    /// matter.
     ///
     /// # Errors
     /// Why there is no record. Never panics.
@@ -319,7 +326,8 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// As [`Record::parse`], without the checksum: the lengths are within `bytes`, the rest may be garbage.
+    /// As [`Record::parse`], without the checksum: the lengths are within `bytes`, the rest may be
+    /// garbage.
     pub(crate) fn parse_shape(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let short = |wanted: u64| RecordError::Short {
             wanted,
@@ -597,7 +605,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        // Random parts come back whole, by parsing and by trust, and the size said beforehand is that on the medium.
+        // Random parts come back whole, by parsing and by trust, and the size said beforehand is
+        // that on the medium.
         let mut rng = rng();
         let rounds = if cfg!(miri) { 30 } else { 2000 };
         for _ in 0..rounds {
@@ -671,7 +680,8 @@ mod tests {
 
     #[test]
     fn a_record_is_only_right_in_its_place() {
-        // Right bytes at another offset, in another opening of the extent or in another pool are an error of the checksum.
+        // Right bytes at another offset, in another opening of the extent or in another pool are an
+        // error of the checksum.
         let bytes = encode(&RecordParts::new(Kind::String, b"key", &[b"value"]), None);
         let elsewhere = [
             (SEED, PoolOffset::from_raw(78)),

@@ -1,8 +1,10 @@
-//! The log against plain maps: whatever is done to it, every living record reads as it was written and every account is right.
+//! The log against plain maps: whatever is done to it, every living record reads as it was written
+//! and every account is right.
 //!
-//! Random changes run against a small log that is always short of room, so that compaction works all the time. In a log that is
-//! replayed, what its commits named is also copied to a plain vector, as a file would be, and read back at the end with nothing else
-//! to go by: the same keys must live there.
+//! Random changes run against a small log that is always short of room, so that compaction works
+//! all the time. In a log that is replayed, what its commits named is also copied to a plain
+//! vector, as a file would be, and read back at the end with nothing else to go by: the same keys
+//! must live there.
 
 #![allow(
     clippy::print_stderr,
@@ -44,7 +46,8 @@ impl Known {
     }
 }
 
-/// A log, the map that it must agree with, and, where it is replayed, the file that its commits would write.
+/// A log, the map that it must agree with, and, where it is replayed, the file that its commits
+/// would write.
 struct Bed {
     log: Log,
     model: HashMap<Vec<u8>, Known>,
@@ -112,7 +115,8 @@ impl Bed {
         }
     }
 
-    /// Walks extents, at most `steps` records of one, and moves those that the model knows. A walk is carried to its end.
+    /// Walks extents, at most `steps` records of one, and moves those that the model knows. A walk
+    /// is carried to its end.
     fn compact(&mut self, steps: usize) -> bool {
         let policy = if self.rng.bool() {
             Policy::CostBenefit
@@ -311,7 +315,8 @@ impl Bed {
             assert_eq!((record.tag(), record.db()), (known.tag, known.db));
             assert_eq!((record.expiry(), record.id()), (known.expiry, known.id));
         }
-        // Which tombstones of a half walked extent were moved is known to nobody; else all of them live.
+        // Which tombstones of a half walked extent were moved is known to nobody; else all of them
+        // live.
         if self.walk.is_none() || !self.log.is_replayed() {
             let tombstone = |offset| self.log.read(offset).kind() == Kind::Tombstone;
             let live = |offset| self.keys.contains_key(&offset) || tombstone(offset);
@@ -329,7 +334,8 @@ impl Bed {
     }
 }
 
-/// Reads a file as recovery will: the living records by their keys, with nothing known but the pool's id and extent size.
+/// Reads a file as recovery will: the living records by their keys, with nothing known but the
+/// pool's id and extent size.
 fn recover(file: &[u8]) -> HashMap<Vec<u8>, Known> {
     let start_of = |index: usize| SUPERBLOCKS_BYTES + index * EXTENT;
     let count = file
@@ -345,7 +351,8 @@ fn recover(file: &[u8]) -> HashMap<Vec<u8>, Known> {
             ))
         })
         .collect();
-    // A place may lie in the body of a run and still bear the header of its former use: the higher sequence holds.
+    // A place may lie in the body of a run and still bear the header of its former use: the higher
+    // sequence holds.
     headers.sort_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
     let mut taken = vec![false; count];
     let mut newest: HashMap<Vec<u8>, (u64, Option<Known>)> = HashMap::new();
@@ -384,7 +391,8 @@ fn replay(
         if version > entry.0 {
             *entry = (version, known);
         } else if version == entry.0 {
-            // A record that was moved, and what it left in an extent that was freed and not used since.
+            // A record that was moved, and what it left in an extent that was freed and not used
+            // since.
             assert_eq!(entry.1, known, "one version of a key is one thing");
         }
         ordinal += 1;
@@ -418,7 +426,8 @@ const fn steps() -> usize {
 
 #[test]
 fn the_log_agrees_with_a_map() {
-    // 30,000 random changes in a log for caches: overwrites in place, compaction, runs; compared with a map every 500.
+    // 30,000 random changes in a log for caches: overwrites in place, compaction, runs; compared
+    // with a map every 500.
     let mut bed = Bed::new(false, Rng::with_seed(seed()));
     for step in 0..steps() {
         bed.step();
@@ -431,7 +440,8 @@ fn the_log_agrees_with_a_map() {
 
 #[test]
 fn what_commits_name_is_enough_to_read_the_log_back() {
-    // The same with tombstones, groups and versions; the bytes that the commits named, and they alone, hold every living key.
+    // The same with tombstones, groups and versions; the bytes that the commits named, and they
+    // alone, hold every living key.
     let mut bed = Bed::new(true, Rng::with_seed(seed()));
     for step in 0..steps() / 3 {
         bed.step();
@@ -462,7 +472,8 @@ fn what_commits_name_is_enough_to_read_the_log_back() {
 
 #[test]
 fn overwriting_for_ever_stays_within_bounds() {
-    // Ten thousand keys, overwritten fifty times over with values that never fit in place: a log 1.7 times the living bytes is enough.
+    // Ten thousand keys, overwritten fifty times over with values that never fit in place: a log
+    // 1.7 times the living bytes is enough.
     let keys: u32 = if cfg!(miri) { 100 } else { 10_000 };
     let live = u64::from(keys) * 96;
     let capacity_bytes = (live * 17 / 10).max(8 * EXTENT as u64);

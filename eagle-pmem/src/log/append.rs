@@ -29,8 +29,8 @@ impl Log {
         })
     }
 
-    /// Appends a record whose value of `value_len` bytes is written where it will lie by `fill`, which finds arbitrary bytes there.
-    /// `parts.value` must be empty.
+    /// Appends a record whose value of `value_len` bytes is written where it will lie by `fill`,
+    /// which finds arbitrary bytes there. `parts.value` must be empty.
     ///
     /// # Panics
     /// As [`Log::append`].
@@ -45,8 +45,9 @@ impl Log {
         self.append_shape(parts, Shape::of(parts, value_len, None), fill)
     }
 
-    /// Appends a record made from one that lies in the log, which stays as it is: `fill` is given the source and the place of the new
-    /// value of `value_len` bytes. `parts.value` must be empty.
+    /// Appends a record made from one that lies in the log, which stays as it is: `fill` is given
+    /// the source and the place of the new value of `value_len` bytes. `parts.value` must be
+    /// empty.
     ///
     /// # Panics
     /// As [`Log::append`].
@@ -68,7 +69,8 @@ impl Log {
     /// Appends a copy of a record with some fields changed; the source stays as it is.
     ///
     /// # Panics
-    /// As [`Log::append`]; [`crate::layout::record_bytes_max`] of the key and value is enough to reserve.
+    /// As [`Log::append`]; [`crate::layout::record_bytes_max`] of the key and value is enough to
+    /// reserve.
     pub fn append_copy(&mut self, source: PoolOffset, edit: &Edit<'_>) -> PoolOffset {
         let record = self.read(source);
         let shape = Shape::of(&edit.apply(record.parts()), record.value().len(), None);
@@ -80,7 +82,8 @@ impl Log {
         self.appended(place.offset)
     }
 
-    /// The record is deleted, expired or evicted, and nothing takes its place: kills it, after a tombstone where the log is replayed.
+    /// The record is deleted, expired or evicted, and nothing takes its place: kills it, after a
+    /// tombstone where the log is replayed.
     ///
     /// # Panics
     /// If the log is replayed and [`Log::delete_bytes`] were not reserved.
@@ -153,7 +156,8 @@ impl Log {
         place
     }
 
-    /// Makes room for a record: by computing checksums that are due, or by opening an extent or a run.
+    /// Makes room for a record: by computing checksums that are due, or by opening an extent or a
+    /// run.
     #[cold]
     #[inline(never)]
     fn make_free(&mut self, lane: Lane, len: u64) {
@@ -169,7 +173,8 @@ impl Log {
         self.open_next(lane, len);
     }
 
-    /// Seals a lane's extent and opens the next, a run if an extent cannot hold `len` bytes of records.
+    /// Seals a lane's extent and opens the next, a run if an extent cannot hold `len` bytes of
+    /// records.
     pub(super) fn open_next(&mut self, lane: Lane, len: u64) {
         self.seal(lane);
         let count = self.extents.count_for(len);

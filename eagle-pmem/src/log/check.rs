@@ -51,8 +51,8 @@ impl fmt::Display for CheckError {
 impl std::error::Error for CheckError {}
 
 impl Log {
-    /// Whether the record at an offset is whole: for the scrub, and for a reader in doubt. Of one that has no checksum yet,
-    /// being of this batch, only the lengths are checked.
+    /// Whether the record at an offset is whole: for the scrub, and for a reader in doubt. Of one
+    /// that has no checksum yet, being of this batch, only the lengths are checked.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -66,7 +66,8 @@ impl Log {
         record.verify(&self.checksum, self.place_of(offset).seed, offset)
     }
 
-    /// Reads the whole log and compares it with its accounts; `is_live` tells which records the index points at. Not within a group.
+    /// Reads the whole log and compares it with its accounts; `is_live` tells which records the
+    /// index points at. Not within a group.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -105,7 +106,8 @@ impl Log {
         }
     }
 
-    /// Verifies the records of an extent up to its end, and counts the bytes of the living and all of the records.
+    /// Verifies the records of an extent up to its end, and counts the bytes of the living and all
+    /// of the records.
     fn check_records(
         &self,
         id: ExtentId,
@@ -170,7 +172,8 @@ mod tests {
 
     #[test]
     fn bytes_of_a_former_use_never_verify() {
-        // An extent is filled, freed and opened again: behind its new end every old record is still there, whole, and wrong.
+        // An extent is filled, freed and opened again: behind its new end every old record is still
+        // there, whole, and wrong.
         let mut log = log();
         let old = fill_extent(&mut log, 1);
         log.commit();

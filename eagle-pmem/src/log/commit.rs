@@ -24,8 +24,8 @@ impl Log {
         self.position
     }
 
-    /// Ends a batch: starts to make durable what was written since the last commit, and says what that was and which position it
-    /// reaches. Also gives some memory of freed extents back.
+    /// Ends a batch: starts to make durable what was written since the last commit, and says what
+    /// that was and which position it reaches. Also gives some memory of freed extents back.
     ///
     /// # Panics
     /// Within a group: half of one must not be committed.
@@ -55,8 +55,8 @@ impl Log {
         self.mapping.bytes(range)
     }
 
-    /// Gives a slice of the memory of freed extents back to the system, and returns whether there is more. Each commit does so;
-    /// an idle shard that commits nothing should.
+    /// Gives a slice of the memory of freed extents back to the system, and returns whether there
+    /// is more. Each commit does so; an idle shard that commits nothing should.
     pub fn give_back(&mut self) -> bool {
         match self.extents.next_to_give_back(GIVE_BACK_BYTES) {
             Some(range) => {
@@ -67,8 +67,9 @@ impl Log {
         }
     }
 
-    /// Computes the checksums that a lane's records still lack. Done for many records together, and not as each is appended, because
-    /// its bytes would then be read while the processor is still storing them, which stalls it.
+    /// Computes the checksums that a lane's records still lack. Done for many records together, and
+    /// not as each is appended, because its bytes would then be read while the processor is
+    /// still storing them, which stalls it.
     ///
     /// # Panics
     /// Within a group, of which nobody knows yet whether more follows its last record.
@@ -101,7 +102,8 @@ impl Log {
         }
     }
 
-    /// Whether a record has its checksum: not before it is committed, or many others after it were appended.
+    /// Whether a record has its checksum: not before it is committed, or many others after it were
+    /// appended.
     #[inline(always)]
     pub(super) fn is_summed(&self, offset: PoolOffset) -> bool {
         let byte = offset.byte();
@@ -169,7 +171,8 @@ mod tests {
 
     #[test]
     fn positions_rise_with_every_change() {
-        // Appending, overwriting, changing, deleting: who holds a reply for one of them can tell it from the one before.
+        // Appending, overwriting, changing, deleting: who holds a reply for one of them can tell it
+        // from the one before.
         let mut log = log();
         let mut last = log.position();
         let mut rises = |log: &mut Log| {
@@ -213,7 +216,8 @@ mod tests {
 
     #[test]
     fn damage_is_found_and_moving_does_not_hide_it() {
-        // A bit flips in memory: the record is wrong, by the same bits of its checksum wherever it is moved.
+        // A bit flips in memory: the record is wrong, by the same bits of its checksum wherever it
+        // is moved.
         for replayed in [false, true] {
             let mut log = Log::anonymous(LogConfig {
                 replayed,
@@ -239,7 +243,8 @@ mod tests {
 
     #[test]
     fn freed_memory_is_given_back_slice_by_slice() {
-        // After a clear, as many commits as there are slices return all but four extents to the system.
+        // After a clear, as many commits as there are slices return all but four extents to the
+        // system.
         let mut log = log();
         let offset = append(&mut log, 1000);
         for _ in 0..2000 {

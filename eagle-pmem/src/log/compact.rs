@@ -1,8 +1,11 @@
 //! Compaction: choosing an extent, walking its records, and moving those that live.
 //!
-//! The log knows how much lives in an extent, not what: the shard walks the records, asks its index of each, and has the living ones
-//! relocated. That may be done in slices with anything else between them. When the last record has died or moved, the extent is
-//! free and the walk is over by itself.
+//! The log knows how much lives in an extent, not what: the shard walks the records, asks its index
+//! of each, and has the living ones relocated. That may be done in slices with anything else between
+//! them. When the last record has died or moved, the extent is free and the walk is over by itself.
+//!
+//! A walk is carried to its end. No index knows of a tombstone: it lives until a walk passes it and
+//! moves it, and a second walk over the same extent would take what the first moved for alive.
 
 use super::{Lane, Log};
 use crate::error::Full;
@@ -14,13 +17,15 @@ use crate::record::{Record, Shape};
 /// How an extent is chosen among those of which enough is dead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    /// The most of age times dead bytes for each living byte to be copied: old extents have ceased to die by themselves.
+    /// The most of age times dead bytes for each living byte to be copied: old extents have ceased
+    /// to die by themselves.
     CostBenefit,
     /// The most dead bytes: for when room is needed at once.
     Greedy,
 }
 
-/// A place in a walk over an extent's records. Holds nothing: the extent may be freed meanwhile, which ends the walk.
+/// A place in a walk over an extent's records. Holds nothing: the extent may be freed meanwhile,
+/// which ends the walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Walk {
     extent: ExtentId,
@@ -48,7 +53,8 @@ pub struct Found<'a> {
 }
 
 impl Log {
-    /// The sealed extent that it pays most to compact, among those with at least `dead_percent_min` of their records' bytes dead.
+    /// The sealed extent that it pays most to compact, among those with at least `dead_percent_min`
+    /// of their records' bytes dead.
     pub fn victim(&self, policy: Policy, dead_percent_min: u8) -> Option<ExtentId> {
         let next_sequence = self.extents.next_sequence();
         let worth = |extent: &Extent| {
@@ -83,7 +89,8 @@ impl Log {
         }
     }
 
-    /// The next record of a walk; `None` at the end of the extent's records, or when the extent was freed.
+    /// The next record of a walk; `None` at the end of the extent's records, or when the extent was
+    /// freed.
     pub fn step(&self, walk: &mut Walk) -> Option<Found<'_>> {
         let extent = self.extents.get(walk.extent);
         if extent.sequence != walk.sequence || walk.next >= self.extents.records_end(walk.extent) {
@@ -112,8 +119,9 @@ impl Log {
         })
     }
 
-    /// Moves a living record to the extent that compaction fills, and returns where it lies now; the old place is dead. `version` is as a
-    /// walk gave it. A record whose checksum was wrong is wrong after it too: moving never makes damage look whole.
+    /// Moves a living record to the extent that compaction fills, and returns where it lies now;
+    /// the old place is dead. `version` is as a walk gave it. A record whose checksum was wrong
+    /// is wrong after it too: moving never makes damage look whole.
     ///
     /// # Errors
     /// There is no room, not even what is kept for this; nothing was changed.
@@ -210,7 +218,8 @@ mod tests {
 
     #[test]
     fn an_extent_is_freed_by_moving_what_lives() {
-        // Walked in slices of three records, each walk ends by itself, and the records read the same where they are now.
+        // Walked in slices of three records, each walk ends by itself, and the records read the
+        // same where they are now.
         for replayed in [false, true] {
             let (mut log, mut live) = log(replayed, 4);
             let before = log.usage();
@@ -268,7 +277,8 @@ mod tests {
 
     #[test]
     fn old_extents_are_chosen_before_young_ones() {
-        // With the same share dead in each, cost-benefit takes the oldest; greedy takes the one with most dead.
+        // With the same share dead in each, cost-benefit takes the oldest; greedy takes the one
+        // with most dead.
         let (mut log, live) = log(false, 2);
         assert_eq!(
             log.victim(Policy::CostBenefit, 20),

@@ -1,15 +1,15 @@
 //! Groups: records that are applied whole or not at all when the log is replayed.
 //!
-//! Each record of a group but the last says that more follows. Which is the last is known only at the end; until then each says so, and
-//! no checksum of a group is computed before it has ended.
+//! Each record of a group but the last says that more follows. Which is the last is known only at
+//! the end; until then each says so, and no checksum of a group is computed before it has ended.
 
 use super::{Group, Lane, Log};
 use crate::layout::record_header;
 use crate::offset::PoolOffset;
 
 impl Log {
-    /// Begins a group: what is appended until [`Log::end_group`] is applied whole or not at all when the log is replayed. It takes at most
-    /// `bytes`, which were reserved.
+    /// Begins a group: what is appended until [`Log::end_group`] is applied whole or not at all
+    /// when the log is replayed. It takes at most `bytes`, which were reserved.
     ///
     /// # Panics
     /// If a group has begun already. Appending more than `bytes` to it panics too.

@@ -1,4 +1,5 @@
-//! Changing records in place, where the log is not replayed: no reader of the bytes will ever ask what was there before.
+//! Changing records in place, where the log is not replayed: no reader of the bytes will ever ask
+//! what was there before.
 
 use super::Log;
 use super::append::copy_pieces;
@@ -7,8 +8,8 @@ use crate::offset::PoolOffset;
 use crate::record::{EXPIRY_MS_MAX, RecordParts, Shape};
 
 impl Log {
-    /// Gives a record another value in place, if the log allows it and the record stays as long on the medium. Otherwise changes
-    /// nothing and returns false.
+    /// Gives a record another value in place, if the log allows it and the record stays as long on
+    /// the medium. Otherwise changes nothing and returns false.
     pub fn overwrite_value(&mut self, offset: PoolOffset, value: &[&[u8]]) -> bool {
         let record = self.read(offset);
         let (key_at, key_len, len) = (
@@ -35,8 +36,8 @@ impl Log {
         true
     }
 
-    /// Replaces a record in place, if the log allows it and the new one is as long on the medium. Otherwise changes nothing and returns
-    /// false.
+    /// Replaces a record in place, if the log allows it and the new one is as long on the medium.
+    /// Otherwise changes nothing and returns false.
     pub fn overwrite(&mut self, offset: PoolOffset, parts: &RecordParts<'_>) -> bool {
         let len = self.read(offset).bytes_on_medium();
         let shape = Shape::of(parts, parts.value_len(), None);
@@ -51,7 +52,8 @@ impl Log {
         true
     }
 
-    /// Lets `change` alter the value of a record in place, if the log allows it. Otherwise changes nothing and returns false.
+    /// Lets `change` alter the value of a record in place, if the log allows it. Otherwise changes
+    /// nothing and returns false.
     pub fn change_value(&mut self, offset: PoolOffset, change: impl FnOnce(&mut [u8])) -> bool {
         if self.replayed {
             return false;
@@ -70,7 +72,8 @@ impl Log {
         true
     }
 
-    /// Gives a record that has an expiry another one in place, if the log allows it. Otherwise changes nothing and returns false.
+    /// Gives a record that has an expiry another one in place, if the log allows it. Otherwise
+    /// changes nothing and returns false.
     ///
     /// # Panics
     /// If the expiry exceeds [`crate::EXPIRY_MS_MAX`].
@@ -114,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_value_of_the_same_size_class_goes_in_place() {
-        // Every length that ends in the same 8 bytes does, at once or after a commit; every other does not and changes nothing.
+        // Every length that ends in the same 8 bytes does, at once or after a commit; every other
+        // does not and changes nothing.
         for committed in [false, true] {
             let mut log = log(false);
             let offset = log.append(&RecordParts::new(

@@ -6,8 +6,9 @@ use crate::layout::record_bytes_max;
 use crate::offset::PoolOffset;
 
 impl Log {
-    /// Changes the limit on the bytes of extents in use, within the capacity that addresses were reserved for; at least three extents.
-    /// If more is in use, nothing can be reserved until compaction and deletes have caught up.
+    /// Changes the limit on the bytes of extents in use, within the capacity that addresses were
+    /// reserved for; at least three extents. If more is in use, nothing can be reserved until
+    /// compaction and deletes have caught up.
     pub fn set_limit(&mut self, bytes: u64) {
         let extents = (bytes / self.extents.bytes()) as usize;
         let most = self.extents.openable() + self.extents.in_use();
@@ -18,8 +19,9 @@ impl Log {
             .min(most);
     }
 
-    /// Makes sure that records of `bytes` in all (as of [`RecordParts::bytes`] or above) can be appended before the next call of this or
-    /// of `reserve_privileged`. What was promised before is not added.
+    /// Makes sure that records of `bytes` in all (as of [`crate::RecordParts::bytes`] or above) can be
+    /// appended before the next call of this or of `reserve_privileged`. What was promised
+    /// before is not added.
     ///
     /// # Errors
     /// There is no room; nothing was changed.
@@ -32,7 +34,8 @@ impl Log {
         }
     }
 
-    /// As [`Log::reserve`], for what makes room in the end: it may take an extent that is kept for that.
+    /// As [`Log::reserve`], for what makes room in the end: it may take an extent that is kept for
+    /// that.
     ///
     /// # Errors
     /// There is no room even so.
@@ -61,8 +64,8 @@ impl Log {
 
     #[cold]
     fn reserve_extents(&mut self, bytes: u64, extents_max: usize) -> Result<(), Full> {
-        // What fits one extent takes one more at most. Else, of two neighbouring extents the record that sealed the first lies in
-        // the second: together they hold an extent's worth.
+        // What fits one extent takes one more at most. Else, of two neighbouring extents the record
+        // that sealed the first lies in the second: together they hold an extent's worth.
         let payload = self.extents.payload();
         let needed = if bytes <= payload {
             1
@@ -81,7 +84,8 @@ impl Log {
         self.obtainable(len as u64, count, self.extents_max_privileged)
     }
 
-    /// Whether `count` extents can be opened with at most `extents_max` in use; side by side, if `bytes` may be one record.
+    /// Whether `count` extents can be opened with at most `extents_max` in use; side by side, if
+    /// `bytes` may be one record.
     fn obtainable(&mut self, bytes: u64, count: usize, extents_max: usize) -> Result<(), Full> {
         let free = extents_max.saturating_sub(self.extents.in_use());
         let held = self.extents.hold_run(if bytes > self.extents.payload() {
@@ -126,7 +130,8 @@ mod tests {
 
     #[test]
     fn what_is_reserved_can_be_appended() {
-        // In records of whatever size, the most wasteful included, until the log is full; what is kept back is there even then.
+        // In records of whatever size, the most wasteful included, until the log is full; what is
+        // kept back is there even then.
         for len in [
             1,
             88,
