@@ -126,7 +126,19 @@ fn head(name: &[u8]) -> u64 {
         ([a], _) => u64::from(*a),
         ([], _) => 0,
     };
-    u64::from_le_bytes(head.to_le_bytes().map(|byte| byte.to_ascii_lowercase()))
+    lower_case(head)
+}
+
+/// Eight bytes with `A` to `Z` in lower case, all at once.
+#[inline]
+const fn lower_case(bytes: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Adding carries into a byte's highest bit where its lower seven are at least `A`, or beyond `Z`.
+    let seven = bytes & (0x7f * ONES);
+    let from_a = seven + (0x80 - b'A' as u64) * ONES;
+    let beyond_z = seven + (0x7f - b'Z' as u64) * ONES;
+    let is_upper = (from_a ^ beyond_z) & !bytes & (0x80 * ONES);
+    bytes | is_upper >> 2
 }
 
 /// Where to look first.
@@ -189,6 +201,22 @@ mod tests {
             assert_eq!(find(unknown), None, "{unknown}");
         }
         assert_eq!(find(&"x".repeat(1000)), None);
+    }
+
+    #[test]
+    fn eight_bytes_are_put_in_lower_case_as_each_would_be() {
+        // Every byte in every place, among others.
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut bytes = *b"aZ\x80[@z\xc1A";
+                bytes[place] = byte;
+                let expected = bytes.map(|byte| byte.to_ascii_lowercase());
+                assert_eq!(
+                    lower_case(u64::from_le_bytes(bytes)).to_le_bytes(),
+                    expected
+                );
+            }
+        }
     }
 
     #[test]

@@ -148,6 +148,12 @@ fn each_key<'a>(
     step: usize,
     mut act: impl FnMut(&mut Shard, usize, Key<'a>) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    if args.len() <= 1 + step {
+        // A single key has nothing to wait for together with.
+        let bytes = args.get(1).ok_or(Error::Syntax)?;
+        let hashed = first.unwrap_or_else(|| shard.key(bytes).hashed);
+        return act(shard, 1, Key { bytes, hashed });
+    }
     let mut keys = args.iter().enumerate().skip(1).step_by(step);
     let mut first = first;
     loop {
@@ -160,13 +166,11 @@ fn each_key<'a>(
                 shard.prefetch_bucket(db, hashed),
             ));
         }
-        if round.len() > 1 {
-            round
-                .iter()
-                .for_each(|(_, _, at)| shard.prefetch_words(db, *at));
-            round
-                .iter()
-                .for_each(|(_, _, at)| shard.prefetch_record(db, *at));
+        for (_, _, at) in &round {
+            shard.prefetch_words(db, *at);
+        }
+        for (_, _, at) in &round {
+            shard.prefetch_record(db, *at);
         }
         for (index, key, _) in &round {
             act(shard, *index, *key)?;
