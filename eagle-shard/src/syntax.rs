@@ -8,7 +8,7 @@
 //!
 //! | notation           | argument                                                                          |
 //! | ------------------ | --------------------------------------------------------------------------------- |
-//! | `word`             | a value of that name; its type is `:type` behind it, or else as [`KINDS`] has it  |
+//! | `word`             | a value of that name; its type is `:type` behind it, or else that of its name   |
 //! | `TOKEN`            | the token itself (`pure-token`)                                                   |
 //! | `TOKEN word`       | a value behind its token                                                          |
 //! | `[...]`            | may be left out                                                                   |
@@ -18,8 +18,9 @@
 //! | `argument...`      | may be repeated                                                                   |
 //! | `@1.2.3`           | behind a word, token or group's name: the version that brought it                 |
 //!
-//! [`page`] writes a tree back in the plain notation of the command pages, [`write`] as `COMMAND DOCS` has it, and
-//! generators of random commands walk over it. Rows are ours, so a mistake in one is a panic, and a test parses them all.
+//! [`page`] writes a tree back in the plain notation of the command pages,
+//! [`crate::command::describe::docs`] as `COMMAND DOCS` has it, and generators of random commands walk over it.
+//! Rows are ours, so a mistake in one is a panic, and a test parses them all.
 
 use std::fmt::Write as _;
 
