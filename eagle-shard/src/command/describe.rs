@@ -134,21 +134,26 @@ fn key_range(keys: &[KeySpec]) -> (i64, i64, i64) {
     (i64::from(first), last, i64::from(keys[0].step))
 }
 
-fn key_spec(keys: &KeySpec, reply: &mut Reply<'_>) {
+/// Writes what is done with a key, as `COMMAND INFO` and `COMMAND GETKEYSANDFLAGS` name it.
+pub fn access(access: KeyFlags, reply: &mut Reply<'_>) {
     let kinds = KeyFlags::RO | KeyFlags::RW | KeyFlags::OW | KeyFlags::RM;
-    reply.map(if keys.notes.is_empty() { 3 } else { 4 });
-    if !keys.notes.is_empty() {
-        text("notes", keys.notes, reply);
-    }
-    reply.bulk(b"flags");
-    reply.set(keys.access.iter_names().count());
-    for (name, access) in keys.access.iter_names() {
-        match access {
+    reply.set(access.iter_names().count());
+    for (name, flag) in access.iter_names() {
+        match flag {
             KeyFlags::VARIABLE => reply.simple("variable_flags"),
             kind if kinds.contains(kind) => reply.simple(name),
             _ => reply.simple(&name.to_ascii_lowercase()),
         }
     }
+}
+
+fn key_spec(keys: &KeySpec, reply: &mut Reply<'_>) {
+    reply.map(if keys.notes.is_empty() { 3 } else { 4 });
+    if !keys.notes.is_empty() {
+        text("notes", keys.notes, reply);
+    }
+    reply.bulk(b"flags");
+    access(keys.access, reply);
     reply.bulk(b"begin_search");
     reply.map(2);
     text("type", "index", reply);

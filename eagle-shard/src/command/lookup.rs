@@ -29,6 +29,8 @@ pub struct Lookup {
 struct Place {
     head: u64,
     row: Option<&'static Spec>,
+    /// The row's number among all.
+    index: u16,
 }
 
 impl Lookup {
@@ -39,10 +41,10 @@ impl Lookup {
         let rows: Vec<_> = rows.into_iter().collect();
         let len = (rows.len() * 4).next_power_of_two().max(2);
         let mut lookup = Self {
-            places: vec![Place { head: 0, row: None }; len].into_boxed_slice(),
+            places: vec![Place { head: 0, row: None, index: 0 }; len].into_boxed_slice(),
             shift: u64::BITS - len.ilog2(),
         };
-        for row in rows {
+        for (index, row) in rows.into_iter().enumerate() {
             let name = row.name.as_bytes();
             assert!(
                 !name.is_empty() && name.len() <= NAME_LEN_MAX,
@@ -64,10 +66,7 @@ impl Lookup {
             while lookup.places[at].row.is_some() {
                 at = (at + 1) % len;
             }
-            lookup.places[at] = Place {
-                head,
-                row: Some(row),
-            };
+            lookup.places[at] = Place { head, row: Some(row), index: index as u16 };
         }
         lookup
     }
@@ -76,20 +75,30 @@ impl Lookup {
     #[inline]
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<&'static Spec> {
+        self.place(name)?.row
+    }
+
+    /// The number of the command that is called `name`, in any case, among the rows that [`Self::new`] was given.
+    #[inline]
+    #[must_use]
+    pub fn position(&self, name: &[u8]) -> Option<usize> {
+        self.place(name).map(|place| usize::from(place.index))
+    }
+
+    #[inline]
+    fn place(&self, name: &[u8]) -> Option<&Place> {
         if name.len() > NAME_LEN_MAX {
             return None;
         }
         let head = head(name);
         let mut at = place(head, name.len(), self.shift);
         loop {
-            let found = self.places[at];
+            let found = &self.places[at];
             let row = found.row?;
             // Names up to eight bytes are all head.
             let same = found.head == head && row.name.len() == name.len();
-            if same
-                && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..]))
-            {
-                return Some(row);
+            if same && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..])) {
+                return Some(found);
             }
             at = (at + 1) % self.places.len();
         }
