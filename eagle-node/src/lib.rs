@@ -1,7 +1,69 @@
-//! EagleDB node.
+//! EagleDB is a Redis-compatible key-value server in which every pinned core owns one shard, shared with nobody, so
+//! that no lock stands on the hot path. This page is the map.
+//!
+//! ```text
+//!          bench   tests                 drive everything; nothing depends on them
+//!            └───┬───┘
+//!                ▼
+//!           eagle-node                   cores, connections, configuration. Only `runtime` knows glommio, io_uring,
+//!                │                       sockets, clocks, threads.
+//!                ▼
+//!           eagle-shard                  data: Dash table, data types, commands. Synchronous, no I/O, no clock.
+//!            │        │
+//!            ▼        ▼
+//!      eagle-resp   eagle-pmem           bytes: on the wire, on the medium. Neither knows the other.
+//! ```
+//!
+//! # The one way of a request
+//!
+//! ```text
+//! socket bytes ─▶ resp::Decoder ─▶ batch of Args ─▶ command::find ─▶ gate (arity, auth)        core::dispatch
+//!                                                        │
+//!           ┌────────────────────────────────────────────┘
+//!           ▼
+//!      Route: home │ the key's shard │ split by key │ every shard │ several steps             core::{dispatch,gather,steps}
+//!           ▼
+//!      Shard::execute(call)   pure, synchronous, never waits                                   eagle_shard
+//!           ▼
+//!      Shard::commit          once a turn; Gate says what is durable                           core::gate
+//!           ▼
+//!      Replies                in request order, each only when what it promises holds          core::replies
+//!           ▼
+//!      socket bytes
+//! ```
+//!
+//! # Where to find what
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
+//! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
+//! | [`log`] | tracing set-up: where the log goes, its level at run time |
+//! | [`config`] | one declarative table behind file, flags, CONFIG and help |
+//! | [`runtime`] | the rim: executors, rings, sockets, clocks, signals; decides nothing |
+//! | [`shared`] | what the cores of a node share: a few counters and the published configuration |
+//!
+//! # What is deliberately absent
+//!
+//! - A core never waits: not for a lock, not for another core, not for a disk. What cannot go on lies in a table until
+//!   an event takes it up.
+//! - `core` has no clock, no socket, no thread; the simulator in `tests` runs whole nodes of it from one seed.
+//! - No data is shared between cores but by messages; the exceptions are counted in [`shared`].
+//!
+//! # Where it differs from Redis
+//!
+//! - Commands of one pipeline on keys of different shards may take effect in either order for other clients; the
+//!   pipeline's own replies are in order, and on one shard so are its effects.
+//! - MSET, DEL and other commands over keys of several shards are not atomic between the shards (each shard's part is).
+//!   RENAME, RENAMENX, COPY, MSETNX and LCS hold their keys on all shards while they are at work, so others see them
+//!   whole; a crash in the middle of a RENAME may leave both keys, never neither.
 
+pub mod command;
 pub mod config;
+pub mod core;
 pub mod log;
+pub mod runtime;
+pub mod shared;
 
 /// The version of Redis that this server answers as.
 pub const REDIS_VERSION: &str = "7.2.4";

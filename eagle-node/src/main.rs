@@ -1,2 +1,47 @@
-//! The `eagle-node` binary.
-fn main() {}
+//! The `eagle-node` binary: arguments to configuration, configuration to a running node.
+//!
+//! What is missing to start is one sentence on the standard error and exit code 1.
+
+use std::process::ExitCode;
+
+use eagle_node::{
+    config::{Config, Start},
+    log, runtime,
+};
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a program says at its start goes to its terminal"
+)]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match Config::from_args(&arguments) {
+        Ok(Start::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Start::Serve { config, notes }) => match serve(*config, &notes) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(sentence) => {
+                eprintln!("{sentence}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config, notes: &[String]) -> Result<(), String> {
+    log::start(&config).map_err(|error| error.to_string())?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    runtime::run(config).map_err(|error| error.to_string())
+}

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use eagle_shard::glob;
+
 use super::{
     Config,
     form::Wrong,
@@ -90,11 +92,7 @@ impl Config {
     /// Names and values of the directives that one of the patterns names, each once. A plain name is answered as it
     /// was written, in its case; patterns match without regard to case.
     #[must_use]
-    pub fn matching(
-        &self,
-        patterns: &[&[u8]],
-        glob: fn(&[u8], &[u8]) -> bool,
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut config = self.clone();
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |name: &[u8], row: &Directive| {
@@ -112,17 +110,25 @@ impl Config {
                 }
                 continue;
             }
-            let pattern = pattern.to_ascii_lowercase();
+            let matches = |name: &&str| glob::matches(pattern, name.as_bytes(), glob::Case::Ignore);
             for row in TABLE {
-                for name in std::iter::once(row.name)
-                    .chain(row.alias)
-                    .filter(|name| glob(&pattern, name.as_bytes()))
-                {
+                for name in std::iter::once(row.name).chain(row.alias).filter(matches) {
                     add(name.as_bytes(), row);
                 }
             }
         }
         found
+    }
+
+    /// The value of the directive of this name, as `CONFIG GET` shows it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such directive.
+    #[must_use]
+    pub fn value(&self, name: &str) -> String {
+        let row = table::find(name.as_bytes()).expect("a directive of the table");
+        String::from_utf8_lossy(&row.get(&mut self.clone())).into_owned()
     }
 
     /// Which of the pairs changed a directive that has no effect, for the log.
@@ -195,9 +201,7 @@ mod tests {
     #[test]
     fn patterns_and_names_find_directives_once() {
         // A plain name keeps its case, an alias is a name of its own, and nothing comes twice.
-        let suffix = |pattern: &[u8], name: &[u8]| name.ends_with(&pattern[1..]);
-        let found =
-            Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch"], suffix);
+        let found = Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch"]);
         let names: Vec<_> = found
             .iter()
             .map(|(name, _)| str::from_utf8(name).unwrap())

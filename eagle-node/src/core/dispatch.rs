@@ -1,0 +1,537 @@
+//! Dispatch: from received bytes to the place where each command is executed.
+//!
+//! Requests are decoded in batches; their keys are hashed once, and the buckets, then the words, then the records of
+//! those that are ours are prefetched before the first of them is executed. A batch ends early where the connection has
+//! to wait: behind a barrier, for credit, at its end. What was decoded behind that point is decoded again later.
+
+use eagle_pmem::Position;
+use eagle_resp::{Args, Decoder, Limits, Protocol, Reply, Requests};
+use eagle_shard::{
+    call::{Call, DbId, Key},
+    command::refusal,
+    dash::Hashed,
+    error::Error,
+    spec::{Flags, Route, Run, Spec, Steps},
+};
+
+use smallvec::SmallVec;
+
+use super::{
+    BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS,
+    event::{Actions, ConnId, CoreId, Now, Peer},
+    message::{Kind, Token},
+    session::{Ending, Halt, Session},
+    session_mut,
+};
+use crate::{
+    command::{self, Found, NodeRun, Row},
+    config::Config,
+};
+
+/// What is known of a request before it is executed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    found: Found,
+    key: Option<Hashed>,
+    owner: CoreId,
+}
+
+/// Whether the next request of the connection may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It may.
+    Next,
+    /// Not now: this request was the last for a while.
+    Stop,
+    /// Not now, and this request was not begun.
+    Wait,
+}
+
+/// How far a run over a connection's bytes came.
+struct Ran {
+    /// Bytes that are done with.
+    done: usize,
+    /// There may be whole requests left: the share was used up.
+    more: bool,
+}
+
+/// One command on its way to the shard: what [`Core::execute`] needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    pub spec: &'static Spec,
+    pub args: Args<'a>,
+    pub db: DbId,
+    pub protocol: Protocol,
+    pub key: Option<Hashed>,
+    pub now: Now,
+}
+
+/// Why a client that comes from elsewhere is refused: protected mode, as Redis has it.
+#[must_use]
+pub fn protection(config: &Config, peer: &Peer) -> Option<&'static str> {
+    let Peer::Tcp { remote, .. } = peer else {
+        return None;
+    };
+    let protected = config.protected_mode
+        && config.requirepass.is_empty()
+        && !remote.ip().to_canonical().is_loopback();
+    protected.then_some(command::PROTECTED_MODE_DENIED)
+}
+
+impl Core {
+    pub(super) fn received(
+        &mut self,
+        conn: ConnId,
+        bytes: &mut [u8],
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        let _ = actions;
+        let Some(mut session) = self.take_session(conn) else {
+            return;
+        };
+        session.bytes_in += bytes.len() as u64;
+        session.active_us = now.mono_us;
+        self.stats.bytes_in += bytes.len() as u64;
+        if session.ending == Ending::Open {
+            if session.input.is_empty() && session.runs() {
+                let ran = self.run(&mut session, bytes, 0, now);
+                if session.ending == Ending::Open {
+                    session.input.extend(&bytes[ran.done..]);
+                }
+                self.more(&mut session, ran.more);
+            } else {
+                session.input.extend(bytes);
+                if session.runs() && !session.backlogged {
+                    self.run_input(&mut session, now);
+                }
+            }
+        }
+        self.put_back(session);
+    }
+
+    /// Goes on with the sessions that had requests left.
+    pub(super) fn run_backlog(&mut self, now: Now, actions: &mut Actions) {
+        let _ = actions;
+        for _ in 0..self.backlog.len() {
+            let Some(conn) = self.backlog.pop_front() else {
+                break;
+            };
+            let Some(mut session) = self.take_session(conn) else {
+                continue;
+            };
+            session.backlogged = false;
+            if session.runs() && !session.input.is_empty() {
+                self.run_input(&mut session, now);
+            }
+            self.put_back(session);
+        }
+    }
+
+    fn run_input(&mut self, session: &mut Session, now: Now) {
+        let start = session.input.start();
+        let mut bytes = session.input.lend();
+        let ran = self.run(session, &mut bytes, start, now);
+        session.input.give_back(bytes, ran.done);
+        self.more(session, ran.more);
+    }
+
+    fn more(&mut self, session: &mut Session, more: bool) {
+        if more && !session.backlogged && session.runs() {
+            session.backlogged = true;
+            self.backlog.push_back(session.conn);
+        }
+    }
+
+    /// A halted session goes on.
+    pub(super) fn resume(&mut self, conn: ConnId, halt: Halt) {
+        let Some(session) = session_mut(&mut self.sessions, conn) else {
+            return;
+        };
+        if session.halt != halt {
+            return;
+        }
+        session.halt = Halt::None;
+        if !session.backlogged && !session.input.is_empty() {
+            session.backlogged = true;
+            self.backlog.push_back(conn);
+        }
+        self.list(conn);
+    }
+
+    fn take_session(&mut self, conn: ConnId) -> Option<Box<Session>> {
+        let place = self.sessions.get_mut(conn.index as usize)?;
+        if place.as_ref()?.conn == conn {
+            place.take()
+        } else {
+            None
+        }
+    }
+
+    fn put_back(&mut self, mut session: Box<Session>) {
+        if !session.listed {
+            session.listed = true;
+            self.listed.push(session.conn);
+        }
+        let index = session.conn.index as usize;
+        self.sessions[index] = Some(session);
+    }
+
+    /// Decodes and executes from `from` on, as far as the session's share goes.
+    fn run(&mut self, session: &mut Session, bytes: &mut [u8], from: usize, now: Now) -> Ran {
+        let mut done = from;
+        let spare = &mut self.spare;
+        session.replies.lend(|| spare.pop().unwrap_or_default());
+        let mut requests = std::mem::take(&mut self.requests);
+        let more = loop {
+            let left = SHARE_COMMANDS.saturating_sub(session.spent);
+            if left == 0 || session.spent_bytes >= SHARE_BYTES {
+                break done < bytes.len();
+            }
+            let limits = Limits {
+                bulk_len_max: usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX),
+                authenticated: session.authenticated,
+                ..Limits::default()
+            };
+            let max = if session.authenticated {
+                BATCH.min(left)
+            } else {
+                1
+            };
+            requests.clear();
+            let decoded = session
+                .decoder
+                .decode(bytes, done, &limits, max, &mut requests);
+            let (executed, flow) = self.run_batch(session, &requests, bytes, now);
+            let whole = executed == requests.len();
+            let end = if whole {
+                done + decoded.consumed
+            } else if executed > 0 {
+                requests.end(executed - 1)
+            } else {
+                done
+            };
+            session.spent += executed;
+            session.spent_bytes += end - done;
+            done = end;
+            if !whole || flow != Flow::Next || !session.runs() {
+                // What was decoded behind is decoded again when the session goes on.
+                if !whole || decoded.error.is_some() {
+                    session.decoder = Decoder::new();
+                }
+                break false;
+            }
+            if let Some(error) = decoded.error {
+                session.replies.now(|out| {
+                    error.write_line(out);
+                    None
+                });
+                session.close_after_replies();
+                break false;
+            }
+            if requests.len() < max {
+                break false;
+            }
+        };
+        self.requests = requests;
+        Ran { done, more }
+    }
+
+    /// Executes a batch; returns how many requests were begun.
+    fn run_batch(
+        &mut self,
+        session: &mut Session,
+        requests: &Requests,
+        bytes: &[u8],
+        now: Now,
+    ) -> (usize, Flow) {
+        let mut planned = std::mem::take(&mut self.planned);
+        planned.clear();
+        planned.extend((0..requests.len()).map(|index| self.plan(requests.args(index, bytes))));
+        if planned.len() > 1 {
+            let own = planned.iter().filter(|plan| plan.owner == self.id);
+            self.prefetch(own.filter_map(|plan| Some((session.db, plan.key?))));
+        }
+        let mut result = (requests.len(), Flow::Next);
+        for (index, plan) in planned.iter().enumerate() {
+            match self.dispatch(session, *plan, requests.args(index, bytes), now) {
+                Flow::Next if session.runs() => {}
+                Flow::Next | Flow::Stop => {
+                    result = (index + 1, Flow::Stop);
+                    break;
+                }
+                Flow::Wait => {
+                    result = (index, Flow::Wait);
+                    break;
+                }
+            }
+        }
+        self.planned = planned;
+        result
+    }
+
+    /// Prefetches what the shard will read for these keys, a batch at most: first the buckets, then the words, then the
+    /// records, so that the misses of all keys overlap.
+    pub(super) fn prefetch(&self, keys: impl Iterator<Item = (DbId, Hashed)>) {
+        let located: SmallVec<[_; BATCH]> = keys
+            .map(|(db, key)| (db, self.shard.prefetch_bucket(db, key)))
+            .collect();
+        for (db, at) in &located {
+            self.shard.prefetch_words(*db, *at);
+        }
+        for (db, at) in &located {
+            self.shard.prefetch_record(*db, *at);
+        }
+    }
+
+    fn plan(&self, args: Args<'_>) -> Planned {
+        let found = command::find(args);
+        let key = match found {
+            Found::Row(row) => row.spec.first_key().and_then(|index| args.get(index)),
+            _ => None,
+        };
+        match key {
+            None => Planned {
+                found,
+                key: None,
+                owner: self.id,
+            },
+            Some(bytes) => {
+                let key = self.key(bytes);
+                Planned {
+                    found,
+                    key: Some(key.hashed),
+                    owner: self.owner(&key),
+                }
+            }
+        }
+    }
+
+    /// Executes one request, or sends it where it is executed.
+    fn dispatch(&mut self, session: &mut Session, plan: Planned, args: Args<'_>, now: Now) -> Flow {
+        let row = match plan.found {
+            Found::Row(row) => row,
+            Found::Unknown => return self.refuse_bytes(session, &refusal::unknown_command(args)),
+            Found::UnknownSubcommand(container) => {
+                return self
+                    .refuse_bytes(session, &refusal::unknown_subcommand(container.spec, args));
+            }
+        };
+        if !row.spec.takes(args.len()) {
+            return self.refuse(session, row, Error::Arity(row.spec.name));
+        }
+        if !session.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
+            return self.refuse(session, row, Error::Line("NOAUTH Authentication required."));
+        }
+        let order = Order {
+            spec: row.spec,
+            args,
+            db: session.db,
+            protocol: session.protocol,
+            key: plan.key,
+            now,
+        };
+        let flow = match (&row.node, row.spec.run) {
+            (Some(run), _) => self.node_command(session, run, args, now, row),
+            (None, Run::Shard(_)) => self.data_command(session, order, plan.owner),
+            (None, Run::Node | Run::Container) => {
+                unreachable!("a row without its function: {}", row.spec.name)
+            }
+        };
+        if flow != Flow::Wait {
+            session.last = Some(row.spec);
+            session.commands += 1;
+            self.stats.count(row);
+        }
+        flow
+    }
+
+    fn refuse(&mut self, session: &mut Session, row: &Row, error: Error) -> Flow {
+        self.stats.rejected_call(row);
+        let mut line = String::new();
+        error.write(&mut line);
+        self.refuse_bytes(session, line.as_bytes())
+    }
+
+    fn refuse_bytes(&mut self, session: &mut Session, line: &[u8]) -> Flow {
+        self.stats.error(line);
+        let protocol = session.protocol;
+        session.replies.now(|out| {
+            Reply::new(out, protocol).error_bytes(line);
+            None
+        });
+        Flow::Next
+    }
+
+    fn data_command(&mut self, session: &mut Session, order: Order<'_>, owner: CoreId) -> Flow {
+        if self.cores == 1 {
+            return self.one_shard(session, order, owner);
+        }
+        match order.spec.route {
+            Route::Keys(Steps::Single) | Route::Home => self.one_shard(session, order, owner),
+            Route::Keys(steps) => {
+                if self.same_owner(order, owner) {
+                    self.one_shard(session, order, owner)
+                } else {
+                    self.begin_steps(session, order, steps)
+                }
+            }
+            Route::Split(merge) => {
+                if !order.spec.keys_are_whole(order.args.len()) || self.same_owner(order, owner) {
+                    self.one_shard(session, order, owner)
+                } else {
+                    self.begin_split(session, order, merge)
+                }
+            }
+            Route::Every(merge) => self.begin_every(session, order, merge),
+            Route::Cursor => self.begin_scan(session, order),
+            Route::Random => self.begin_random(session, order),
+        }
+    }
+
+    fn same_owner(&self, order: Order<'_>, owner: CoreId) -> bool {
+        order
+            .spec
+            .key_indices(order.args.len())
+            .skip(1)
+            .all(|index| self.owner(&self.key(&order.args[index])) == owner)
+    }
+
+    fn one_shard(&mut self, session: &mut Session, order: Order<'_>, owner: CoreId) -> Flow {
+        if owner != self.id {
+            if !self.may_ask(owner, session.conn) {
+                session.halt = Halt::Credit;
+                return Flow::Wait;
+            }
+            let request = session.replies.later();
+            let token = Token::Slot {
+                conn: session.conn,
+                request,
+            };
+            self.ask(owner, token, session.conn, Kind::Run, &order);
+            return Flow::Next;
+        }
+        if !self.holds.is_empty() {
+            let asker = (self.id, session.conn);
+            let mut keys = order
+                .spec
+                .key_indices(order.args.len())
+                .filter_map(|index| order.args.get(index));
+            if self.holds.stops(asker, &mut keys) {
+                let request = session.replies.later();
+                let token = Token::Slot {
+                    conn: session.conn,
+                    request,
+                };
+                self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);
+                return Flow::Next;
+            }
+        }
+        session.replies.now(|out| self.execute(&order, out));
+        Flow::Next
+    }
+
+    /// Executes a command on this core's shard. Returns the position that its reply waits for, if it must.
+    pub(super) fn execute(&mut self, order: &Order<'_>, out: &mut Vec<u8>) -> Option<Position> {
+        let writes = order.spec.writes();
+        if self.gate.failed() && (writes || self.sees_uncommitted(order)) {
+            Reply::new(out, order.protocol).error_line(
+                "MISCONF Errors writing to the pool: nothing is written and what was not committed is not read until \
+                 the server is restarted. See its log.",
+            );
+            return None;
+        }
+        let mut call = Call {
+            spec: order.spec,
+            args: order.args,
+            db: order.db,
+            now: order.now.unix,
+            first: order.key,
+            reply: Reply::new(out, order.protocol),
+        };
+        self.shard.execute(&mut call);
+        if !self.gate.waits() {
+            return None;
+        }
+        if writes {
+            self.note_written(order);
+            return Some(self.shard.position());
+        }
+        self.sees_uncommitted(order).then(|| self.shard.position())
+    }
+
+    fn note_written(&mut self, order: &Order<'_>) {
+        if order.spec.keys.is_empty() {
+            self.gate.wrote_all();
+        }
+        for index in order.spec.key_indices(order.args.len()) {
+            let key = self.key(&order.args[index]);
+            self.gate.wrote(key.hashed.hash.raw());
+        }
+    }
+
+    fn sees_uncommitted(&self, order: &Order<'_>) -> bool {
+        if !self.gate.dirty() {
+            return false;
+        }
+        if order.spec.keys.is_empty() {
+            return true;
+        }
+        order.spec.key_indices(order.args.len()).any(|index| {
+            self.gate
+                .touches(self.key(&order.args[index]).hashed.hash.raw())
+        })
+    }
+
+    fn node_command(
+        &mut self,
+        session: &mut Session,
+        run: &'static NodeRun,
+        args: Args<'_>,
+        now: Now,
+        row: &'static Row,
+    ) -> Flow {
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let protocol = session.protocol;
+        let mut call = NodeCall {
+            spec: row.spec,
+            args,
+            session,
+            now,
+            reply: Reply::new(&mut out, protocol),
+        };
+        let result = match run {
+            NodeRun::Here(function) => function(self, &mut call).map(|()| true),
+            NodeRun::Every { begin, .. } => {
+                begin(self, &mut call).map(|begin| begin == command::Begin::Answered)
+            }
+        };
+        let flow = match result {
+            Ok(true) => {
+                session.replies.now(|replies| {
+                    replies.extend_from_slice(&out);
+                    None
+                });
+                Flow::Next
+            }
+            Ok(false) => self.begin_reports(session, row, args),
+            Err(error) => {
+                self.stats.failed_call(row);
+                let mut line = String::new();
+                error.write(&mut line);
+                self.refuse_bytes(session, line.as_bytes())
+            }
+        };
+        self.scratch = out;
+        flow
+    }
+
+    /// A key as the router sees it.
+    pub(super) fn key_at<'a>(&self, args: Args<'a>, index: usize) -> Key<'a> {
+        self.key(
+            args.get(index)
+                .expect("a row's key specification stays within its arguments"),
+        )
+    }
+}

@@ -1,0 +1,143 @@
+//! Events are what a core is told, actions what it asks for: the whole seam between a core and the world.
+//!
+//! The runtime turns completions of real rings into events and carries actions out; the simulator does both from a
+//! seed. Neither decides anything, and a core waits for nothing: [`super::Core::step`] returns at once, always.
+
+use std::net::SocketAddr;
+
+use eagle_pmem::Position;
+use eagle_shard::call::UnixMs;
+
+use super::message::Message;
+
+/// A core of this node, `0..cores`; core k owns shard k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+impl CoreId {
+    /// Its number, to index with.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A connection of one core: a place in its table and how often that place was given out, so that what arrives late
+/// for a closed connection finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Place in the core's table; places are reused.
+    pub index: u32,
+    /// How often the place was given out before.
+    pub generation: u32,
+}
+
+/// The time, read once a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Wall clock, for expiry.
+    pub unix: UnixMs,
+    /// Monotonic clock in microseconds, for idle times and intervals.
+    pub mono_us: u64,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// TCP: the client's address and ours.
+    Tcp {
+        /// The client's address.
+        remote: SocketAddr,
+        /// The address that it connected to.
+        local: SocketAddr,
+    },
+    /// A Unix socket at this path.
+    Unix {
+        /// The socket's path.
+        path: String,
+    },
+}
+
+/// What a core is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection was accepted; its place is free in the core's table.
+    Accepted {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Who it is.
+        peer: Peer,
+        /// The descriptor, for `CLIENT LIST`.
+        fd: i32,
+    },
+    /// Bytes came in. They may be changed (inline commands are unquoted in place) and are not kept.
+    Received {
+        /// From whom.
+        conn: ConnId,
+        /// What.
+        bytes: &'a mut [u8],
+    },
+    /// The client sends no more; replies in flight still leave.
+    EndOfStream {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The kernel took output that [`super::Core::take_output`] handed out.
+    Sent {
+        /// Whose.
+        conn: ConnId,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The connection broke or, after `Actions::close`, all its operations have ended: its place is free now.
+    Gone {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A message from another core.
+    Message {
+        /// The sender.
+        from: CoreId,
+        /// Questions and answers.
+        message: Box<Message>,
+    },
+    /// All up to here is as durable as configured.
+    Committed {
+        /// The end of the commit.
+        position: Position,
+    },
+    /// The commit failed: nothing behind what was committed before may be acknowledged, ever.
+    CommitFailed,
+    /// About ten times a second.
+    Tick,
+    /// The turn has time left for background work, about so many units (records looked at).
+    Background {
+        /// How much may be done.
+        units: u32,
+        /// Whether the core has nothing else to do.
+        idle: bool,
+    },
+    /// The process is asked to end: serve what has arrived, take nothing new.
+    Drain,
+}
+
+/// What a core asks for. Filled by [`super::Core::step`] and [`super::Core::end_turn`], emptied by the runtime.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Connections with output to send: [`super::Core::take_output`] gives the bytes. At most one send of a connection
+    /// is in flight; after `Sent` the runtime asks again.
+    pub send: Vec<ConnId>,
+    /// Connections to close now: shut both directions down, drop what is unsent.
+    pub close: Vec<ConnId>,
+    /// Connections from which no more is to be received for now.
+    pub pause: Vec<ConnId>,
+    /// Connections from which to receive again.
+    pub resume: Vec<ConnId>,
+    /// Messages to other cores, at most one a peer and turn. What a full ring refuses is handed back by
+    /// [`super::Core::refused`].
+    pub post: Vec<(CoreId, Box<Message>)>,
+    /// Make everything before this position durable and report it.
+    pub commit: Option<Position>,
+    /// The node is to end (`SHUTDOWN`): tell all cores to drain.
+    pub shutdown: bool,
+}

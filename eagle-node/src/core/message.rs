@@ -1,0 +1,182 @@
+//! A message is all that one core has to say to another at the end of a turn: questions and answers, with their bytes.
+//!
+//! ```text
+//!  asks    ┌──────┬──────┬──────┐   each: token, row, database, protocol, hash of the first key,
+//!          │ ask  │ ask  │ ask  │         first argument and count
+//!          └──┬───┴──────┴──────┘
+//!  args       └─▶ ranges ──▶ bytes  (one buffer for all)
+//!  answers ┌────────┬────────┐      each: token, outcome, length ──▶ answer_bytes
+//!          └────────┴────────┘
+//! ```
+//!
+//! Questions between two cores arrive in the order in which they were asked; answers may come in any order (those that
+//! wait for a commit come later), and the token says whose they are. A message's buffers are used again by the core
+//! that received it.
+
+use eagle_resp::{ArgRange, Args, Protocol};
+use eagle_shard::{call::DbId, dash::Hashed, spec::Spec};
+
+use super::{dispatch::Order, event::ConnId, stats::CoreReport};
+
+/// Whose an answer is, at the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The reply of a connection's request of this number.
+    Slot {
+        /// The connection.
+        conn: ConnId,
+        /// The request, counted from the connection's first (wraps).
+        request: u32,
+    },
+    /// Part of a command in which several shards take part.
+    Gather {
+        /// Place in the asker's table of gathers.
+        gather: u32,
+        /// Which part.
+        part: u32,
+    },
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Execute the command, waiting while others hold its keys.
+    Run,
+    /// Execute the command although its keys are held: by this asker.
+    RunHolding,
+    /// Hold the keys that the arguments name; answered when they are held.
+    Hold,
+    /// Release the keys that the arguments name; not answered.
+    Release,
+    /// The node's own command: this core's part of it.
+    Node,
+}
+
+/// One question.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Whose the answer is.
+    pub token: Token,
+    /// The asking connection, so that its commands stay in order: what waits makes what follows wait.
+    pub asker: ConnId,
+    /// What is asked.
+    pub kind: Kind,
+    /// The command's row.
+    pub spec: &'static Spec,
+    /// The connection's database.
+    pub db: DbId,
+    /// The connection's protocol.
+    pub protocol: Protocol,
+    /// Slot and hash of the first key.
+    pub first_key: Option<Hashed>,
+    /// Its first argument in the message's `args`.
+    pub first_arg: u32,
+    /// How many arguments.
+    pub argc: u32,
+}
+
+/// How a question ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A reply of this length, next in `answer_bytes`.
+    Reply {
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// What the reply would promise could not be made durable: it must never be sent.
+    Failed,
+    /// A core's part of a node command.
+    Report(Box<CoreReport>),
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whose.
+    pub token: Token,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Questions and answers from one core to another.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// Questions.
+    pub asks: Vec<Ask>,
+    /// Ranges of `bytes` that are the questions' arguments.
+    pub args: Vec<ArgRange>,
+    /// Bytes of the arguments.
+    pub bytes: Vec<u8>,
+    /// Answers.
+    pub answers: Vec<Answer>,
+    /// Bytes of the replies, in the order of `answers`.
+    pub answer_bytes: Vec<u8>,
+}
+
+impl Message {
+    /// Nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.asks.is_empty() && self.answers.is_empty()
+    }
+
+    /// The arguments of a question.
+    #[must_use]
+    pub fn args(&self, ask: &Ask) -> Args<'_> {
+        let first = ask.first_arg as usize;
+        Args::new(&self.bytes, &self.args[first..first + ask.argc as usize])
+    }
+
+    /// Adds a question.
+    pub(super) fn ask(&mut self, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
+        let first_arg = self.args.len() as u32;
+        for argument in order.args.iter() {
+            let start = self.bytes.len() as u32;
+            self.bytes.extend_from_slice(argument);
+            self.args.push(ArgRange {
+                start,
+                end: self.bytes.len() as u32,
+            });
+        }
+        self.asks.push(Ask {
+            token,
+            asker,
+            kind,
+            spec: order.spec,
+            db: order.db,
+            protocol: order.protocol,
+            first_key: order.key,
+            first_arg,
+            argc: order.args.len() as u32,
+        });
+    }
+
+    /// Adds what a later message says.
+    pub(super) fn append(&mut self, later: Self) {
+        let (first, start) = (self.args.len() as u32, self.bytes.len() as u32);
+        self.asks.extend(later.asks.into_iter().map(|ask| Ask {
+            first_arg: ask.first_arg + first,
+            ..ask
+        }));
+        let moved = |range: ArgRange| ArgRange {
+            start: range.start + start,
+            end: range.end + start,
+        };
+        self.args.extend(later.args.into_iter().map(moved));
+        self.bytes.extend_from_slice(&later.bytes);
+        self.answers.extend(later.answers);
+        self.answer_bytes.extend_from_slice(&later.answer_bytes);
+    }
+
+    /// Empties it, keeping buffers of ordinary size for the next use.
+    pub fn clear(&mut self) {
+        const KEPT_MAX: usize = 1 << 20;
+        self.asks.clear();
+        self.args.clear();
+        self.answers.clear();
+        for buffer in [&mut self.bytes, &mut self.answer_bytes] {
+            buffer.clear();
+            buffer.shrink_to(KEPT_MAX);
+        }
+    }
+}

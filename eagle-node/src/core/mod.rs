@@ -1,0 +1,464 @@
+//! A core is one pinned thread's whole state: its shard, the sessions of its connections, its half of the conversations
+//! with the other cores. A pure state machine: told events, it returns actions (see [`event`]).
+//!
+//! ```text
+//!  Received ─▶ decode a batch ─▶ prefetch ─▶ dispatch each ─┬─ here ──▶ Shard::execute ─▶ Replies
+//!  (session)                     (batch)      (dispatch)    ├─ there ─▶ ask in that core's outbox (remote)
+//!                                                           └─ several ▶ gather: asks, then a merge (gather, steps)
+//!  Message ─▶ asks: prefetch, execute, answer when committed; answers: fill the place kept (remote)
+//!  end of turn ─▶ commit; answers and replies whose promise holds leave; one message a peer
+//! ```
+//!
+//! What always holds:
+//! - a core never waits: what cannot go on is kept in a table and goes on by a later event;
+//! - commands of one connection on one shard take effect in order; replies leave in the order of requests;
+//! - no reply leaves before what it promises is committed ([`gate`]);
+//! - at most `credit` questions of ordinary commands are under way between two cores, so buffers are bounded;
+//! - a connection executes at most [`SHARE_COMMANDS`] commands and [`SHARE_BYTES`] a turn.
+
+pub mod dispatch;
+pub mod event;
+pub mod gate;
+pub mod gather;
+pub mod holds;
+pub mod message;
+pub mod remote;
+pub mod replies;
+pub mod session;
+pub mod stats;
+pub mod steps;
+pub mod sweep;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use eagle_pmem::{PoolError, Position};
+use eagle_resp::{Args, OwnedArgs, Protocol, Reply, Requests};
+use eagle_shard::{
+    Budget,
+    call::Key,
+    shard::{Shard, ShardConfig},
+    spec::Spec,
+};
+use slab::Slab;
+
+use self::{
+    dispatch::Planned,
+    event::{Actions, ConnId, CoreId, Event, Now, Peer},
+    gate::{CommitMode, Gate},
+    gather::{Finished, Gather},
+    holds::Holds,
+    remote::{HeldAnswer, Link},
+    session::{Ending, Session},
+    stats::CoreStats,
+};
+use crate::{config::Config, shared::Shared};
+
+/// Commands of one connection executed in one turn, at most: keeps a turn within some 100 us for what others wait for.
+pub const SHARE_COMMANDS: usize = 256;
+/// Bytes of one connection's requests executed in one turn, but for a single larger request.
+pub const SHARE_BYTES: usize = 64 << 10;
+/// Commands decoded, prefetched and executed together: enough to overlap cache misses, few enough to stay in L1.
+pub(crate) const BATCH: usize = 32;
+/// Pending input at which a connection is read no further, unless it is one unfinished request.
+pub(crate) const PENDING_MAX: usize = 1 << 20;
+
+/// What a core is made with.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Which core of the node.
+    pub id: CoreId,
+    /// How many cores the node has.
+    pub cores: u16,
+    /// Its shard.
+    pub shard: ShardConfig,
+    /// Who reports commits.
+    pub commit: CommitMode,
+    /// Questions under way to one other core at most (ordinary commands; steps of a begun one are beyond it). At least 1.
+    pub credit: u32,
+    /// Seed of chance (`RANDOMKEY`).
+    pub seed: u64,
+}
+
+/// One core's state.
+pub struct Core {
+    id: CoreId,
+    cores: u16,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    config_version: u64,
+    shard: Shard,
+    hash_seed: u64,
+    sessions: Vec<Option<Box<Session>>>,
+    open: usize,
+    /// Sessions that something happened to this turn.
+    listed: Vec<ConnId>,
+    /// Sessions with requests left, in turn.
+    backlog: VecDeque<ConnId>,
+    /// Sessions whose replies wait for a commit.
+    gated: Vec<ConnId>,
+    links: Vec<Link>,
+    credit: u32,
+    gathers: Slab<Gather>,
+    /// Gathers and steps done: their replies go to sessions at the end of the turn.
+    finished: Vec<Finished>,
+    holds: Holds,
+    gate: Gate,
+    held_answers: VecDeque<HeldAnswer>,
+    /// Position up to which held answers and gated replies were released.
+    released: Position,
+    stats: CoreStats,
+    rng: fastrand::Rng,
+    draining: bool,
+    background_due: bool,
+    sweep_at: usize,
+    /// Reused each batch.
+    requests: Requests,
+    planned: Vec<Planned>,
+    scratch: Vec<u8>,
+    /// Output buffers that connections share.
+    spare: Vec<Vec<u8>>,
+    shutdown: bool,
+}
+
+/// A node command on its way: what its function gets.
+#[derive(Debug)]
+pub struct NodeCall<'a> {
+    /// Its row.
+    pub spec: &'static Spec,
+    /// Its arguments; index 0 is the name.
+    pub args: Args<'a>,
+    /// The connection that sent it.
+    pub session: &'a mut Session,
+    /// The time.
+    pub now: Now,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+}
+
+/// A node command of all cores whose reports are in: what its merge gets.
+#[derive(Debug)]
+pub struct MergeCall<'a> {
+    /// Its row.
+    pub spec: &'static Spec,
+    /// Its arguments; index 0 is the name.
+    pub args: Args<'a>,
+    /// The connection that sent it.
+    pub conn: ConnId,
+    /// That connection's protocol.
+    pub protocol: Protocol,
+    /// The time.
+    pub now: Now,
+}
+
+impl Core {
+    /// A core with an empty shard.
+    ///
+    /// # Errors
+    /// The shard's memory cannot be had.
+    pub fn new(config: CoreConfig, shared: Arc<Shared>) -> Result<Self, PoolError> {
+        let shard = Shard::new(config.shard.clone())?;
+        let position = shard.position();
+        let (version, settings) = shared.config();
+        Ok(Self {
+            id: config.id,
+            cores: config.cores,
+            config: settings,
+            config_version: version,
+            hash_seed: config.shard.seed,
+            shard,
+            sessions: Vec::new(),
+            open: 0,
+            listed: Vec::new(),
+            backlog: VecDeque::new(),
+            gated: Vec::new(),
+            links: (0..config.cores).map(|_| Link::default()).collect(),
+            credit: config.credit.max(1),
+            gathers: Slab::new(),
+            finished: Vec::new(),
+            holds: Holds::default(),
+            gate: Gate::new(config.commit, position),
+            held_answers: VecDeque::new(),
+            released: position,
+            stats: CoreStats::default(),
+            rng: fastrand::Rng::with_seed(config.seed),
+            draining: false,
+            background_due: false,
+            sweep_at: 0,
+            requests: Requests::default(),
+            planned: Vec::with_capacity(BATCH),
+            scratch: Vec::new(),
+            spare: Vec::new(),
+            shutdown: false,
+            shared,
+        })
+    }
+
+    /// Tells the core what happened. What follows from it is in `actions`, more of it after [`Self::end_turn`].
+    pub fn step(&mut self, event: Event<'_>, now: Now, actions: &mut Actions) {
+        match event {
+            Event::Received { conn, bytes } => self.received(conn, bytes, now, actions),
+            Event::Message { from, message } => self.message(from, message, now),
+            Event::Sent { conn, bytes } => self.sent(conn, bytes),
+            Event::Accepted { conn, peer, fd } => self.accepted(conn, peer, fd, now),
+            Event::EndOfStream { conn } => self.end_of_stream(conn),
+            Event::Gone { conn } => self.gone(conn),
+            Event::Committed { position } => self.gate.done(position),
+            Event::CommitFailed => self.commit_failed(),
+            Event::Tick => self.tick(now, actions),
+            Event::Background { units, idle } => self.background(units, idle, now),
+            Event::Drain => self.draining = true,
+        }
+    }
+
+    /// Ends a turn: executes what was left over, commits, and lets go what may leave.
+    pub fn end_turn(&mut self, now: Now, actions: &mut Actions) {
+        self.run_backlog(now, actions);
+        self.settle(now);
+        self.commit(actions);
+        self.release_answers(now);
+        self.look_after_sessions(now, actions);
+        self.flush_links(actions);
+        if std::mem::take(&mut self.shutdown) {
+            actions.shutdown = true;
+        }
+    }
+
+    /// Hands out what may leave on a connection, into an empty buffer; false if there is nothing, or if what was handed
+    /// out before is not all sent.
+    pub fn take_output(&mut self, conn: ConnId, into: &mut Vec<u8>) -> bool {
+        let committed = self.gate.committed();
+        let spare = &mut self.spare;
+        let Some(session) = session_mut(&mut self.sessions, conn) else {
+            return false;
+        };
+        let taken = session.replies.take(committed, into);
+        if taken {
+            session.bytes_out += into.len() as u64;
+            self.stats.bytes_out += into.len() as u64;
+        } else if let Some(buffer) = session.replies.reclaim() {
+            spare.push(buffer);
+        }
+        taken
+    }
+
+    /// Takes back an output buffer that was sent, for the next reply.
+    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        const KEPT: usize = 64;
+        const CAPACITY_MAX: usize = 64 << 10;
+        if self.spare.len() < KEPT && buffer.capacity() <= CAPACITY_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Wants another turn at once.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.backlog.is_empty()
+            || !self.finished.is_empty()
+            || self.links.iter().any(|link| !link.outbox.is_empty())
+            || self.background_due
+    }
+
+    /// Background work is due: the runtime may send `Event::Background`.
+    #[must_use]
+    pub fn background_due(&self) -> bool {
+        self.background_due
+    }
+
+    /// After `Event::Drain`: all that had arrived is served and its replies have left.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.draining
+            && self.backlog.is_empty()
+            && self.gathers.is_empty()
+            && self.finished.is_empty()
+            && self.holds.is_empty()
+            && self.held_answers.is_empty()
+            && self
+                .links
+                .iter()
+                .all(|link| link.outbox.is_empty() && link.outstanding == 0)
+            && self
+                .sessions
+                .iter()
+                .flatten()
+                .all(|session| session.ending == Ending::Closed || session.replies.is_quiet())
+    }
+
+    /// Which core it is.
+    #[must_use]
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// Its shard.
+    #[must_use]
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Its shard, for node commands.
+    pub fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// What all cores share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The configuration as this core last saw it.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn stats(&self) -> &CoreStats {
+        &self.stats
+    }
+
+    /// Its counters, to be reset.
+    pub fn stats_mut(&mut self) -> &mut CoreStats {
+        &mut self.stats
+    }
+
+    /// Its sessions; the one whose command is being executed is not among them.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().flatten().map(|session| &**session)
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.open
+    }
+
+    /// Takes over a newly published configuration.
+    pub fn reload_config(&mut self) {
+        (self.config_version, self.config) = self.shared.config();
+    }
+
+    /// Ends the node once all that has arrived is served.
+    pub fn shut_down(&mut self) {
+        self.shutdown = true;
+    }
+
+    /// Closes a connection: after its replies have left, or at once with what is unsent.
+    pub fn kill(&mut self, conn: ConnId, after_replies: bool) {
+        if let Some(session) = session_mut(&mut self.sessions, conn) {
+            match session.ending {
+                Ending::Closed => return,
+                _ if !after_replies => session.ending = Ending::Now,
+                _ => session.close_after_replies(),
+            }
+            self.list(conn);
+        }
+    }
+
+    fn owner(&self, key: &Key<'_>) -> CoreId {
+        CoreId(key.hashed.slot.get() % self.cores)
+    }
+
+    fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        Key {
+            bytes,
+            hashed: eagle_shard::shard::hash_key(self.hash_seed, bytes),
+        }
+    }
+
+    /// Puts a session on the list of those to look after at the end of the turn.
+    fn list(&mut self, conn: ConnId) {
+        if let Some(session) = session_mut(&mut self.sessions, conn)
+            && !session.listed
+        {
+            session.listed = true;
+            self.listed.push(conn);
+        }
+    }
+
+    fn sent(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(session) = session_mut(&mut self.sessions, conn) {
+            session.replies.sent(bytes);
+            self.list(conn);
+        }
+    }
+
+    fn accepted(&mut self, conn: ConnId, peer: Peer, fd: i32, now: Now) {
+        let index = conn.index as usize;
+        if self.sessions.len() <= index {
+            self.sessions.resize_with(index + 1, || None);
+        }
+        assert!(
+            self.sessions[index].is_none(),
+            "a connection gets a free place"
+        );
+        let id = self.shared.next_client_id();
+        let mut session = Box::new(Session::new(conn, id, peer, fd, now));
+        session.authenticated = self.config.requirepass.is_empty();
+        self.open += 1;
+        self.stats.connections += 1;
+        let refusal = if self.shared.client_came() > self.config.maxclients as usize {
+            self.stats.rejected += 1;
+            Some("ERR max number of clients reached")
+        } else {
+            dispatch::protection(&self.config, &session.peer)
+        };
+        if let Some(line) = refusal {
+            session.replies.now(|out| {
+                Reply::new(out, Protocol::Resp2).error_line(line);
+                None
+            });
+            session.close_after_replies();
+        }
+        self.sessions[index] = Some(session);
+        self.list(conn);
+    }
+
+    fn end_of_stream(&mut self, conn: ConnId) {
+        if let Some(session) = session_mut(&mut self.sessions, conn) {
+            // What was received whole still is executed; its replies still leave.
+            session.ended = true;
+            self.list(conn);
+        }
+    }
+
+    fn gone(&mut self, conn: ConnId) {
+        if session_mut(&mut self.sessions, conn).is_some() {
+            self.sessions[conn.index as usize] = None;
+            self.open -= 1;
+            self.shared.client_left();
+        }
+    }
+
+    fn background(&mut self, units: u32, idle: bool, now: Now) {
+        let progress = self.shard.background(
+            now.unix,
+            Budget {
+                records: units as usize,
+                is_idle: idle,
+            },
+        );
+        self.background_due = progress.more;
+    }
+
+    /// Copies the arguments of a command that goes on later.
+    fn own(args: Args<'_>) -> OwnedArgs {
+        let mut owned = OwnedArgs::default();
+        for argument in args.iter() {
+            owned.push(argument);
+        }
+        owned
+    }
+}
+
+/// The session of a connection, if that connection still is.
+fn session_mut(sessions: &mut [Option<Box<Session>>], conn: ConnId) -> Option<&mut Session> {
+    sessions
+        .get_mut(conn.index as usize)?
+        .as_deref_mut()
+        .filter(|session| session.conn == conn)
+}

@@ -1,0 +1,350 @@
+//! Conversations between cores: questions out, answers in, and the other way round.
+//!
+//! What a core has to say to another collects in its outbox and leaves as one message at the end of the turn. What it
+//! has to say to itself (parts of a gather that are its own) takes the same way, but is read in the same turn.
+//!
+//! **Credit.** An ordinary command's question spends one of the asker's credits towards that core; its answer returns it.
+//! Without credit the connection halts before that command, nothing else does. So what is under way between two cores
+//! is bounded, and nobody ever waits for room: a ring that is full leaves the message in the outbox for the next turn.
+//!
+//! **Commit.** An answer promises what a reply does; one that must wait for a commit is held here by its position, and
+//! those that need not overtake it: the asker's reply queue puts them in order.
+
+use std::collections::VecDeque;
+
+use eagle_pmem::Position;
+use eagle_resp::Args;
+
+use super::{
+    Core,
+    dispatch::Order,
+    event::{Actions, ConnId, CoreId, Now},
+    holds::{self, Waiting},
+    message::{Answer, Ask, Kind, Message, Outcome, Token},
+    session::Halt,
+    session_mut,
+};
+use crate::command::{self, NodeRun};
+
+/// Bytes of questions in an outbox above which no ordinary command adds to it: bounds a turn's message, while a single
+/// larger command still goes.
+const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// Empty messages kept a peer.
+const SPARE_MAX: usize = 4;
+
+/// One core's end of the conversation with another.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// What is to be said at the end of the turn.
+    pub outbox: Box<Message>,
+    /// Questions not answered yet.
+    pub outstanding: u32,
+    /// Connections that wait for credit.
+    waiters: VecDeque<ConnId>,
+    spare: Vec<Box<Message>>,
+}
+
+/// An answer whose promise is not committed yet.
+#[derive(Debug)]
+pub(super) struct HeldAnswer {
+    to: CoreId,
+    token: Token,
+    position: Position,
+    bytes: Vec<u8>,
+}
+
+impl Core {
+    /// May an ordinary command of `conn` ask `to`? If not, the connection is noted to go on when it may.
+    pub(super) fn may_ask(&mut self, to: CoreId, conn: ConnId) -> bool {
+        let link = &mut self.links[to.index()];
+        let may = link.outstanding < self.credit && link.outbox.bytes.len() < OUTBOX_BYTES_MAX;
+        if !may {
+            link.waiters.push_back(conn);
+        }
+        may
+    }
+
+    /// Puts a question into the outbox.
+    pub(super) fn ask(
+        &mut self,
+        to: CoreId,
+        token: Token,
+        asker: ConnId,
+        kind: Kind,
+        order: &Order<'_>,
+    ) {
+        let link = &mut self.links[to.index()];
+        if kind != Kind::Release {
+            link.outstanding += 1;
+        }
+        link.outbox.ask(token, asker, kind, order);
+    }
+
+    /// Lets a question wait until its keys are released.
+    pub(super) fn wait_for_keys(
+        &mut self,
+        from: CoreId,
+        token: Token,
+        asker: ConnId,
+        kind: Kind,
+        order: &Order<'_>,
+    ) {
+        if from == self.id && kind != Kind::Release {
+            // Answered like any other question, by a message to ourselves.
+            self.links[from.index()].outstanding += 1;
+        }
+        let ask = Ask {
+            token,
+            asker,
+            kind,
+            spec: order.spec,
+            db: order.db,
+            protocol: order.protocol,
+            first_key: order.key,
+            first_arg: 0,
+            argc: order.args.len() as u32,
+        };
+        self.holds.wait(Waiting {
+            from,
+            ask,
+            args: Self::own(order.args),
+        });
+    }
+
+    /// A message came in: answer its questions, take its answers.
+    pub(super) fn message(&mut self, from: CoreId, mut message: Box<Message>, now: Now) {
+        for asks in message.asks.chunks(super::BATCH) {
+            if asks.len() > 1 {
+                self.prefetch(asks.iter().filter_map(|ask| Some((ask.db, ask.first_key?))));
+            }
+            for ask in asks {
+                self.serve(from, ask, message.args(ask), now);
+            }
+        }
+        let mut start = 0;
+        for answer in message.answers.drain(..) {
+            let bytes = match answer.outcome {
+                Outcome::Reply { len } => {
+                    let bytes = &message.answer_bytes[start..start + len as usize];
+                    start += bytes.len();
+                    bytes
+                }
+                _ => &[],
+            };
+            self.answered(from, answer, bytes, now);
+        }
+        message.clear();
+        let link = &mut self.links[from.index()];
+        if link.spare.len() < SPARE_MAX {
+            link.spare.push(message);
+        }
+    }
+
+    /// Carries out one question.
+    pub(super) fn serve(&mut self, from: CoreId, ask: &Ask, args: Args<'_>, now: Now) {
+        let order = Order {
+            spec: ask.spec,
+            args,
+            db: ask.db,
+            protocol: ask.protocol,
+            key: ask.first_key,
+            now,
+        };
+        match ask.kind {
+            Kind::Release => {
+                self.holds.release(args.iter());
+                self.serve_waiting(now);
+            }
+            Kind::Node => {
+                let report = match command::row(ask.spec).node {
+                    Some(NodeRun::Every { each, .. }) => each(
+                        self,
+                        &command::Asked {
+                            args,
+                            now,
+                            from,
+                            asker: ask.asker,
+                        },
+                    ),
+                    _ => unreachable!(
+                        "only a command of all cores asks for reports: {}",
+                        ask.spec.name
+                    ),
+                };
+                self.answer(from, ask.token, Outcome::Report(Box::new(report)));
+            }
+            Kind::Hold | Kind::Run => {
+                if !self.holds.is_empty()
+                    && self.holds.stops((from, ask.asker), holds::keys(ask, args))
+                {
+                    self.holds.wait(Waiting {
+                        from,
+                        ask: Ask {
+                            first_arg: 0,
+                            ..*ask
+                        },
+                        args: Self::own(args),
+                    });
+                } else {
+                    self.serve_now(from, ask, &order);
+                }
+            }
+            Kind::RunHolding => self.serve_now(from, ask, &order),
+        }
+    }
+
+    fn serve_now(&mut self, from: CoreId, ask: &Ask, order: &Order<'_>) {
+        if ask.kind == Kind::Hold {
+            self.holds.hold(order.args.iter());
+            self.answer(from, ask.token, Outcome::Reply { len: 0 });
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.links[from.index()].outbox.answer_bytes);
+        let start = bytes.len();
+        let gate = self.execute(order, &mut bytes);
+        self.stats.served += 1;
+        match gate {
+            Some(position) if position > self.gate.committed() => {
+                let held = bytes.split_off(start);
+                self.held_answers.push_back(HeldAnswer {
+                    to: from,
+                    token: ask.token,
+                    position,
+                    bytes: held,
+                });
+                self.links[from.index()].outbox.answer_bytes = bytes;
+            }
+            _ => {
+                let len = u32::try_from(bytes.len() - start).expect("a reply is below 4 GiB");
+                self.links[from.index()].outbox.answer_bytes = bytes;
+                self.answer(from, ask.token, Outcome::Reply { len });
+            }
+        }
+    }
+
+    /// Keys were released: carries out what waited for them.
+    fn serve_waiting(&mut self, now: Now) {
+        while let Some(waiting) = self.holds.next() {
+            let order = Order {
+                spec: waiting.ask.spec,
+                args: waiting.args.as_args(),
+                db: waiting.ask.db,
+                protocol: waiting.ask.protocol,
+                key: waiting.ask.first_key,
+                now,
+            };
+            self.serve_now(waiting.from, &waiting.ask, &order);
+        }
+    }
+
+    fn answer(&mut self, to: CoreId, token: Token, outcome: Outcome) {
+        self.links[to.index()]
+            .outbox
+            .answers
+            .push(Answer { token, outcome });
+    }
+
+    /// Takes one answer.
+    fn answered(&mut self, from: CoreId, answer: Answer, bytes: &[u8], now: Now) {
+        let link = &mut self.links[from.index()];
+        link.outstanding -= 1;
+        if link.outstanding < self.credit {
+            while let Some(conn) = self.links[from.index()].waiters.pop_front() {
+                self.resume(conn, Halt::Credit);
+            }
+        }
+        match answer.token {
+            Token::Gather { gather, part } => {
+                self.gathered(gather, part, answer.outcome, bytes, now)
+            }
+            Token::Slot { conn, request } => {
+                let Some(session) = session_mut(&mut self.sessions, conn) else {
+                    return;
+                };
+                match answer.outcome {
+                    Outcome::Reply { .. } => {
+                        session.replies.fill(request, bytes, None);
+                        self.list(conn);
+                    }
+                    Outcome::Failed => self.kill(conn, false),
+                    Outcome::Report(_) => unreachable!("reports are for gathers"),
+                }
+            }
+        }
+    }
+
+    /// Reads what this core said to itself and hands finished gathers' replies to their sessions, until nothing is left.
+    pub(super) fn settle(&mut self, now: Now) {
+        loop {
+            if !self.links[self.id.index()].outbox.is_empty() {
+                let spare = self.links[self.id.index()].spare.pop().unwrap_or_default();
+                let own = std::mem::replace(&mut self.links[self.id.index()].outbox, spare);
+                self.message(self.id, own, now);
+            } else if let Some(finished) = self.finished.pop() {
+                self.finish(finished);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Answers whose promise holds now go into their outboxes.
+    pub(super) fn release_answers(&mut self, now: Now) {
+        let committed = self.gate.committed();
+        while self
+            .held_answers
+            .front()
+            .is_some_and(|held| held.position <= committed)
+        {
+            let held = self.held_answers.pop_front().expect("looked at");
+            let outbox = &mut self.links[held.to.index()].outbox;
+            outbox.answer_bytes.extend_from_slice(&held.bytes);
+            self.answer(
+                held.to,
+                held.token,
+                Outcome::Reply {
+                    len: held.bytes.len() as u32,
+                },
+            );
+        }
+        self.settle(now);
+    }
+
+    /// A commit failed: what waits for it must never be sent.
+    pub(super) fn commit_failed(&mut self) {
+        self.gate.fail();
+        let committed = self.gate.committed();
+        let gated: Vec<ConnId> = self
+            .sessions
+            .iter()
+            .flatten()
+            .filter(|session| session.replies.gated(committed))
+            .map(|session| session.conn)
+            .collect();
+        for conn in gated {
+            self.kill(conn, false);
+        }
+        for held in std::mem::take(&mut self.held_answers) {
+            self.answer(held.to, held.token, Outcome::Failed);
+        }
+    }
+
+    /// One message a peer, if there is something to say.
+    pub(super) fn flush_links(&mut self, actions: &mut Actions) {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if index == self.id.index() || link.outbox.is_empty() {
+                continue;
+            }
+            let spare = link.spare.pop().unwrap_or_default();
+            let message = std::mem::replace(&mut link.outbox, spare);
+            actions.post.push((CoreId(index as u16), message));
+        }
+    }
+
+    /// Takes back a message that the ring had no room for; it leaves with the next turn's.
+    pub fn refused(&mut self, to: CoreId, mut message: Box<Message>) {
+        let outbox = &mut self.links[to.index()].outbox;
+        std::mem::swap(outbox, &mut message);
+        outbox.append(*message);
+    }
+}

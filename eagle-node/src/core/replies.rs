@@ -1,0 +1,293 @@
+//! The reply queue of a connection: replies leave in the order of their requests, and none before what it promises
+//! holds.
+//!
+//! ```text
+//!  requests   1   2   3 │ 4      5      6      7            4 is with another core: what follows is parked
+//!             ▼   ▼   ▼ │ wait   ready  wait   ready
+//!  out  [ r1  r2  r3 ]  │ slots ───────────────────▶        parked [ r5 r7 ]
+//!             ▲         │
+//!             gate: from here on nothing leaves before position p is committed
+//! ```
+//!
+//! As long as nothing is awaited, a reply is encoded straight into `out`. Once the oldest awaited reply arrives it goes
+//! to `out` at once, and what was ready behind it follows. A reply whose promise needs a commit puts a gate before
+//! itself; gates' positions only grow, so the first one that is not passed decides what may leave.
+//!
+//! Invariants: `slots` is empty or its first is waiting; `parked` is empty when `slots` is.
+
+use std::collections::VecDeque;
+
+use eagle_pmem::Position;
+
+/// Buffers beyond this capacity in bytes are not kept by a quiet connection.
+const KEPT_MAX: usize = 16 << 10;
+
+#[derive(Debug)]
+enum Slot {
+    /// Another core or a gather will fill it.
+    Waiting,
+    /// Its reply lies in `parked`, and promises what is durable at `gate`.
+    Ready {
+        start: usize,
+        end: usize,
+        gate: Option<Position>,
+    },
+}
+
+#[derive(Debug)]
+struct Gate {
+    /// First byte of `out` that waits.
+    from: usize,
+    /// What it waits for.
+    position: Position,
+}
+
+/// The replies of one connection on their way out.
+#[derive(Debug, Default)]
+pub struct Replies {
+    out: Vec<u8>,
+    gates: VecDeque<Gate>,
+    slots: VecDeque<Slot>,
+    parked: Vec<u8>,
+    /// Number of the request that `slots[0]` belongs to.
+    first: u32,
+    /// Bytes handed out and not yet taken by the kernel.
+    in_flight: usize,
+}
+
+impl Replies {
+    /// Encodes a reply that is known now. `write` gets the buffer to append to and says what the reply promises.
+    pub fn now(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Position>) {
+        if self.slots.is_empty() {
+            let from = self.out.len();
+            let gate = write(&mut self.out);
+            self.gate(from, gate);
+        } else {
+            let start = self.parked.len();
+            let gate = write(&mut self.parked);
+            self.slots.push_back(Slot::Ready {
+                start,
+                end: self.parked.len(),
+                gate,
+            });
+        }
+    }
+
+    /// Keeps the place of a reply that comes later; returns the request's number for [`Self::fill`].
+    pub fn later(&mut self) -> u32 {
+        let request = self.first.wrapping_add(self.slots.len() as u32);
+        self.slots.push_back(Slot::Waiting);
+        request
+    }
+
+    /// Fills the place kept for `request`. The reply is as durable as it promises, but for `gate`.
+    pub fn fill(&mut self, request: u32, reply: &[u8], gate: Option<Position>) {
+        let index = request.wrapping_sub(self.first) as usize;
+        assert!(
+            matches!(self.slots[index], Slot::Waiting),
+            "a reply fills a place that waits"
+        );
+        if index > 0 {
+            let start = self.parked.len();
+            self.parked.extend_from_slice(reply);
+            self.slots[index] = Slot::Ready {
+                start,
+                end: self.parked.len(),
+                gate,
+            };
+            return;
+        }
+        self.pass(gate);
+        self.out.extend_from_slice(reply);
+        self.advance();
+        while let Some(&Slot::Ready { start, end, gate }) = self.slots.front() {
+            self.pass(gate);
+            self.out.extend_from_slice(&self.parked[start..end]);
+            self.advance();
+        }
+        if self.slots.is_empty() {
+            self.parked.clear();
+            self.parked.shrink_to(KEPT_MAX);
+        }
+    }
+
+    fn advance(&mut self) {
+        self.slots.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+
+    fn pass(&mut self, gate: Option<Position>) {
+        self.gate(self.out.len(), gate);
+    }
+
+    fn gate(&mut self, from: usize, position: Option<Position>) {
+        let Some(position) = position else { return };
+        if self
+            .gates
+            .back()
+            .is_none_or(|last| last.position < position)
+        {
+            self.gates.push_back(Gate { from, position });
+        }
+    }
+
+    /// Moves what may leave into `into`, which is empty; false if there is nothing or a send is under way. Call
+    /// [`Self::sent`] as the kernel takes it.
+    pub fn take(&mut self, committed: Position, into: &mut Vec<u8>) -> bool {
+        debug_assert!(into.is_empty());
+        if self.in_flight > 0 {
+            return false;
+        }
+        while self
+            .gates
+            .front()
+            .is_some_and(|gate| gate.position <= committed)
+        {
+            self.gates.pop_front();
+        }
+        match self.gates.front().map(|gate| gate.from) {
+            None => std::mem::swap(&mut self.out, into),
+            Some(until) => {
+                into.extend_from_slice(&self.out[..until]);
+                self.out.drain(..until);
+                for gate in &mut self.gates {
+                    gate.from -= until;
+                }
+            }
+        }
+        self.in_flight = into.len();
+        self.in_flight > 0
+    }
+
+    /// The kernel took `bytes` of what was handed out.
+    pub fn sent(&mut self, bytes: usize) {
+        self.in_flight -= bytes.min(self.in_flight);
+    }
+
+    /// Whether something may be sent now.
+    #[must_use]
+    pub fn sendable(&self, committed: Position) -> bool {
+        self.in_flight == 0
+            && self
+                .gates
+                .iter()
+                .find(|gate| gate.position > committed)
+                .map_or(self.out.len(), |gate| gate.from)
+                > 0
+    }
+
+    /// Whether replies wait for a position beyond `committed`, in `out` or parked.
+    #[must_use]
+    pub fn gated(&self, committed: Position) -> bool {
+        self.gates
+            .back()
+            .is_some_and(|gate| gate.position > committed)
+            || self.slots.iter().any(
+                |slot| matches!(slot, Slot::Ready { gate: Some(gate), .. } if *gate > committed),
+            )
+    }
+
+    /// Bytes not yet taken by the kernel, what waits and what is parked included.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.out.len() + self.parked.len() + self.in_flight
+    }
+
+    /// Memory of the buffers in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.out.capacity() + self.parked.capacity() + self.in_flight
+    }
+
+    /// Nothing waits, nothing is unsent.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.slots.is_empty() && self.unsent() == 0
+    }
+
+    /// Whether replies are awaited from elsewhere.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// A buffer to encode into when the own one was handed out; keeps the connection from allocating.
+    pub fn lend(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = buffer();
+        }
+    }
+
+    /// Gives the empty buffer back that nothing was encoded into.
+    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
+        (self.out.is_empty() && self.out.capacity() > 0).then(|| std::mem::take(&mut self.out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(replies: &mut Replies, committed: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        replies.take(Position::from_raw(committed), &mut bytes);
+        replies.sent(bytes.len());
+        bytes
+    }
+
+    fn put(replies: &mut Replies, reply: &[u8], gate: Option<u64>) {
+        replies.now(|out| {
+            out.extend_from_slice(reply);
+            gate.map(Position::from_raw)
+        });
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_requests() {
+        // Two awaited replies arrive in reverse; what was executed here meanwhile stays between them.
+        let mut replies = Replies::default();
+        put(&mut replies, b"1", None);
+        let second = replies.later();
+        put(&mut replies, b"3", None);
+        let fourth = replies.later();
+        put(&mut replies, b"5", None);
+        assert_eq!(take(&mut replies, 0), b"1");
+        replies.fill(fourth, b"4", None);
+        assert_eq!(take(&mut replies, 0), b"");
+        replies.fill(second, b"2", None);
+        assert_eq!(take(&mut replies, 0), b"2345");
+        assert!(replies.is_quiet());
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_commit() {
+        // A gate holds what is behind it, gates pass in order, and a parked reply brings its gate along.
+        let mut replies = Replies::default();
+        put(&mut replies, b"a", None);
+        put(&mut replies, b"b", Some(10));
+        put(&mut replies, b"c", None);
+        let remote = replies.later();
+        put(&mut replies, b"e", Some(20));
+        assert_eq!(take(&mut replies, 9), b"a");
+        replies.fill(remote, b"d", None);
+        assert!(!replies.sendable(Position::from_raw(9)));
+        assert_eq!(take(&mut replies, 10), b"bcd");
+        assert!(replies.gated(Position::from_raw(19)));
+        assert_eq!(take(&mut replies, 20), b"e");
+    }
+
+    #[test]
+    fn one_send_at_a_time() {
+        // While bytes are in flight nothing more is handed out.
+        let mut replies = Replies::default();
+        put(&mut replies, b"xy", None);
+        let mut bytes = Vec::new();
+        assert!(replies.take(Position::from_raw(0), &mut bytes));
+        put(&mut replies, b"z", None);
+        assert!(!replies.take(Position::from_raw(0), &mut Vec::new()));
+        replies.sent(1);
+        assert!(!replies.sendable(Position::from_raw(0)));
+        replies.sent(1);
+        assert_eq!(take(&mut replies, 0), b"z");
+    }
+}

@@ -1,0 +1,220 @@
+//! A session is the state of one connection: what it said of itself, the bytes not yet executed, the replies not yet
+//! sent.
+//!
+//! Bytes that were received are decoded where they lie; only what cannot be executed now (a partial request, what is
+//! behind a barrier or beyond the turn's share) is copied to `input`. A quiet connection holds no buffers.
+
+use eagle_resp::{Decoder, Protocol};
+use eagle_shard::{call::DbId, spec::Spec};
+
+use super::{
+    event::{ConnId, Now, Peer},
+    replies::Replies,
+};
+
+/// Why a session does not execute what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It does.
+    None,
+    /// A command of several steps is under way: what follows waits for it.
+    Barrier,
+    /// Too much is under way to another core.
+    Credit,
+}
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It does not.
+    Open,
+    /// No more requests; closed when the replies have left.
+    AfterReplies,
+    /// Closed at the end of the turn, whatever is unsent.
+    Now,
+    /// The runtime was told to close it.
+    Closed,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Its place on this core.
+    pub conn: ConnId,
+    /// Unique on this node, growing: `CLIENT ID`.
+    pub id: u64,
+    /// The other end.
+    pub peer: Peer,
+    /// Its descriptor, for `CLIENT LIST`.
+    pub fd: i32,
+    /// `CLIENT SETNAME`.
+    pub name: Vec<u8>,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub lib_name: Vec<u8>,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub lib_ver: Vec<u8>,
+    /// Selected database.
+    pub db: DbId,
+    /// RESP2 until `HELLO 3`.
+    pub protocol: Protocol,
+    /// Whether it may run commands.
+    pub authenticated: bool,
+    /// `CLIENT NO-TOUCH`.
+    pub no_touch: bool,
+    /// `CLIENT NO-EVICT`.
+    pub no_evict: bool,
+    /// When it came, monotonic microseconds.
+    pub created_us: u64,
+    /// When it last sent something, monotonic microseconds.
+    pub active_us: u64,
+    /// Its last command.
+    pub last: Option<&'static Spec>,
+    /// Commands executed for it.
+    pub commands: u64,
+    /// Bytes received from it.
+    pub bytes_in: u64,
+    /// Bytes sent to it.
+    pub bytes_out: u64,
+    /// Since when its output is above the soft limit, monotonic microseconds.
+    pub above_soft_since_us: Option<u64>,
+    pub(super) halt: Halt,
+    pub(super) ending: Ending,
+    pub(super) paused: bool,
+    /// Commands executed this turn.
+    pub(super) spent: usize,
+    /// Bytes of requests executed this turn.
+    pub(super) spent_bytes: usize,
+    /// The client sends no more.
+    pub(super) ended: bool,
+    /// In the core's list of sessions to look after at the end of the turn.
+    pub(super) listed: bool,
+    /// In the core's list of sessions with requests left.
+    pub(super) backlogged: bool,
+    pub(super) decoder: Decoder,
+    pub(super) input: Input,
+    pub(super) replies: Replies,
+}
+
+impl Session {
+    /// A new connection's state.
+    #[must_use]
+    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now: Now) -> Self {
+        Self {
+            conn,
+            id,
+            peer,
+            fd,
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            db: DbId(0),
+            protocol: Protocol::Resp2,
+            authenticated: false,
+            no_touch: false,
+            no_evict: false,
+            created_us: now.mono_us,
+            active_us: now.mono_us,
+            last: None,
+            commands: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            above_soft_since_us: None,
+            halt: Halt::None,
+            ending: Ending::Open,
+            paused: false,
+            spent: 0,
+            spent_bytes: 0,
+            ended: false,
+            listed: false,
+            backlogged: false,
+            decoder: Decoder::default(),
+            input: Input::default(),
+            replies: Replies::default(),
+        }
+    }
+
+    /// Takes no more requests and closes once its replies have left.
+    pub fn close_after_replies(&mut self) {
+        if self.ending == Ending::Open {
+            self.ending = Ending::AfterReplies;
+        }
+    }
+
+    /// Whether it may run commands now.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.halt == Halt::None && self.ending == Ending::Open
+    }
+
+    /// Bytes received and not executed yet (`qbuf` of `CLIENT LIST`).
+    #[must_use]
+    pub fn query_bytes(&self) -> usize {
+        self.input.pending().len()
+    }
+
+    /// Bytes of replies not yet taken by the kernel (`obl` and `oll` of `CLIENT LIST`).
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.replies.unsent()
+    }
+
+    /// Memory of its buffers and state in bytes (`tot-mem`).
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.input.bytes.capacity() + self.replies.memory()
+    }
+}
+
+/// Bytes received and not executed yet.
+#[derive(Debug, Default)]
+pub struct Input {
+    bytes: Vec<u8>,
+    /// What was executed of `bytes`.
+    done: usize,
+}
+
+impl Input {
+    /// What waits.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+
+    /// Nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.done == self.bytes.len()
+    }
+
+    /// Adds what came in.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.done > 0 && self.done >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.done);
+            self.done = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Gives the buffer away to be decoded and executed from [`Self::start`] on.
+    #[must_use]
+    pub fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Where in the lent buffer the pending bytes begin.
+    #[must_use]
+    pub fn start(&self) -> usize {
+        self.done
+    }
+
+    /// Takes the buffer back, executed up to `done`.
+    pub fn give_back(&mut self, bytes: Vec<u8>, done: usize) {
+        if done == bytes.len() {
+            // Nothing waits: a quiet connection holds no buffer.
+            *self = Self::default();
+        } else {
+            self.bytes = bytes;
+            self.done = done;
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Statistics are what a core counts of its own work: plain numbers that nobody else touches, added up over all cores
+//! when `INFO` asks.
+//!
+//! On the way of a command stand one addition and one push; time is measured a turn and shared out among the commands
+//! of the turn ([`CoreStats::turn_took`]), because reading a clock twice a command would cost more than many commands
+//! do. Calls are exact; microseconds are right on average.
+
+use std::collections::BTreeMap;
+
+use eagle_shard::shard::{ShardUsage, Stats};
+
+use super::event::{CoreId, Now};
+use crate::command::{self, Row};
+
+/// Codes of errors that are told apart; beyond it a client that makes errors up could fill memory.
+const ERROR_CODES_MAX: usize = 128;
+/// Calls of a turn that its time is shared out among; of a longer turn the first so many.
+const TURN_CALLS_MAX: usize = 1 << 14;
+
+/// What was counted of one command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandStats {
+    /// Executions, failed ones included.
+    pub calls: u64,
+    /// Time of them, in nanoseconds.
+    pub ns: u64,
+    /// Requests refused before execution: arity, authentication.
+    pub rejected: u64,
+    /// Executions that ended in an error.
+    pub failed: u64,
+}
+
+impl CommandStats {
+    /// Whether anything was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.ns += other.ns;
+        self.rejected += other.rejected;
+        self.failed += other.failed;
+    }
+}
+
+/// What one core counted since its start or `CONFIG RESETSTAT`.
+#[derive(Clone, Debug)]
+pub struct CoreStats {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections refused: too many clients.
+    pub rejected: u64,
+    /// Connections closed because their output or input went beyond a limit.
+    pub closed_by_limit: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Questions of other cores that were executed here.
+    pub served: u64,
+    /// By [`Row::index`].
+    commands: Vec<CommandStats>,
+    /// Error replies by their code.
+    errors: BTreeMap<String, u64>,
+    /// Rows executed since the last [`Self::turn_took`].
+    turn: Vec<u16>,
+    rates: Rates,
+}
+
+impl Default for CoreStats {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            rejected: 0,
+            closed_by_limit: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            served: 0,
+            commands: vec![CommandStats::default(); command::row_count()],
+            errors: BTreeMap::new(),
+            turn: Vec::new(),
+            rates: Rates::default(),
+        }
+    }
+}
+
+impl CoreStats {
+    /// A command was executed.
+    #[inline]
+    pub fn count(&mut self, row: &Row) {
+        self.commands[usize::from(row.index)].calls += 1;
+        if self.turn.len() < TURN_CALLS_MAX {
+            self.turn.push(row.index);
+        }
+    }
+
+    /// A request was refused before it was executed.
+    pub fn rejected_call(&mut self, row: &Row) {
+        self.commands[usize::from(row.index)].rejected += 1;
+    }
+
+    /// A command ended in an error; [`Self::count`] counts it as well.
+    pub fn failed_call(&mut self, row: &Row) {
+        self.commands[usize::from(row.index)].failed += 1;
+    }
+
+    /// An error of this line (`ERR syntax error`) was replied; its first word is its code.
+    pub fn error(&mut self, line: impl AsRef<[u8]>) {
+        let code = line
+            .as_ref()
+            .split(|byte| *byte == b' ')
+            .next()
+            .unwrap_or_default();
+        let code = String::from_utf8_lossy(code);
+        if let Some(count) = self.errors.get_mut(code.as_ref()) {
+            *count += 1;
+        } else if self.errors.len() < ERROR_CODES_MAX {
+            self.errors.insert(code.into_owned(), 1);
+        }
+    }
+
+    /// A turn of so many nanoseconds is over: each of its commands took the same part of it.
+    pub fn turn_took(&mut self, ns: u64) {
+        let Some(each) = ns.checked_div(self.turn.len() as u64) else {
+            return;
+        };
+        for index in self.turn.drain(..) {
+            self.commands[usize::from(index)].ns += each;
+        }
+    }
+
+    /// About ten times a second: measures what happens a second.
+    pub fn tick(&mut self, mono_us: u64) {
+        self.turn.clear();
+        let commands = self.commands.iter().map(|command| command.calls).sum();
+        self.rates
+            .sample(mono_us, [commands, self.bytes_in, self.bytes_out]);
+    }
+
+    /// Commands, bytes in and bytes out a second, of about the last second and a half.
+    #[must_use]
+    pub fn rates(&self) -> [f64; 3] {
+        self.rates.a_second()
+    }
+
+    /// Begins to count anew.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The last measurements of growing numbers.
+#[derive(Clone, Debug, Default)]
+struct Rates {
+    samples: [(u64, [u64; 3]); Rates::SAMPLES],
+    /// How many were ever taken.
+    taken: usize,
+}
+
+impl Rates {
+    const SAMPLES: usize = 16;
+
+    fn sample(&mut self, mono_us: u64, numbers: [u64; 3]) {
+        self.samples[self.taken % Self::SAMPLES] = (mono_us, numbers);
+        self.taken += 1;
+    }
+
+    fn a_second(&self) -> [f64; 3] {
+        if self.taken < 2 {
+            return [0.0; 3];
+        }
+        let oldest = self.taken.saturating_sub(Self::SAMPLES);
+        let (from_us, from) = self.samples[oldest % Self::SAMPLES];
+        let (to_us, to) = self.samples[(self.taken - 1) % Self::SAMPLES];
+        let seconds = to_us.saturating_sub(from_us).max(1) as f64 / 1e6;
+        std::array::from_fn(|i| to[i].saturating_sub(from[i]) as f64 / seconds)
+    }
+}
+
+/// A core's part of a node command.
+#[derive(Debug)]
+pub struct CoreReport {
+    /// Whose part.
+    pub core: CoreId,
+    /// What it says.
+    pub part: Part,
+}
+
+/// What a core reports.
+#[derive(Debug)]
+pub enum Part {
+    /// It is done.
+    Done,
+    /// How it is: for `INFO`.
+    Figures(Box<Figures>),
+    /// Its clients' numbers and lines: for `CLIENT LIST`.
+    Clients(Vec<(u64, String)>),
+    /// So many of its clients were closed: for `CLIENT KILL`.
+    Killed(u64),
+}
+
+/// One database's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseFigures {
+    /// Keys.
+    pub keys: u64,
+    /// Of them, with an expiry.
+    pub expires: u64,
+}
+
+/// How a core, or by [`Figures::add`] the whole node, is.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// What it counted.
+    pub stats: CoreStats,
+    /// Commands, bytes in and bytes out a second.
+    pub rates: [f64; 3],
+    /// What its shard counted.
+    pub shard: Stats,
+    /// What its shard takes.
+    pub usage: ShardUsage,
+    /// Keys by database.
+    pub databases: Vec<DatabaseFigures>,
+    /// Open connections.
+    pub clients: u64,
+    /// Memory of their sessions and buffers, in bytes.
+    pub clients_memory: u64,
+    /// The most bytes of unexecuted requests of one connection.
+    pub query_bytes_max: u64,
+    /// The most bytes of unread replies of one connection.
+    pub unsent_bytes_max: u64,
+}
+
+impl Figures {
+    /// Adds another core's.
+    pub fn add(&mut self, other: &Self) {
+        let (stats, theirs) = (&mut self.stats, &other.stats);
+        stats.connections += theirs.connections;
+        stats.rejected += theirs.rejected;
+        stats.closed_by_limit += theirs.closed_by_limit;
+        stats.bytes_in += theirs.bytes_in;
+        stats.bytes_out += theirs.bytes_out;
+        stats.served += theirs.served;
+        for (command, their) in stats.commands.iter_mut().zip(&theirs.commands) {
+            command.add(*their);
+        }
+        for (code, count) in &theirs.errors {
+            *stats.errors.entry(code.clone()).or_default() += count;
+        }
+        for (rate, their) in self.rates.iter_mut().zip(other.rates) {
+            *rate += their;
+        }
+        add_shard(&mut self.shard, &other.shard);
+        add_usage(&mut self.usage, &other.usage);
+        for (database, their) in self.databases.iter_mut().zip(&other.databases) {
+            database.keys += their.keys;
+            database.expires += their.expires;
+        }
+        self.clients += other.clients;
+        self.clients_memory += other.clients_memory;
+        self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
+        self.unsent_bytes_max = self.unsent_bytes_max.max(other.unsent_bytes_max);
+    }
+
+    /// Commands executed.
+    #[must_use]
+    pub fn commands_processed(&self) -> u64 {
+        self.stats
+            .commands
+            .iter()
+            .map(|command| command.calls)
+            .sum()
+    }
+
+    /// What was counted of a command.
+    #[must_use]
+    pub fn command(&self, row: &Row) -> CommandStats {
+        self.stats.commands[usize::from(row.index)]
+    }
+
+    /// Error replies by their code.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.stats
+            .errors
+            .iter()
+            .map(|(code, count)| (code.as_str(), *count))
+    }
+
+    /// Memory of data, index and connections, in bytes.
+    #[must_use]
+    pub fn used_memory(&self) -> u64 {
+        self.usage.log_bytes
+            + (self.usage.index_bytes + self.usage.other_bytes) as u64
+            + self.clients_memory
+    }
+}
+
+fn add_shard(sum: &mut Stats, other: &Stats) {
+    sum.commands += other.commands;
+    sum.hits += other.hits;
+    sum.misses += other.misses;
+    sum.expired += other.expired;
+    sum.evicted += other.evicted;
+    sum.moved += other.moved;
+    sum.moved_bytes += other.moved_bytes;
+}
+
+fn add_usage(sum: &mut ShardUsage, other: &ShardUsage) {
+    sum.keys += other.keys;
+    sum.expires += other.expires;
+    sum.index_bytes += other.index_bytes;
+    sum.other_bytes += other.other_bytes;
+    sum.log_bytes += other.log_bytes;
+    sum.log_live_bytes += other.log_live_bytes;
+    sum.log_dead_bytes += other.log_dead_bytes;
+    sum.log_bytes_max += other.log_bytes_max;
+}
+
+/// Whole seconds between two readings of the monotonic clock in microseconds.
+#[must_use]
+pub fn seconds_since(then_us: u64, now: Now) -> u64 {
+    now.mono_us.saturating_sub(then_us) / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_shared_out_among_its_commands() {
+        // Three commands of a turn of 3000 ns took 1000 each; a turn without commands changes nothing.
+        let rows: Vec<_> = command::rows().collect();
+        let (one, two) = (rows[0], rows[1]);
+        let mut stats = CoreStats::default();
+        stats.count(one);
+        stats.count(two);
+        stats.count(one);
+        stats.turn_took(3000);
+        stats.turn_took(5000);
+        assert_eq!(
+            stats.commands[usize::from(one.index)],
+            CommandStats {
+                calls: 2,
+                ns: 2000,
+                rejected: 0,
+                failed: 0
+            }
+        );
+        assert_eq!(stats.commands[usize::from(two.index)].ns, 1000);
+    }
+
+    #[test]
+    fn errors_are_counted_by_code_and_not_without_bound() {
+        // A client that invents codes fills a bounded table.
+        let mut stats = CoreStats::default();
+        stats.error("ERR syntax error");
+        stats.error("ERR");
+        stats.error("WRONGTYPE Operation");
+        assert_eq!(
+            stats.errors,
+            [("ERR".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)].into()
+        );
+        for i in 0..1000 {
+            stats.error(format!("CODE{i} x"));
+        }
+        assert_eq!(stats.errors.len(), ERROR_CODES_MAX);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_samples() {
+        // 100 commands each 100 ms are 1000 a second, however long it went on before at another rate.
+        let mut rates = Rates::default();
+        assert_eq!(rates.a_second(), [0.0; 3]);
+        let mut commands = 0;
+        for tick in 0..100u64 {
+            commands += if tick < 50 { 7 } else { 100 };
+            rates.sample(tick * 100_000, [commands, 0, 2 * commands]);
+        }
+        assert_eq!(rates.a_second(), [1000.0, 0.0, 2000.0]);
+    }
+}

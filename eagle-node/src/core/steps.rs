@@ -1,0 +1,333 @@
+//! Commands of several steps: RENAME, COPY, MSETNX and LCS over keys of several shards.
+//!
+//! ```text
+//!  hold the keys, shard by shard in ascending order (so no two such commands wait for each other)
+//!   ├─ RENAME, RENAMENX   export source ─▶ import at destination ─▶ (committed) ─▶ delete source
+//!   ├─ COPY               export source ─▶ import at destination
+//!   ├─ MSETNX             EXISTS at all ─▶ none? MSET at all
+//!   └─ LCS                fetch both ─▶ compute
+//!  release, reply
+//! ```
+//!
+//! An answer comes only when what it promises is committed, so RENAME's destination is safe before its source goes: a
+//! crash between may leave both, never none. Nobody else sees the keys meanwhile.
+
+use eagle_resp::{Args, OwnedArgs, Reply};
+use eagle_shard::{
+    call::DbId,
+    command as data,
+    error::Error,
+    spec::{Spec, Steps},
+};
+
+use super::{
+    Core,
+    dispatch::{Flow, Order},
+    event::{CoreId, Now},
+    gather::{Plan, bulk, integer},
+    message::Kind,
+    session::Session,
+};
+use crate::command;
+
+/// How far a command of several steps is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    steps: Steps,
+    /// Keys by the shard that holds them, ascending.
+    holding: Vec<(CoreId, OwnedArgs)>,
+    stage: Stage,
+    /// The destination's database and whether it may be overwritten (COPY).
+    target: DbId,
+    replace: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// So many shards hold their keys.
+    Holding(usize),
+    Exporting,
+    Importing,
+    Deleting,
+    Looking,
+    Setting,
+    Fetching,
+}
+
+/// One question of a step.
+struct Question {
+    to: CoreId,
+    spec: &'static Spec,
+    db: DbId,
+    args: OwnedArgs,
+}
+
+/// What follows from a step's answers.
+enum Next {
+    Ask(Stage, Vec<Question>),
+    End(Vec<u8>),
+}
+
+impl Core {
+    /// Begins a command of several steps by holding its keys.
+    pub(super) fn begin_steps(
+        &mut self,
+        session: &mut Session,
+        order: Order<'_>,
+        steps: Steps,
+    ) -> Flow {
+        let (target, replace) = match self.target(&order, steps) {
+            Ok(target) => target,
+            Err(_) => return self.one_shard_here(session, order),
+        };
+        if !order.spec.keys_are_whole(order.args.len()) {
+            return self.one_shard_here(session, order);
+        }
+        let mut holding: Vec<(CoreId, OwnedArgs)> = Vec::new();
+        let mut seen: Vec<&[u8]> = Vec::new();
+        for index in order.spec.key_indices(order.args.len()) {
+            let key = self.key_at(order.args, index);
+            if seen.contains(&key.bytes) {
+                continue;
+            }
+            seen.push(key.bytes);
+            let owner = self.owner(&key);
+            let place = holding
+                .iter()
+                .position(|(core, _)| *core == owner)
+                .unwrap_or_else(|| {
+                    holding.push((owner, OwnedArgs::default()));
+                    holding.len() - 1
+                });
+            holding[place].1.push(key.bytes);
+        }
+        holding.sort_by_key(|(core, _)| *core);
+        let progress = Progress {
+            steps,
+            holding,
+            stage: Stage::Holding(0),
+            target,
+            replace,
+        };
+        let gather = self.gather(session, &order, Plan::Steps(progress), 0, true);
+        self.advance(gather, order.now);
+        Flow::Stop
+    }
+
+    /// Lets this core's shard execute a command that touches no key: it says what is wrong with the arguments.
+    pub(super) fn one_shard_here(&mut self, session: &mut Session, order: Order<'_>) -> Flow {
+        session.replies.now(|out| self.execute(&order, out));
+        Flow::Next
+    }
+
+    /// Where the value goes, and whether it may overwrite.
+    fn target(&self, order: &Order<'_>, steps: Steps) -> Result<(DbId, bool), Error> {
+        match steps {
+            Steps::Copy => {
+                let options =
+                    data::key::parse_copy(order.args, order.db, self.shard.config().databases)?;
+                Ok((options.db, options.replace))
+            }
+            Steps::Move => Ok((order.db, order.spec.name == "rename")),
+            _ => Ok((order.db, true)),
+        }
+    }
+
+    /// Takes the answers of a step and begins the next, or ends.
+    pub(super) fn advance(&mut self, index: u32, now: Now) {
+        let gather = &mut self.gathers[index as usize];
+        let Plan::Steps(mut progress) = std::mem::replace(&mut gather.plan, Plan::Reports) else {
+            unreachable!("only commands of several steps advance");
+        };
+        let args = std::mem::take(&mut gather.args);
+        let parts = std::mem::take(&mut gather.parts);
+        let (conn, protocol, db, spec) = (gather.conn, gather.protocol, gather.db, gather.spec);
+        let order = Order {
+            spec,
+            args: args.as_args(),
+            db,
+            protocol,
+            key: None,
+            now,
+        };
+
+        if let Stage::Holding(held) = progress.stage
+            && let Some((core, keys)) = progress.holding.get(held)
+            && !self.gathers[index as usize].failed
+        {
+            self.expect(index, 1);
+            self.ask_part(
+                *core,
+                index,
+                0,
+                conn,
+                Kind::Hold,
+                &Order {
+                    args: keys.as_args(),
+                    ..order
+                },
+            );
+            progress.stage = Stage::Holding(held + 1);
+        } else {
+            let error = parts.iter().find(|part| part.first() == Some(&b'-'));
+            let next = match error {
+                Some(error) => Next::End(error.clone()),
+                None if self.gathers[index as usize].failed => Next::End(Vec::new()),
+                None => self.next_step(&progress, &order, &parts),
+            };
+            match next {
+                Next::Ask(stage, questions) => {
+                    progress.stage = stage;
+                    self.expect(index, questions.len());
+                    for (part, question) in questions.iter().enumerate() {
+                        let args = question.args.as_args();
+                        let key = args.get(1).map(|key| self.key(key).hashed);
+                        let order = Order {
+                            spec: question.spec,
+                            args,
+                            db: question.db,
+                            key,
+                            ..order
+                        };
+                        self.ask_part(question.to, index, part, conn, Kind::RunHolding, &order);
+                    }
+                }
+                Next::End(reply) => {
+                    for (core, keys) in &progress.holding {
+                        self.ask_part(
+                            *core,
+                            index,
+                            0,
+                            conn,
+                            Kind::Release,
+                            &Order {
+                                args: keys.as_args(),
+                                ..order
+                            },
+                        );
+                    }
+                    let gather = self.gathers.remove(index as usize);
+                    self.end_gather(&gather, reply);
+                    return;
+                }
+            }
+        }
+        let gather = &mut self.gathers[index as usize];
+        gather.args = args;
+        gather.plan = Plan::Steps(progress);
+    }
+
+    fn expect(&mut self, index: u32, answers: usize) {
+        let gather = &mut self.gathers[index as usize];
+        gather.awaited = answers as u32;
+        gather.parts = vec![Vec::new(); answers];
+    }
+
+    fn next_step(&self, progress: &Progress, order: &Order<'_>, parts: &[Vec<u8>]) -> Next {
+        let args = order.args;
+        let at = |index: usize| self.owner(&self.key_at(args, index));
+        let ask = |to: CoreId, spec: &'static Spec, db: DbId, rest: &[&[u8]]| {
+            let mut args = OwnedArgs::default();
+            args.push(spec.name.as_bytes());
+            for argument in rest {
+                args.push(argument);
+            }
+            Question { to, spec, db, args }
+        };
+        match (progress.steps, progress.stage) {
+            (Steps::Move | Steps::Copy, Stage::Holding(_)) => Next::Ask(
+                Stage::Exporting,
+                vec![ask(at(1), &data::transfer::EXPORT, order.db, &[&args[1]])],
+            ),
+            (steps, Stage::Exporting) => match bulk(&parts[0]) {
+                None if steps == Steps::Move => {
+                    Next::End(line(order, |reply| reply.error_line("ERR no such key")))
+                }
+                None => Next::End(line(order, |reply| reply.integer(0))),
+                Some(value) => {
+                    let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
+                    Next::Ask(
+                        Stage::Importing,
+                        vec![ask(
+                            at(2),
+                            &data::transfer::IMPORT,
+                            progress.target,
+                            &[&args[2], replace, value],
+                        )],
+                    )
+                }
+            },
+            (Steps::Copy, Stage::Importing) => Next::End(parts[0].clone()),
+            (_, Stage::Importing) if integer(&parts[0]) == 0 => Next::End(parts[0].clone()),
+            (_, Stage::Importing) => Next::Ask(
+                Stage::Deleting,
+                vec![ask(at(1), command::named("del"), order.db, &[&args[1]])],
+            ),
+            (_, Stage::Deleting) if progress.replace => Next::End(line(order, |reply| reply.ok())),
+            (_, Stage::Deleting) => Next::End(line(order, |reply| reply.integer(1))),
+
+            (Steps::SetIfNone, Stage::Holding(_)) => {
+                let look = |(core, keys): &(CoreId, OwnedArgs)| {
+                    ask(
+                        *core,
+                        command::named("exists"),
+                        order.db,
+                        &keys.as_args().iter().collect::<Vec<_>>(),
+                    )
+                };
+                Next::Ask(Stage::Looking, progress.holding.iter().map(look).collect())
+            }
+            (_, Stage::Looking) if parts.iter().any(|part| integer(part) > 0) => {
+                Next::End(line(order, |reply| reply.integer(0)))
+            }
+            (_, Stage::Looking) => {
+                let set = |(core, _): &(CoreId, OwnedArgs)| {
+                    ask(
+                        *core,
+                        command::named("mset"),
+                        order.db,
+                        &pairs_of(self, args, *core),
+                    )
+                };
+                Next::Ask(Stage::Setting, progress.holding.iter().map(set).collect())
+            }
+            (_, Stage::Setting) => Next::End(line(order, |reply| reply.integer(1))),
+
+            (Steps::Fetch, Stage::Holding(_)) => {
+                let fetch = |index: usize| {
+                    ask(at(index), &data::transfer::FETCH, order.db, &[&args[index]])
+                };
+                Next::Ask(Stage::Fetching, vec![fetch(1), fetch(2)])
+            }
+            (_, Stage::Fetching) => {
+                let of = |index: usize| bulk(&parts[index]).unwrap_or_default();
+                Next::End(line(order, |reply| {
+                    data::lcs::lcs_reply(
+                        of(0),
+                        of(1),
+                        args,
+                        self.shard.config().string_len_max,
+                        reply,
+                    )
+                }))
+            }
+            (steps, stage) => unreachable!("{steps:?} has no stage {stage:?}"),
+        }
+    }
+}
+
+/// The keys and values of one shard.
+fn pairs_of<'a>(core: &Core, args: Args<'a>, owner: CoreId) -> Vec<&'a [u8]> {
+    (1..args.len())
+        .step_by(2)
+        .filter(|index| core.owner(&core.key_at(args, *index)) == owner)
+        .flat_map(|index| [args.get(index), args.get(index + 1)])
+        .flatten()
+        .collect()
+}
+
+fn line(order: &Order<'_>, write: impl FnOnce(&mut Reply<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut Reply::new(&mut out, order.protocol));
+    out
+}

@@ -1,0 +1,157 @@
+//! What a core looks after when no client asks: output and input limits, idle clients, closing.
+//!
+//! Sessions to which something happened are looked at once at the end of the turn. Idle time is checked in slices: each
+//! tick looks at a tenth of the table, so every client is looked at about once a second.
+
+use super::{
+    Core, PENDING_MAX,
+    event::{Actions, ConnId, Now},
+    session::{Ending, Halt, Session},
+    session_mut,
+};
+use crate::config::Config;
+
+/// Ticks in which the whole table of sessions is looked through.
+const SWEEP_TICKS: usize = 10;
+
+impl Core {
+    /// Commits what the turn has written.
+    pub(super) fn commit(&mut self, actions: &mut Actions) {
+        if !self.gate.ready() || self.shard.position() == self.gate.committed() {
+            return;
+        }
+        let position = self.shard.commit().position;
+        self.gate.begin(position);
+        if self.gate.waits() {
+            actions.commit = Some(position);
+        } else {
+            self.released = self.gate.committed();
+        }
+    }
+
+    /// Sends, pauses, closes: what each session of this turn needs.
+    pub(super) fn look_after_sessions(&mut self, now: Now, actions: &mut Actions) {
+        let committed = self.gate.committed();
+        if self.gate.waits() && self.released != committed {
+            self.released = committed;
+            for conn in std::mem::take(&mut self.gated) {
+                self.list(conn);
+            }
+        }
+        let mut listed = std::mem::take(&mut self.listed);
+        for conn in listed.drain(..) {
+            let Some(session) = session_mut(&mut self.sessions, conn) else {
+                continue;
+            };
+            session.listed = false;
+            session.spent = 0;
+            session.spent_bytes = 0;
+            if session.ending == Ending::Closed {
+                continue;
+            }
+            let beyond = over_limits(session, &self.config, now);
+            self.stats.closed_by_limit += u64::from(beyond);
+            if beyond || session.ending == Ending::Now {
+                session.ending = Ending::Closed;
+                actions.close.push(conn);
+                continue;
+            }
+            pace(session, actions);
+            if session.replies.sendable(committed) {
+                actions.send.push(conn);
+            } else {
+                if let Some(buffer) = session.replies.reclaim() {
+                    self.spare.push(buffer);
+                }
+                if self.gate.waits() && session.replies.gated(committed) {
+                    self.gated.push(conn);
+                }
+            }
+            if done(session) {
+                session.ending = Ending::Closed;
+                actions.close.push(conn);
+            }
+        }
+        // Listing from within the loop does not happen: nothing above executes commands.
+        self.listed = listed;
+    }
+
+    /// About ten times a second: configuration, idle clients, background work.
+    pub(super) fn tick(&mut self, now: Now, actions: &mut Actions) {
+        if self.shared.config_version() != self.config_version {
+            self.reload_config();
+        }
+        self.background_due = true;
+        self.stats.tick(now.mono_us);
+        let slice = self.sessions.len().div_ceil(SWEEP_TICKS);
+        for _ in 0..slice {
+            self.sweep_at = if self.sweep_at + 1 < self.sessions.len() {
+                self.sweep_at + 1
+            } else {
+                0
+            };
+            let Some(session) = self.sessions[self.sweep_at].as_deref_mut() else {
+                continue;
+            };
+            if session.ending == Ending::Closed {
+                continue;
+            }
+            if idle(session, &self.config, now) || over_limits(session, &self.config, now) {
+                session.ending = Ending::Closed;
+                actions.close.push(session.conn);
+            }
+        }
+    }
+
+    /// Connections whose replies wait for a commit.
+    #[must_use]
+    pub fn gated_connections(&self) -> &[ConnId] {
+        &self.gated
+    }
+}
+
+fn idle(session: &Session, config: &Config, now: Now) -> bool {
+    let idle_s = now.mono_us.saturating_sub(session.active_us) / 1_000_000;
+    config.timeout > 0
+        && session.replies.is_quiet()
+        && session.halt == Halt::None
+        && idle_s > u64::from(config.timeout)
+}
+
+/// Whether a session exceeds what its client may keep us holding: unread replies, unexecuted requests.
+fn over_limits(session: &mut Session, config: &Config, now: Now) -> bool {
+    let limit = &config.client_output_buffer_limit.normal;
+    let unsent = session.replies.unsent() as u64;
+    if limit.hard_bytes > 0 && unsent > limit.hard_bytes {
+        return true;
+    }
+    if limit.soft_bytes > 0 && unsent > limit.soft_bytes {
+        let since = *session.above_soft_since_us.get_or_insert(now.mono_us);
+        if now.mono_us.saturating_sub(since) > u64::from(limit.soft_seconds) * 1_000_000 {
+            return true;
+        }
+    } else {
+        session.above_soft_since_us = None;
+    }
+    session.query_bytes() as u64 > config.client_query_buffer_limit
+}
+
+/// Stops and starts reading by how much waits. One unfinished request does not count: the rest of it must come.
+fn pace(session: &mut Session, actions: &mut Actions) {
+    let pending = session.query_bytes();
+    let stuck = session.backlogged || session.halt != Halt::None;
+    if !session.paused && stuck && pending > PENDING_MAX {
+        session.paused = true;
+        actions.pause.push(session.conn);
+    } else if session.paused && (!stuck || pending < PENDING_MAX / 2) {
+        session.paused = false;
+        actions.resume.push(session.conn);
+    }
+}
+
+/// Whether nothing more will happen on a session that is to end.
+fn done(session: &Session) -> bool {
+    let ends = session.ending == Ending::AfterReplies
+        || (session.ended && !session.backlogged && session.halt == Halt::None);
+    ends && session.replies.is_quiet()
+}

@@ -1,0 +1,610 @@
+//! The core loop drives one core on one pinned thread: it turns completions into events and carries the core's actions
+//! out. It decides nothing about data.
+//!
+//! ```text
+//!  a turn:  connections that are over ─┐
+//!           completions ───────────────┼─▶ Core::step ─▶ Core::end_turn ─▶ actions ─▶ messages posted, sends queued
+//!           messages, the tick ────────┘                                        │
+//!  between: work left ──▶ submit, next turn          one io_uring_enter a turn ◀┘
+//!           none ──▶ nap in the ring (at most a millisecond)
+//!           none for a millisecond ──▶ sleep in glommio until the ring's eventfd
+//! ```
+//!
+//! The loop is the only busy task of its glommio executor, and `yield_now` does not reach glommio's reactor; so once a millisecond,
+//! unless it sleeps anyway, the loop yields deeply: it writes to an eventfd and awaits reading it. Timers and files of other tasks then
+//! come within a millisecond or two.
+//!
+//! A nap is one system call, which submits the turn's sends and waits in the own ring; a sleep goes through glommio and costs two wake-ups, but
+//! lets the executor park. Neither loses a wake-up: before either, the core lies down in the mesh ([`super::mesh`]) with its bell
+//! armed in the ring, so that a peer's message is a completion like all else; and before a sleep the ring is told to write to
+//! the eventfd (`DEFER_TASKRUN`: also when there is only work to do for a completion), a fence is made, and the ring is
+//! looked at once more.
+//!
+//! glommio 0.9.0 can park with a task to run, if the preempt timer fired at the wrong moment. So that timer is long, and a
+//! second task, the watchdog, wakes every 100 ms; it ticks for a sleeping loop too, and what it rescued is counted.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    io::{self, Write},
+    mem,
+    os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use glommio::io::BufferedFile;
+
+use super::{
+    clock::Clock,
+    connection::{Connections, Receiving, peer_of},
+    listener::Listener,
+    mesh::{self, Mesh},
+    ring::{Completion, Input, Ring, Tag},
+};
+use crate::core::{
+    Core,
+    event::{Actions, ConnId, Event, Now},
+    message::Message,
+};
+
+/// Completions that one turn looks at; the others wait for the next.
+const COMPLETIONS_PER_TURN: usize = 1024;
+/// Microseconds between ticks, and between the watchdog's looks.
+const TICK_US: u64 = 100_000;
+/// Microseconds without work after which the loop sleeps in glommio instead of napping in its ring.
+const NAP_US: u64 = 1_000;
+/// Microseconds from one deep yield to the next.
+const YIELD_US: u64 = 1_000;
+/// How long a loop naps that only waits for room in another core's ring.
+const REFUSED_NAP: Duration = Duration::from_micros(50);
+/// Units of background work in a turn in which something else was done, and in one in which nothing was.
+const BACKGROUND_UNITS: [u32; 2] = [64, 512];
+
+/// How the cores of a node end together.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// Cores are to serve what has arrived and take nothing new.
+    pub(super) draining: AtomicBool,
+    /// How many cores have nothing in flight any more.
+    pub(super) drained: AtomicUsize,
+    /// Times that a watchdog found a sleeping core with work to do, on all cores.
+    pub(super) rescues: AtomicU64,
+}
+
+/// What a core loop is made of.
+pub(super) struct Parts {
+    /// The core.
+    pub(super) core: Core,
+    /// Its listeners.
+    pub(super) listeners: Vec<Listener>,
+    /// Its end of the mesh.
+    pub(super) mesh: Mesh<Box<Message>>,
+    /// How many cores there are.
+    pub(super) cores: u16,
+    /// The node's clock.
+    pub(super) clock: Clock,
+    /// How the cores end.
+    pub(super) ending: Arc<Ending>,
+    /// Called when the core asks for the node's end.
+    pub(super) ask_end: Box<dyn Fn()>,
+}
+
+/// Drives a core until the node ends. Runs as a task of the core's executor, and makes its ring there.
+///
+/// # Errors
+/// The ring or an eventfd could not be made; `serving` was not called then.
+pub(super) async fn run(parts: Parts, serving: impl FnOnce()) -> io::Result<()> {
+    let mut core_loop = CoreLoop::new(parts)?;
+    serving();
+    let watchdog = glommio::spawn_local(watch(core_loop.bed.clone())).detach();
+    let ran = core_loop.run().await;
+    watchdog.cancel();
+    core_loop.ring.cancel_all();
+    ran
+}
+
+/// Wakes every 100 ms, so that the executor does and a sleeping loop ticks, come what may.
+async fn watch(bed: Rc<Bed>) {
+    loop {
+        glommio::timer::sleep(Duration::from_micros(TICK_US)).await;
+        if bed.asleep.get() {
+            bed.by_watchdog.set(true);
+            bed.wake();
+        }
+    }
+}
+
+/// Where the loop sleeps, and how it is woken.
+struct Bed {
+    /// The loop awaits the eventfd.
+    asleep: Cell<bool>,
+    /// The watchdog woke it.
+    by_watchdog: Cell<bool>,
+    /// Written by the ring when there is something to do, and by the watchdog.
+    eventfd: File,
+}
+
+impl Bed {
+    fn wake(&self) {
+        let written = (&self.eventfd).write(&1_u64.to_ne_bytes());
+        assert!(
+            matches!(written, Ok(8)),
+            "an eventfd takes 8 bytes: {written:?}"
+        );
+    }
+}
+
+/// A listener and what the ring does about it.
+struct Accepting {
+    listener: Listener,
+    armed: bool,
+    /// It failed, mostly for want of descriptors; armed again by the next tick.
+    failed: bool,
+}
+
+struct CoreLoop {
+    core: Core,
+    actions: Actions,
+    /// Before the connections: dropped first, it lets go of their memory.
+    ring: Ring,
+    connections: Connections,
+    listeners: Vec<Accepting>,
+    mesh: Mesh<Box<Message>>,
+    cores: u16,
+    clock: Clock,
+    ending: Arc<Ending>,
+    ask_end: Box<dyn Fn()>,
+    bed: Rc<Bed>,
+    /// glommio's view of the bed's eventfd.
+    alarm: BufferedFile,
+    /// Connections whose output goes on after the slice that was taken.
+    slices: Vec<ConnId>,
+    /// Sends queued since the last system call.
+    sends: usize,
+    next_tick_us: u64,
+    next_yield_us: u64,
+    last_work_us: u64,
+    /// A peer's ring was full.
+    refused: bool,
+    /// The bell is to be armed.
+    arm_bell: bool,
+    drain_told: bool,
+    drain_counted: bool,
+}
+
+impl CoreLoop {
+    fn new(parts: Parts) -> io::Result<Self> {
+        let Parts {
+            core,
+            listeners,
+            mesh,
+            cores,
+            clock,
+            ending,
+            ask_end,
+        } = parts;
+        let mut ring = Ring::new()?;
+        let eventfd = mesh::eventfd()?;
+        ring.register(eventfd.as_fd())?;
+        let alarm = glommio_file(eventfd.try_clone()?);
+        let bed = Bed {
+            asleep: Cell::new(false),
+            by_watchdog: Cell::new(false),
+            eventfd: eventfd.into(),
+        };
+        let accepting = |listener| Accepting {
+            listener,
+            armed: false,
+            failed: false,
+        };
+        Ok(Self {
+            core,
+            actions: Actions::default(),
+            ring,
+            connections: Connections::default(),
+            listeners: listeners.into_iter().map(accepting).collect(),
+            mesh,
+            cores,
+            clock,
+            ending,
+            ask_end,
+            bed: Rc::new(bed),
+            alarm,
+            slices: Vec::new(),
+            sends: 0,
+            next_tick_us: 0,
+            next_yield_us: 0,
+            last_work_us: 0,
+            refused: false,
+            arm_bell: true,
+            drain_told: false,
+            drain_counted: false,
+        })
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) {
+            let now = self.clock.now();
+            let worked = self.turn(now);
+            let work_left =
+                self.core.has_work() || self.connections.any_over() || self.ring.has_completions();
+            if worked {
+                self.last_work_us = now.mono_us;
+            }
+            let idle_us = now.mono_us - self.last_work_us;
+            if !work_left && idle_us >= NAP_US {
+                self.sleep().await?;
+                self.next_yield_us = self.clock.mono_us() + YIELD_US;
+            } else if now.mono_us >= self.next_yield_us {
+                self.submit();
+                self.yield_deeply().await?;
+                self.next_yield_us = now.mono_us + YIELD_US;
+            } else if !work_left {
+                self.nap(Duration::from_micros(NAP_US - idle_us));
+            } else if self.refused && !worked {
+                self.nap(REFUSED_NAP);
+            } else {
+                self.submit();
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn; true if anything was done in it.
+    fn turn(&mut self, now: Now) -> bool {
+        let mut worked = self.tell_over(now);
+        worked |= self.reap(now);
+        worked |= self.take_messages(now);
+        if now.mono_us >= self.next_tick_us {
+            self.tick(now);
+        }
+        if !self.drain_told && self.ending.draining.load(Ordering::Acquire) {
+            self.drain(now);
+        }
+        if self.core.background_due() {
+            let units = BACKGROUND_UNITS[usize::from(!worked)];
+            self.core.step(
+                Event::Background {
+                    units,
+                    idle: !worked,
+                },
+                now,
+                &mut self.actions,
+            );
+        }
+        self.core.end_turn(now, &mut self.actions);
+        self.carry_out();
+        if self.drain_told && !worked {
+            self.count_drained();
+        }
+        worked
+    }
+
+    /// Tells the core of connections that are over, before their places are given out again.
+    fn tell_over(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(conn) = self.connections.take_over() {
+            any = true;
+            self.core.step(Event::Gone { conn }, now, &mut self.actions);
+        }
+        any
+    }
+
+    /// Tells the core what the kernel has done.
+    fn reap(&mut self, now: Now) -> bool {
+        for nth in 0..COMPLETIONS_PER_TURN {
+            match self.ring.next() {
+                Some(Completion::Receive {
+                    tag,
+                    result,
+                    input,
+                    more,
+                }) => self.received(tag, result, input, more, now),
+                Some(Completion::Send { tag, result }) => self.sent(tag, result, now),
+                Some(Completion::Accept {
+                    listener,
+                    result,
+                    more,
+                }) => self.accepted(listener, result, more, now),
+                Some(Completion::Bell) => self.arm_bell = true,
+                None => return nth > 0,
+            }
+        }
+        true
+    }
+
+    fn received(
+        &mut self,
+        tag: Tag,
+        result: Result<usize, i32>,
+        input: Option<Input>,
+        more: bool,
+        now: Now,
+    ) {
+        let (conn, connection) = self.connections.of(tag);
+        if !more {
+            connection.receiving = Receiving::Off;
+        }
+        let told = !connection.closing;
+        match result {
+            Ok(0) if told => {
+                connection.ended = true;
+                self.core
+                    .step(Event::EndOfStream { conn }, now, &mut self.actions);
+            }
+            Ok(_) => {
+                if let Some(input) = input.as_ref().filter(|_| told) {
+                    let bytes = self.ring.bytes(input);
+                    self.core
+                        .step(Event::Received { conn, bytes }, now, &mut self.actions);
+                }
+            }
+            // All buffers were full; or it was paused: armed again below, once that is over.
+            Err(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
+            Err(_) => self.connections.close(conn),
+        }
+        if let Some(input) = input {
+            self.ring.give_back(input);
+        }
+        if !more {
+            self.receive(conn);
+            self.connections.settle(conn);
+        }
+    }
+
+    fn sent(&mut self, tag: Tag, result: Result<usize, i32>, now: Now) {
+        let (conn, connection) = self.connections.of(tag);
+        connection.sending = false;
+        if connection.closing {
+            return self.connections.settle(conn);
+        }
+        match result {
+            Ok(bytes) if bytes > 0 => {
+                connection.sent += bytes;
+                if connection.sent < connection.flying.len() {
+                    self.slices.push(conn);
+                } else {
+                    self.core.give_buffer(mem::take(&mut connection.flying));
+                }
+                self.core
+                    .step(Event::Sent { conn, bytes }, now, &mut self.actions);
+            }
+            Err(libc::EINTR | libc::EAGAIN) => self.slices.push(conn),
+            _ => self.connections.close(conn),
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, result: Result<i32, i32>, more: bool, now: Now) {
+        let accepting = &mut self.listeners[listener as usize];
+        accepting.armed = more;
+        match result {
+            Ok(fd) => {
+                accepting.failed = false;
+                // SAFETY: the kernel just made it for us, nobody else has it.
+                self.welcome(unsafe { OwnedFd::from_raw_fd(fd) }, now);
+            }
+            Err(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) => {}
+            Err(code) => {
+                accepting.failed = true;
+                let error = io::Error::from_raw_os_error(code);
+                tracing::warn!("Error accepting a client connection: {error}");
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: OwnedFd, now: Now) {
+        if self.drain_told {
+            return;
+        }
+        // Without a peer, it has gone again.
+        let Ok(peer) = peer_of(&socket) else { return };
+        let fd = socket.as_raw_fd();
+        let conn = self.connections.insert(socket);
+        self.core
+            .step(Event::Accepted { conn, peer, fd }, now, &mut self.actions);
+        self.receive(conn);
+    }
+
+    fn take_messages(&mut self, now: Now) -> bool {
+        let mut any = false;
+        for from in self.mesh.peers() {
+            while let Some(message) = self.mesh.take(from) {
+                any = true;
+                self.core
+                    .step(Event::Message { from, message }, now, &mut self.actions);
+            }
+        }
+        any
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.next_tick_us = now.mono_us + TICK_US;
+        self.listeners
+            .iter_mut()
+            .for_each(|accepting| accepting.failed = false);
+        self.core.step(Event::Tick, now, &mut self.actions);
+    }
+
+    /// Serves what has arrived and takes nothing new from now on.
+    fn drain(&mut self, now: Now) {
+        self.drain_told = true;
+        for (number, accepting) in (0..).zip(&self.listeners) {
+            if accepting.armed {
+                self.ring.stop_accepting(number);
+            }
+        }
+        self.core.step(Event::Drain, now, &mut self.actions);
+    }
+
+    /// Once nothing is in flight on this core it stays so, because it begins nothing any more; it goes on answering the others. The
+    /// last one tells the others that all are done.
+    fn count_drained(&mut self) {
+        if self.drain_counted || !self.core.drained() {
+            return;
+        }
+        self.drain_counted = true;
+        let before = self.ending.drained.fetch_add(1, Ordering::AcqRel);
+        if before + 1 == usize::from(self.cores) {
+            self.mesh.alarm().ring();
+        }
+    }
+
+    /// Carries the core's actions out: what is for the kernel is queued in the ring.
+    fn carry_out(&mut self) {
+        self.post();
+        let mut actions = mem::take(&mut self.actions);
+        actions
+            .close
+            .drain(..)
+            .for_each(|conn| self.connections.close(conn));
+        actions.pause.drain(..).for_each(|conn| self.pause(conn));
+        actions.resume.drain(..).for_each(|conn| self.resume(conn));
+        actions.send.drain(..).for_each(|conn| self.send(conn));
+        if mem::take(&mut actions.shutdown) {
+            (self.ask_end)();
+        }
+        self.actions = actions;
+        for nth in 0..self.slices.len() {
+            self.send_slice(self.slices[nth]);
+        }
+        self.slices.clear();
+        self.arm();
+    }
+
+    fn post(&mut self) {
+        self.refused = false;
+        for (to, message) in self.actions.post.drain(..) {
+            if let Err(message) = self.mesh.post(to, message) {
+                self.refused = true;
+                self.core.refused(to, message);
+            }
+        }
+        self.mesh.wake();
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        connection.paused = true;
+        if connection.receiving == Receiving::On {
+            connection.receiving = Receiving::Stopping;
+            self.ring.stop_receiving(conn);
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get(conn) {
+            connection.paused = false;
+        }
+        self.receive(conn);
+    }
+
+    /// Arms a connection's receive if it is off and shall be on.
+    fn receive(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get(conn)
+            && connection.wants_input()
+        {
+            connection.receiving = Receiving::On;
+            self.ring.receive(conn, connection.fd());
+        }
+    }
+
+    /// Sends what the core lets go, unless a send is under way: then the core asks again.
+    fn send(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        if connection.closing || connection.sending || !connection.flying.is_empty() {
+            return;
+        }
+        if self.core.take_output(conn, &mut connection.flying) {
+            connection.sent = 0;
+            self.send_slice(conn);
+        }
+    }
+
+    fn send_slice(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        if connection.closing {
+            return;
+        }
+        connection.sending = true;
+        // SAFETY: `flying` is not touched while `sending`, and the connection stays in its place until the completion.
+        unsafe { self.ring.send(conn, connection.fd(), connection.slice()) };
+        self.sends += 1;
+    }
+
+    /// Arms the listeners and the bell where they are not.
+    fn arm(&mut self) {
+        for (number, accepting) in (0..).zip(&mut self.listeners) {
+            if !accepting.armed && !accepting.failed && !self.drain_told {
+                accepting.armed = true;
+                self.ring.accept(number, accepting.listener.fd());
+            }
+        }
+        if mem::take(&mut self.arm_bell) {
+            self.ring.listen(self.mesh.bell());
+        }
+    }
+
+    fn submit(&mut self) {
+        self.sends = 0;
+        self.ring.submit();
+    }
+
+    /// Submits, and waits in the ring for something to do. The sends complete at once, mostly, and are not what is waited for.
+    fn nap(&mut self, time: Duration) {
+        if self.sends > 0 && !self.ring.waits_for_several() {
+            return self.submit();
+        }
+        let sends = mem::take(&mut self.sends);
+        if self.mesh.lie_down() {
+            self.ring.wait(sends + 1, time);
+            self.mesh.get_up();
+        }
+    }
+
+    /// Lets the executor park until there is something to do or the watchdog comes.
+    async fn sleep(&mut self) -> io::Result<()> {
+        self.submit();
+        self.ring.ring_aloud(true);
+        // Lying down fences: what comes after it finds the eventfd enabled, what came before is seen by the look that follows.
+        if self.mesh.lie_down() {
+            if self.ring.is_quiet() {
+                self.bed.asleep.set(true);
+                self.alarm.read_at(0, 8).await.map_err(io::Error::from)?;
+                self.bed.asleep.set(false);
+                if self.bed.by_watchdog.take() && !self.ring.is_quiet() {
+                    self.ending.rescues.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            self.mesh.get_up();
+        }
+        self.ring.ring_aloud(false);
+        Ok(())
+    }
+
+    /// Lets the other tasks of this executor and its reactor run.
+    async fn yield_deeply(&mut self) -> io::Result<()> {
+        self.bed.wake();
+        self.alarm
+            .read_at(0, 8)
+            .await
+            .map(drop)
+            .map_err(io::Error::from)
+    }
+}
+
+/// glommio's view of a descriptor, on which tasks can await reads.
+fn glommio_file(fd: OwnedFd) -> BufferedFile {
+    // SAFETY: it is open and becomes the file's own.
+    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
+}

@@ -1,0 +1,392 @@
+//! The runtime is all that knows glommio, io_uring, sockets, clocks and threads. It starts the cores, each on its pinned
+//! thread, turns what the world does into their events, and carries their actions out.
+//!
+//! ```text
+//!  main thread:    preflight ─▶ listeners ─▶ a thread a core, pinned (placement) ─▶ waits for the end
+//!                                              └─ glommio executor
+//!                                                   └─ core loop: Core, its io_uring (Ring), Connections, Mesh
+//!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
+//! ```
+//!
+//! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
+//! simulation.
+
+pub mod clock;
+mod connection;
+mod core_loop;
+mod listener;
+pub mod mesh;
+pub mod placement;
+pub mod preflight;
+pub mod published;
+mod ring;
+pub mod signal;
+
+use std::{
+    fs,
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use eagle_shard::shard::ShardConfig;
+use glommio::{LocalExecutorBuilder, Placement};
+
+use self::{
+    clock::Clock,
+    core_loop::{Ending, Parts},
+    listener::{Listener, Wanted},
+    mesh::{Alarm, Mesh},
+    placement::{Cpu, Cpus},
+};
+pub use self::{listener::Address, preflight::StartError};
+use crate::{
+    config::Config,
+    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message},
+    shared::Shared,
+};
+
+/// Bytes of registered buffers of an executor; its default of 10 MiB is for much direct I/O.
+const EXECUTOR_IO_BYTES: usize = 64 << 10;
+/// How long an executor lets a task run before it asks it to yield. Shorter ones lose wake-ups (see [`core_loop`]).
+const PREEMPT: Duration = Duration::from_millis(100);
+/// How often the main thread refreshes the memory figure.
+const LOOK: Duration = Duration::from_secs(1);
+/// Questions of ordinary commands that a core may have under way to each other core.
+const CREDIT: u32 = 4096;
+/// Bytes that a shard's log may grow to: addresses, not memory, and beyond the memory of a core's share of any machine.
+const SHARD_BYTES_MAX: u64 = 256 << 30;
+/// Bytes of an extent of a shard's log.
+const EXTENT_BYTES: usize = 1 << 20;
+
+/// Serves until a signal or `SHUTDOWN` asks for the end, and all that had arrived is answered.
+///
+/// # Errors
+/// What is missing to start, or what broke a core.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let (tell, told) = mpsc::channel();
+    let teller = tell.clone();
+    let on_signal = move |asked: signal::Asked| {
+        tracing::warn!("Received {} scheduling shutdown...", asked.name());
+        // Nobody listens only when the process ends anyway.
+        let _ = teller.send(Notice::End);
+    };
+    signal::watch(on_signal).map_err(|error| StartError::System {
+        what: "start a thread",
+        error,
+    })?;
+    Node::begin(config, tell, told)?.wait()
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    addresses: Vec<Address>,
+    shared: Arc<Shared>,
+    ending: Arc<Ending>,
+    alarm: Alarm,
+    tell: Sender<Notice>,
+    told: Receiver<Notice>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the main thread is told.
+#[derive(Debug)]
+enum Notice {
+    /// The node is asked to end.
+    End,
+    /// A core serves.
+    Serving,
+    /// A core has ended, or could not start.
+    Ended(Result<(), StartError>),
+}
+
+impl Node {
+    /// Starts a node without looking at signals. A port of 0 is any free one.
+    ///
+    /// # Errors
+    /// What is missing to start.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let (tell, told) = mpsc::channel();
+        Self::begin(config, tell, told)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Asks for the end, from any thread.
+    pub fn ask_end(&self) -> impl Fn() + Send + use<> {
+        let tell = self.tell.clone();
+        move || {
+            // Nobody listens only when the node has ended.
+            let _ = tell.send(Notice::End);
+        }
+    }
+
+    /// Waits until the node was asked to end and has, at most `shutdown-timeout` after that.
+    ///
+    /// # Errors
+    /// What broke a core.
+    pub fn wait(mut self) -> Result<(), StartError> {
+        let mut deadline: Option<Instant> = None;
+        let mut ended = 0;
+        while ended < self.threads.len() {
+            let left = deadline.map_or(LOOK, |deadline| {
+                deadline.saturating_duration_since(Instant::now()).min(LOOK)
+            });
+            match self.told.recv_timeout(left) {
+                Ok(Notice::End) if deadline.is_none() => {
+                    let (_, config) = self.shared.config();
+                    deadline = Some(
+                        Instant::now() + Duration::from_secs(u64::from(config.shutdown_timeout_s)),
+                    );
+                    tracing::warn!("User requested shutdown...");
+                    self.ending.draining.store(true, Ordering::Release);
+                    self.alarm.ring();
+                }
+                Ok(Notice::End | Notice::Serving) => {}
+                Ok(Notice::Ended(Ok(()))) => ended += 1,
+                Ok(Notice::Ended(Err(error))) => return Err(error),
+                Err(RecvTimeoutError::Timeout) => self.look_after_memory(),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline)
+                && ended < self.threads.len()
+            {
+                tracing::warn!(
+                    "Not all requests were answered within shutdown-timeout, exiting anyway"
+                );
+                self.threads.clear();
+            }
+        }
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a panic ends the process");
+        }
+        self.remove_unix_sockets();
+        tracing::warn!("EagleDB is now ready to exit, bye bye...");
+        Ok(())
+    }
+
+    fn begin(
+        mut config: Config,
+        tell: Sender<Notice>,
+        told: Receiver<Notice>,
+    ) -> Result<Self, StartError> {
+        preflight::enter_directory(&config.dir)?;
+        let cpus = Cpus::of_this_process()?;
+        if config.shards == 0 {
+            config.shards = cpus.default_shards(placement::cpu_quota());
+        }
+        let cores = config.shards;
+        preflight::rings(cores)?;
+        config.maxclients =
+            preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
+        let (addresses, listeners) = listener::listen(&Wanted::from(&config), cores)?;
+        let meshes = mesh::mesh(cores).map_err(|error| StartError::System {
+            what: "make an eventfd",
+            error,
+        })?;
+        let ending = Arc::new(Ending::default());
+        let clock = Clock::start();
+        let now = clock.now();
+        let shared = Arc::new(Shared::new(config, entropy(), now.unix.0, now.mono_us));
+        let alarm = meshes[0].alarm();
+        let mut node = Self {
+            addresses,
+            shared,
+            ending,
+            alarm,
+            tell,
+            told,
+            threads: Vec::new(),
+        };
+        let (seed, pool) = (entropy(), entropy());
+        for ((core, mesh), listeners) in (0..cores).zip(meshes).zip(listeners) {
+            let config = core_config(CoreId(core), &node.shared.config().1, seed, pool);
+            let start = Start {
+                config,
+                cores,
+                mesh,
+                listeners,
+                clock,
+                cpu: cpus.of_core(core),
+            };
+            let thread = node.spawn(start).map_err(|error| StartError::System {
+                what: "start a thread",
+                error,
+            })?;
+            node.threads.push(thread);
+        }
+        node.until_serving()?;
+        node.look_after_memory();
+        for address in &node.addresses {
+            tracing::info!("Ready to accept connections {address}");
+        }
+        Ok(node)
+    }
+
+    fn spawn(&self, start: Start) -> io::Result<JoinHandle<()>> {
+        let (shared, ending, tell) = (self.shared.clone(), self.ending.clone(), self.tell.clone());
+        thread::Builder::new()
+            .name(format!("core-{}", start.config.id.0))
+            .spawn(move || {
+                let result = start.serve(shared, ending, &tell);
+                // Nobody listens only when the process ends anyway.
+                let _ = tell.send(Notice::Ended(result));
+            })
+    }
+
+    /// Waits until all cores serve. If one cannot, the others end as well.
+    fn until_serving(&self) -> Result<(), StartError> {
+        for _ in 0..self.threads.len() {
+            match self.told.recv().expect("this thread has a sender") {
+                Notice::Serving => {}
+                Notice::Ended(Err(error)) => {
+                    self.ending.drained.store(usize::MAX, Ordering::Release);
+                    self.alarm.ring();
+                    return Err(error);
+                }
+                Notice::End => self.ask_end()(),
+                Notice::Ended(Ok(())) => unreachable!("no core ends before it was told to"),
+            }
+        }
+        Ok(())
+    }
+
+    fn look_after_memory(&self) {
+        let pages = fs::read_to_string("/proc/self/statm").ok();
+        let resident = pages
+            .as_deref()
+            .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        // SAFETY: asks for a constant.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if let (Some(resident), Ok(page)) = (resident, u64::try_from(page)) {
+            self.shared
+                .rss_bytes
+                .store(resident * page, Ordering::Relaxed);
+        }
+    }
+
+    fn remove_unix_sockets(&self) {
+        for address in &self.addresses {
+            if let Address::Unix(path) = address
+                && let Err(error) = fs::remove_file(path)
+            {
+                tracing::warn!(
+                    "Could not remove the unix socket file {}: {error}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// What a core's thread starts with.
+struct Start {
+    config: CoreConfig,
+    cores: u16,
+    mesh: Mesh<Box<Message>>,
+    listeners: Vec<Listener>,
+    clock: Clock,
+    cpu: Cpu,
+}
+
+impl Start {
+    /// Makes the executor and the core on this thread, and drives it until the end.
+    fn serve(
+        self,
+        shared: Arc<Shared>,
+        ending: Arc<Ending>,
+        tell: &Sender<Notice>,
+    ) -> Result<(), StartError> {
+        let Self {
+            config,
+            cores,
+            mesh,
+            listeners,
+            clock,
+            cpu,
+        } = self;
+        let core = config.id.0;
+        let cannot = |why: String| StartError::Core { core, why };
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
+            .io_memory(EXECUTOR_IO_BYTES)
+            .preempt_timer(PREEMPT)
+            .make()
+            .map_err(|error| cannot(error.to_string()))?;
+        executor.run(async {
+            let core = Core::new(config, shared).map_err(|error| cannot(error.to_string()))?;
+            let teller = tell.clone();
+            let ask_end = Box::new(move || {
+                // Nobody listens only when the process ends anyway.
+                let _ = teller.send(Notice::End);
+            });
+            let parts = Parts {
+                core,
+                listeners,
+                mesh,
+                cores,
+                clock,
+                ending,
+                ask_end,
+            };
+            let serving = || {
+                // As above.
+                let _ = tell.send(Notice::Serving);
+            };
+            core_loop::run(parts, serving)
+                .await
+                .map_err(|error| cannot(error.to_string()))
+        })
+    }
+}
+
+fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConfig {
+    let shard = ShardConfig {
+        index: id.0,
+        count: config.shards,
+        seed,
+        databases: config.databases,
+        extent_size: EXTENT_BYTES,
+        capacity_max: SHARD_BYTES_MAX,
+        in_place: true,
+        string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
+        pool_id,
+    };
+    CoreConfig {
+        id,
+        cores: config.shards,
+        shard,
+        commit: CommitMode::Immediate,
+        credit: CREDIT,
+        seed: entropy(),
+    }
+}
+
+/// A number that nobody can guess, from the system.
+fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl<'a> From<&'a Config> for Wanted<'a> {
+    fn from(config: &'a Config) -> Self {
+        Self {
+            bind: &config.bind,
+            port: config.port,
+            any_port: false,
+            unix: &config.unixsocket,
+            unix_mode: config.unixsocketperm,
+            backlog: config.tcp_backlog,
+            keepalive_s: config.tcp_keepalive_s,
+        }
+    }
+}

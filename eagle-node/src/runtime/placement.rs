@@ -1,0 +1,206 @@
+//! The placement says on which CPU each core of the node runs: physical cores first, their siblings (hyper-threads) last,
+//! within the process' affinity mask.
+//!
+//! By default there is one shard a physical core of the mask, but no more than the control group's CPU quota pays for:
+//! a pinned thread that is throttled stalls everybody who waits for its shard. More shards than CPUs are allowed (tests,
+//! trials); they then share CPUs in turn. Memory needs no binding: a core's pool, ring and buffers are first touched by its
+//! pinned thread, so the kernel takes them from that thread's NUMA node.
+
+use std::{fs, path::Path};
+
+use hwlocality::{
+    Topology,
+    cpu::{binding::CpuBindingFlags, cpuset::CpuSet},
+    object::types::ObjectType,
+};
+
+use super::preflight::StartError;
+
+/// A CPU as the system numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu(pub usize);
+
+/// The CPUs that the process may use, in the order in which cores of the node take them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpus {
+    order: Vec<Cpu>,
+    /// How many of them, the first, are on different physical cores.
+    physical: usize,
+}
+
+impl Cpus {
+    /// Asks hwloc for the machine and the system for this thread's mask.
+    ///
+    /// # Errors
+    /// The topology cannot be read.
+    pub fn of_this_process() -> Result<Self, StartError> {
+        let unreadable = |error: &dyn std::fmt::Display| StartError::Topology(error.to_string());
+        let topology = Topology::new().map_err(|error| unreadable(&error))?;
+        let mask = topology
+            .cpu_binding(CpuBindingFlags::THREAD)
+            .map_err(|error| unreadable(&error))?;
+        let cores = topology
+            .objects_with_type(ObjectType::Core)
+            .filter_map(|core| {
+                let usable: CpuSet = core.cpuset()? & &mask;
+                Some(usable.iter_set().map(|cpu| Cpu(usize::from(cpu))).collect())
+            });
+        Ok(Self::in_order(cores.collect())).and_then(|cpus| {
+            if cpus.order.is_empty() {
+                Err(StartError::Topology("no CPU may be used".to_owned()))
+            } else {
+                Ok(cpus)
+            }
+        })
+    }
+
+    /// First CPUs of all physical cores, then the second ones, and so on.
+    fn in_order(cores: Vec<Vec<Cpu>>) -> Self {
+        let cores: Vec<_> = cores.into_iter().filter(|cpus| !cpus.is_empty()).collect();
+        let most = cores.iter().map(Vec::len).max().unwrap_or(0);
+        let order = (0..most)
+            .flat_map(|nth| cores.iter().filter_map(move |cpus| cpus.get(nth).copied()))
+            .collect();
+        Self {
+            order,
+            physical: cores.len(),
+        }
+    }
+
+    /// How many shards there are unless configured: one a physical core, as far as `quota` (CPUs' worth of time) goes.
+    #[must_use]
+    pub fn default_shards(&self, quota: Option<f64>) -> u16 {
+        // At least one, at most all: the cast rounds down what is in range.
+        let paid = quota.map_or(self.physical, |cpus| cpus.max(1.0) as usize);
+        u16::try_from(self.physical.min(paid)).unwrap_or(u16::MAX)
+    }
+
+    /// The CPU of a core of the node.
+    #[must_use]
+    pub fn of_core(&self, core: u16) -> Cpu {
+        self.order[usize::from(core) % self.order.len()]
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.order.len()
+    }
+}
+
+/// How many CPUs' worth of time the control groups of this process grant, if they bound it.
+#[must_use]
+pub fn cpu_quota() -> Option<f64> {
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    quota_of(&read(Path::new("/proc/self/cgroup"))?, read)
+}
+
+/// The least quota of the process' groups and all groups above them, of both versions of control groups.
+fn quota_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64> {
+    let mut least = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or("/"));
+        let mounts: &[&str] = match controllers {
+            "" => &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"],
+            some if some.split(',').any(|controller| controller == "cpu") => {
+                &["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"]
+            }
+            _ => &[],
+        };
+        // A container sees its own group at the root although the path is the host's; so all up to the root are tried.
+        for group in Path::new(path.trim_start_matches('/')).ancestors() {
+            let found = mounts
+                .iter()
+                .filter_map(|mount| quota_at(&Path::new(mount).join(group), &read));
+            least = found.chain(least).reduce(f64::min);
+        }
+    }
+    least
+}
+
+/// The quota that one group's directory states.
+fn quota_at(group: &Path, read: &impl Fn(&Path) -> Option<String>) -> Option<f64> {
+    let number = |text: &str| {
+        text.trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|&number| number > 0.0)
+    };
+    if let Some(both) = read(&group.join("cpu.max")) {
+        let (quota, period) = both.trim().split_once(' ')?;
+        return Some(number(quota)? / number(period)?);
+    }
+    Some(
+        number(&read(&group.join("cpu.cfs_quota_us"))?)?
+            / number(&read(&group.join("cpu.cfs_period_us"))?)?,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(numbers: &[usize]) -> Vec<Cpu> {
+        numbers.iter().copied().map(Cpu).collect()
+    }
+
+    #[test]
+    fn siblings_come_last_and_more_shards_than_cpus_share() {
+        // Shows the order on two physical cores with two threads each, of which one CPU is not in the mask.
+        let found = Cpus::in_order(vec![cpus(&[0, 4]), cpus(&[1, 5]), cpus(&[]), cpus(&[3])]);
+        assert_eq!(found.order, cpus(&[0, 1, 3, 4, 5]));
+        assert_eq!(found.default_shards(None), 3);
+        assert_eq!((found.of_core(4), found.of_core(5)), (Cpu(5), Cpu(0)));
+    }
+
+    #[test]
+    fn the_default_stays_within_the_quota() {
+        // Shows rounding down, and that there is always one shard.
+        let found = Cpus::in_order((0..8).map(|cpu| cpus(&[cpu])).collect());
+        let shards = [None, Some(0.5), Some(1.9), Some(2.0), Some(64.0)]
+            .map(|quota| found.default_shards(quota));
+        assert_eq!(shards, [8, 1, 1, 2, 8]);
+    }
+
+    #[test]
+    fn this_machine_has_the_cpus_of_the_mask() {
+        // Shows that hwloc and the affinity mask are read: each CPU once, all usable.
+        let found = Cpus::of_this_process().expect("a topology");
+        let usable = std::thread::available_parallelism().expect("known").get();
+        assert!(found.count() >= usable, "{found:?}");
+        let mut numbers: Vec<usize> = found.order.iter().map(|cpu| cpu.0).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), found.count());
+        assert!((1..=found.count()).contains(&usize::from(found.default_shards(None))));
+    }
+
+    #[test]
+    fn quotas_of_both_versions_are_found_and_the_least_counts() {
+        // Shows version 2 (own and parent group), version 1, a container's view, and no bound at all.
+        let files = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/a/b/cpu.max" => "max 100000\n",
+                "/sys/fs/cgroup/a/cpu.max" => "150000 100000\n",
+                "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us" => "50000\n",
+                "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us" => "100000\n",
+                "/sys/fs/cgroup/cpu/free/cpu.cfs_quota_us" => "-1\n",
+                "/sys/fs/cgroup/cpu/free/cpu.cfs_period_us" => "100000\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        assert_eq!(quota_of("0::/a/b\n", files), Some(1.5));
+        assert_eq!(
+            quota_of("4:cpu,cpuacct:/docker/c0ffee\n0::/\n", files),
+            Some(0.5)
+        );
+        assert_eq!(
+            quota_of("1:cpu:/free\n5:memory:/a\n", |path| files(path)
+                .filter(|_| path.starts_with("/sys/fs/cgroup/cpu/"))),
+            None
+        );
+        assert_eq!(quota_of("0::/\n", files), None);
+    }
+}

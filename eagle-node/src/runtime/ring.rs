@@ -1,0 +1,503 @@
+//! A ring is a core's io_uring: what the core asks of the kernel goes in, once a turn and in one system call, and what became
+//! of it comes out as completions.
+//!
+//! Multishot operations stay armed: one accept a listener and one receive a connection bring a completion for each
+//! connection and each piece of input. Input lands in a ring of buffers that the kernel takes from and that are given
+//! back in the turn in which their bytes were read. `DEFER_TASKRUN` makes the kernel do its part only when the core enters,
+//! so a core that works is never interrupted.
+//!
+//! ```text
+//!  user data   63      56 55                 32 31                    0
+//!              ┌─────────┬─────────────────────┬──────────────────────┐
+//!              │  kind   │ generation (24 bit) │ index                │   of the connection, or the listener's number
+//!              └─────────┴─────────────────────┴──────────────────────┘
+//! ```
+//!
+//! What always holds: a completion without the `MORE` flag is its operation's last; memory and descriptors that were given to an operation
+//! live until then (the caller keeps a connection's until its last completion, the ring its own until it is dropped).
+//! From: io_uring(7), io_uring_enter(2), io_uring_setup(2); Linux 6.1 or newer.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use io_uring::{
+    IoUring, cqueue, opcode, squeue,
+    types::{self, BufRingEntry},
+};
+
+use crate::core::event::ConnId;
+
+/// Entries of the submission queue; more in one turn cost one more system call.
+const SUBMISSIONS: u32 = 2048;
+/// Entries of the completion queue; what exceeds it waits in the kernel.
+const COMPLETIONS: u32 = 8192;
+/// Buffers for input; a power of two.
+const BUFFERS: u16 = 256;
+/// Bytes of a buffer.
+pub(super) const BUFFER_SIZE: usize = 16 << 10;
+/// From one buffer to the next: 64 bytes more, so that the beginnings of buffers do not all fall into the same few sets of the
+/// processor's caches.
+const BUFFER_STRIDE: usize = BUFFER_SIZE + 64;
+/// The only group of buffers.
+const GROUP: u16 = 0;
+/// Bytes of one ring with its queues that the kernel may count as locked, measured on Linux 6.18 and rounded up.
+pub(super) const LOCKED_BYTES: u64 = 512 << 10;
+
+const _: () = assert!(BUFFERS.is_power_of_two());
+const _: () = assert!(size_of::<BufRingEntry>() == 16);
+
+const ACCEPT: u64 = 1;
+const RECEIVE: u64 = 2;
+const SEND: u64 = 3;
+const BELL: u64 = 4;
+const CANCEL: u64 = 5;
+const KIND_SHIFT: u32 = 56;
+const GENERATION_SHIFT: u32 = 32;
+const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+/// A connection as an operation's user data names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// Place in the table of connections.
+    pub(super) index: u32,
+    generation: u32,
+}
+
+impl Tag {
+    /// Whether it names this connection.
+    pub(super) fn is(self, conn: ConnId) -> bool {
+        self == Self::from(conn)
+    }
+
+    fn user_data(self, kind: u64) -> u64 {
+        kind << KIND_SHIFT | u64::from(self.generation) << GENERATION_SHIFT | u64::from(self.index)
+    }
+}
+
+impl From<ConnId> for Tag {
+    fn from(conn: ConnId) -> Self {
+        Self {
+            index: conn.index,
+            generation: conn.generation & GENERATION_MASK,
+        }
+    }
+}
+
+/// What became of an operation.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// A listener accepted, or failed with an error number.
+    Accept {
+        /// Its number.
+        listener: u32,
+        /// The new descriptor.
+        result: Result<RawFd, i32>,
+        /// It goes on accepting.
+        more: bool,
+    },
+    /// Input came, ended, or failed.
+    Receive {
+        /// Whose.
+        tag: Tag,
+        /// Bytes, 0 at the end, or an error number.
+        result: Result<usize, i32>,
+        /// Where it is; to be given back.
+        input: Option<Input>,
+        /// It goes on receiving.
+        more: bool,
+    },
+    /// The kernel took output.
+    Send {
+        /// Whose.
+        tag: Tag,
+        /// Bytes, or an error number.
+        result: Result<usize, i32>,
+    },
+    /// The bell rang; it has to be armed again.
+    Bell,
+}
+
+/// A piece of input, in a buffer that the caller has until it gives it back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Input {
+    buffer: u16,
+    len: usize,
+}
+
+/// A core's io_uring. Used only on the thread that made it.
+pub(super) struct Ring {
+    /// Before `buffers` and `bell_count`: dropped first, it ends the operations that use them.
+    ring: IoUring,
+    buffers: Buffers,
+    bell_count: Box<u64>,
+    /// What found the submission queue full.
+    overflow: VecDeque<squeue::Entry>,
+}
+
+impl Ring {
+    /// Makes a ring on this thread.
+    ///
+    /// # Errors
+    /// The kernel is too old or forbids it, or lacks memory: [`super::preflight`] tells which.
+    pub(super) fn new() -> io::Result<Self> {
+        let ring: IoUring = IoUring::builder()
+            .dontfork()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        let buffers = Buffers::new(&ring)?;
+        Ok(Self {
+            ring,
+            buffers,
+            bell_count: Box::new(0),
+            overflow: VecDeque::new(),
+        })
+    }
+
+    /// Has an eventfd written to when there are completions, while [`Self::ring_aloud`] is on; it starts off.
+    pub(super) fn register(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring
+            .submitter()
+            .register_eventfd(eventfd.as_raw_fd())?;
+        self.ring_aloud(false);
+        Ok(())
+    }
+
+    /// Switches writing to the registered eventfd.
+    pub(super) fn ring_aloud(&mut self, on: bool) {
+        if on {
+            self.ring.completion().enable_eventfd();
+        } else {
+            self.ring.completion().disable_eventfd();
+        }
+    }
+
+    /// Starts accepting on a listener, until a completion says that there is no more.
+    pub(super) fn accept(&mut self, listener: u32, fd: BorrowedFd<'_>) {
+        let flags = libc::SOCK_CLOEXEC;
+        let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
+            .flags(flags)
+            .build();
+        self.push(entry.user_data(ACCEPT << KIND_SHIFT | u64::from(listener)));
+    }
+
+    /// Stops accepting: the accept's last completion follows.
+    pub(super) fn stop_accepting(&mut self, listener: u32) {
+        self.cancel(ACCEPT << KIND_SHIFT | u64::from(listener));
+    }
+
+    /// Starts receiving, until a completion says that there is no more.
+    pub(super) fn receive(&mut self, conn: ConnId, fd: BorrowedFd<'_>) {
+        let entry = opcode::RecvMulti::new(types::Fd(fd.as_raw_fd()), GROUP).build();
+        self.push(entry.user_data(Tag::from(conn).user_data(RECEIVE)));
+    }
+
+    /// Stops receiving: the receive's last completion follows, after what has arrived.
+    pub(super) fn stop_receiving(&mut self, conn: ConnId) {
+        self.cancel(Tag::from(conn).user_data(RECEIVE));
+    }
+
+    /// Sends.
+    ///
+    /// # Safety
+    /// The bytes must neither change nor move until the completion.
+    pub(super) unsafe fn send(&mut self, conn: ConnId, fd: BorrowedFd<'_>, bytes: &[u8]) {
+        let len = u32::try_from(bytes.len()).expect("sent in slices");
+        let entry = opcode::Send::new(types::Fd(fd.as_raw_fd()), bytes.as_ptr(), len)
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
+        self.push(entry.user_data(Tag::from(conn).user_data(SEND)));
+    }
+
+    /// Listens to a bell (an eventfd) until it rings once.
+    pub(super) fn listen(&mut self, bell: BorrowedFd<'_>) {
+        let count = ptr::from_mut(&mut *self.bell_count).cast();
+        let entry = opcode::Read::new(types::Fd(bell.as_raw_fd()), count, 8).build();
+        self.push(entry.user_data(BELL << KIND_SHIFT));
+    }
+
+    /// The next completion.
+    pub(super) fn next(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            if let Some(completion) = Completion::from_entry(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    /// The bytes of a piece of input. They may be changed.
+    pub(super) fn bytes(&mut self, input: &Input) -> &mut [u8] {
+        self.buffers.bytes(input)
+    }
+
+    /// Gives the buffer of a piece of input back to the kernel.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever gives it back must not use it again"
+    )]
+    pub(super) fn give_back(&mut self, input: Input) {
+        self.buffers.put(input.buffer);
+    }
+
+    /// Hands over what was asked for and lets the kernel do its part, without waiting; no system call if neither is due.
+    pub(super) fn submit(&mut self) {
+        loop {
+            self.refill();
+            let queue = self.ring.submission();
+            if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
+                return;
+            }
+            drop(queue);
+            self.enter(0, Duration::ZERO);
+            if self.overflow.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Hands over what was asked for and waits until there are `completions` of them, at least one, or the time is over. If
+    /// the kernel can, it settles for one after 50 us: then what was expected to complete at once did not.
+    pub(super) fn wait(&mut self, completions: usize, timeout: Duration) {
+        self.refill();
+        if !self.overflow.is_empty() {
+            return self.submit();
+        }
+        self.enter(completions.max(1), timeout);
+    }
+
+    /// Whether the kernel bounds the wait for several completions by a second, shorter time.
+    pub(super) fn waits_for_several(&self) -> bool {
+        self.ring.params().is_feature_min_timeout()
+    }
+
+    /// Nothing to hand over, nothing to do for the kernel, no completion: a system call would be of no use. Call it after
+    /// a `SeqCst` fence to know that what comes from now on is seen by who was told to sleep before.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let queue = self.ring.submission();
+        let submitted = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+        drop(queue);
+        submitted && self.overflow.is_empty() && self.ring.completion().is_empty()
+    }
+
+    /// There are completions that [`Self::next`] will return.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Ends all operations and waits for their ends.
+    pub(super) fn cancel_all(&mut self) {
+        self.submit();
+        let any = types::CancelBuilder::any();
+        let ended = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(types::Timespec::new().sec(1)), any);
+        if let Err(error) = ended
+            && error.raw_os_error() != Some(libc::ENOENT)
+        {
+            tracing::warn!(%error, "operations of a core's ring did not end in time");
+        }
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        let entry = opcode::AsyncCancel::new(user_data).build();
+        self.push(
+            entry
+                .user_data(CANCEL << KIND_SHIFT)
+                .flags(squeue::Flags::SKIP_SUCCESS),
+        );
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if !self.overflow.is_empty() {
+            self.overflow.push_back(entry);
+            return;
+        }
+        // SAFETY: the entry names memory and descriptors that live until its last completion: the bell's count and the
+        // group's buffers by this struct, a connection's by its table, a send's bytes by the promise of `send`'s caller.
+        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.overflow.push_back(entry);
+            self.refill();
+        }
+    }
+
+    /// Moves what found the submission queue full into it, as far as it goes.
+    fn refill(&mut self) {
+        while let Some(entry) = self.overflow.front() {
+            // SAFETY: as in `push`, where it came from.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                self.overflow.pop_front();
+            } else if !self.try_enter(0, Duration::ZERO) {
+                return;
+            }
+        }
+    }
+
+    fn enter(&mut self, completions: usize, timeout: Duration) {
+        self.try_enter(completions, timeout);
+    }
+
+    /// One system call. False if the kernel took nothing for now.
+    fn try_enter(&mut self, completions: usize, timeout: Duration) -> bool {
+        const MIN_WAIT_US: u32 = 50;
+        let timespec = types::Timespec::from(timeout);
+        let mut args = types::SubmitArgs::new();
+        if completions > 1 && self.waits_for_several() {
+            args = args.min_wait_usec(MIN_WAIT_US);
+        }
+        let result = if completions == 0 {
+            self.ring.submit()
+        } else {
+            self.ring
+                .submitter()
+                .submit_with_args(completions, &args.timespec(&timespec))
+        };
+        match result.as_ref().map_err(io::Error::raw_os_error) {
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => true,
+            Err(Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)) => false,
+            Err(_) => panic!("io_uring_enter: {result:?}"),
+        }
+    }
+}
+
+impl Completion {
+    /// None for what nobody waits for: a cancel that found nothing.
+    fn from_entry(entry: &cqueue::Entry) -> Option<Self> {
+        let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+        let more = cqueue::more(flags);
+        let index = u32::try_from(user_data & u64::from(u32::MAX)).expect("masked");
+        let generation =
+            u32::try_from(user_data >> GENERATION_SHIFT).expect("shifted") & GENERATION_MASK;
+        let tag = Tag { index, generation };
+        let number = usize::try_from(result).map_err(|_| -result);
+        Some(match user_data >> KIND_SHIFT {
+            ACCEPT => Self::Accept {
+                listener: index,
+                result: number.map(|_| result),
+                more,
+            },
+            RECEIVE => {
+                let len = number.unwrap_or(0);
+                let input = cqueue::buffer_select(flags).map(|buffer| Input { buffer, len });
+                assert!(len == 0 || input.is_some(), "input comes in a buffer");
+                Self::Receive {
+                    tag,
+                    result: number,
+                    input,
+                    more,
+                }
+            }
+            SEND => Self::Send {
+                tag,
+                result: number,
+            },
+            BELL => Self::Bell,
+            CANCEL => return None,
+            kind => unreachable!("no operation is of kind {kind}"),
+        })
+    }
+}
+
+/// The buffers for input, in memory of their own, and the ring by which they travel.
+struct Buffers {
+    /// The entries; the kernel takes them from its head, `put` adds them at the tail.
+    entries: Mapping,
+    bytes: Mapping,
+    tail: u16,
+}
+
+impl Buffers {
+    fn new(ring: &IoUring) -> io::Result<Self> {
+        let entries = Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
+        let bytes = Mapping::new(usize::from(BUFFERS) * BUFFER_STRIDE)?;
+        // SAFETY: `entries` is page-aligned, has BUFFERS entries, and lives as long as the ring that it is registered with.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                entries.start.as_ptr() as u64,
+                BUFFERS,
+                GROUP,
+                0,
+            )?
+        };
+        let mut buffers = Self {
+            entries,
+            bytes,
+            tail: 0,
+        };
+        (0..BUFFERS).for_each(|buffer| buffers.put(buffer));
+        Ok(buffers)
+    }
+
+    fn bytes(&mut self, input: &Input) -> &mut [u8] {
+        assert!(
+            input.buffer < BUFFERS && input.len <= BUFFER_SIZE,
+            "the kernel returns what it was given"
+        );
+        // SAFETY: within `bytes` by the assertion; the kernel handed this buffer out and takes it again only after `put`.
+        unsafe {
+            let start = self
+                .bytes
+                .start
+                .add(usize::from(input.buffer) * BUFFER_STRIDE);
+            std::slice::from_raw_parts_mut(start.as_ptr(), input.len)
+        }
+    }
+
+    fn put(&mut self, buffer: u16) {
+        let base: *mut BufRingEntry = self.entries.start.as_ptr().cast();
+        // SAFETY: the index is below BUFFERS, so the entry is within `entries`; the kernel does not read it before the tail
+        // passes it. The tail shares the first entry's reserved half-word, which entries' setters leave alone.
+        unsafe {
+            let address = self.bytes.start.add(usize::from(buffer) * BUFFER_STRIDE);
+            let entry = &mut *base.add(usize::from(self.tail & (BUFFERS - 1)));
+            entry.set_addr(address.as_ptr() as u64);
+            entry.set_len(BUFFER_SIZE as u32);
+            entry.set_bid(buffer);
+            self.tail = self.tail.wrapping_add(1);
+            let shared: *const AtomicU16 = BufRingEntry::tail(base).cast();
+            (*shared).store(self.tail, Ordering::Release);
+        }
+    }
+}
+
+/// Anonymous memory, page-aligned and zero.
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Self> {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping wherever the kernel likes.
+        let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            start: NonNull::new(start.cast()).expect("not at zero"),
+            len,
+        })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length; its owner is gone, and so are borrows of it.
+        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert_eq!(result, 0);
+    }
+}
