@@ -1,0 +1,108 @@
+//! A client that sees exact replies: blocking, no conversions.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use eagle_resp::Value;
+
+/// No reply takes longer, even on a loaded machine.
+const REPLY_MAX: Duration = Duration::from_secs(60);
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    received: Vec<u8>,
+    start: usize,
+}
+
+impl Wire {
+    /// Connects.
+    ///
+    /// # Panics
+    /// The server does not accept.
+    #[must_use]
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream
+            .set_read_timeout(Some(REPLY_MAX))
+            .expect("a read timeout");
+        Self {
+            stream,
+            received: Vec::new(),
+            start: 0,
+        }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next reply; an error of kind `UnexpectedEof` if the server closed.
+    ///
+    /// # Errors
+    /// The connection is broken, closed, or silent for too long; the reply is malformed.
+    pub fn reply(&mut self) -> io::Result<Value> {
+        loop {
+            let parsed = Value::parse(&self.received[self.start..]).map_err(io::Error::other)?;
+            if let Some((value, len)) = parsed {
+                self.start += len;
+                if self.start == self.received.len() {
+                    self.received.clear();
+                    self.start = 0;
+                }
+                return Ok(value);
+            }
+            let mut buffer = [0; 64 << 10];
+            let count = self.stream.read(&mut buffer)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.received.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    /// Sends a command and returns its reply.
+    ///
+    /// # Panics
+    /// The connection breaks.
+    pub fn command(&mut self, words: &[&[u8]]) -> Value {
+        self.write(&encode(words)).expect("the server reads");
+        self.reply().expect("the server replies")
+    }
+
+    /// [`Self::command`] with text.
+    ///
+    /// # Panics
+    /// The connection breaks.
+    pub fn text(&mut self, words: &[&str]) -> Value {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        self.command(&words)
+    }
+
+    /// The socket itself.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// A command as multibulk.
+#[must_use]
+pub fn encode(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
