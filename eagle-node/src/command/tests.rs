@@ -369,7 +369,10 @@ const GROUPS: [(Group, &str); 4] = [
 
 /// The table of the README, between its marks.
 fn compatibility() -> String {
-    let mut table = String::from("\n| | commands |\n| --- | --- |\n");
+    let mut table = String::from(
+        "\nThese commands of Redis 7.2 are there, with its replies and errors; others are unknown yet.\n\n\
+         | group | commands |\n| --- | --- |\n",
+    );
     for (group, title) in GROUPS {
         let mut rows: Vec<&Row> = rows().filter(|row| row.spec.group == group).collect();
         rows.sort_by_key(|row| row.spec.name);
