@@ -269,6 +269,11 @@ impl Shard {
         self.log.set_limit(bytes);
     }
 
+    /// Changes how long a string may become, in bytes; longer ones stay.
+    pub fn set_string_len_max(&mut self, bytes: usize) {
+        self.config.string_len_max = bytes;
+    }
+
     /// Reads everything and compares it with all accounts: for tests and the scrub.
     ///
     /// # Errors
