@@ -1,8 +1,8 @@
 //! The table has one row a directive: its names, grammar, default, place in [`Config`] and a line of documentation.
 //!
-//! Rows come in three kinds. [`live`] and [`fixed`] ones act, the latter only at start. [`kept`] ones are Redis'
+//! Rows come in three kinds. `live` and `fixed` ones act, the latter only at start. `kept` ones are Redis'
 //! directives without effect here: valid values are kept and echoed, and the log says at start that they do nothing.
-//! [`only`] ones would promise what EagleDB does not have yet and take but the value that asks for nothing. Nothing
+//! `only` ones would promise what EagleDB does not have yet and take but the value that asks for nothing. Nothing
 //! about a directive is written anywhere else.
 
 use super::{
