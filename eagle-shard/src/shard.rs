@@ -138,7 +138,8 @@ impl Shard {
             extent_bytes: config.extent_size,
             capacity_bytes: config.capacity_max,
             replayed: !config.in_place,
-            huge_pages: false,
+            // A record taken at random out of 100 MB costs a third less where its page is a huge one.
+            huge_pages: true,
         })?;
         let databases = (0..config.databases)
             .map(|number| Database::new(u16::from(number)))
