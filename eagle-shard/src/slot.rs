@@ -51,6 +51,31 @@ impl SlotId {
 /// The hash tag of `key`, or all of it where it has none.
 #[inline]
 fn hashed_part(key: &[u8]) -> &[u8] {
+    if may_have_tag(key) {
+        tag_or_key(key)
+    } else {
+        key
+    }
+}
+
+/// Whether there may be a `{` in `key`: inline and in few instructions for the short keys that most are.
+#[inline]
+fn may_have_tag(key: &[u8]) -> bool {
+    const SHORT: usize = 32;
+    const ONES: u64 = u64::MAX / 0xff;
+    let has_open = |word: &[u8; 8]| {
+        let difference = u64::from_ne_bytes(*word) ^ (ONES * u64::from(b'{'));
+        difference.wrapping_sub(ONES) & !difference & (ONES << 7) != 0
+    };
+    match key.last_chunk() {
+        Some(_) if key.len() > SHORT => true,
+        Some(last) => has_open(last) | key.as_chunks().0.iter().any(has_open),
+        None => key.contains(&b'{'),
+    }
+}
+
+#[inline(never)]
+fn tag_or_key(key: &[u8]) -> &[u8] {
     let Some(open) = memchr::memchr(b'{', key) else {
         return key;
     };
@@ -167,6 +192,24 @@ mod tests {
                 crc16_bitwise(&bytes[..length]),
                 "length {length}"
             );
+        }
+    }
+
+    #[test]
+    fn a_tag_is_seen_wherever_it_begins() {
+        // At every place of keys of every length up to the limit of the short form and beyond.
+        for len in 0..80 {
+            let plain = vec![b'z'; len];
+            assert_eq!(SlotId::of(&plain).0, crc16_bitwise(&plain) % 16384);
+            for open in 0..len.saturating_sub(2) {
+                let mut key = plain.clone();
+                (key[open], key[open + 2]) = (b'{', b'}');
+                assert_eq!(
+                    SlotId::of(&key).0,
+                    crc16_bitwise(b"z") % 16384,
+                    "length {len}, at {open}"
+                );
+            }
         }
     }
 
