@@ -1,9 +1,9 @@
 //! Background: the work that nobody waits for, done in slices when the core has time.
 //!
 //! In this order, as far as the budget goes: what was flushed is counted as dead; expired keys are removed; dead space is compacted
-//! down to its bound; heat is aged. A slice of 100 records takes some 10 to 50 us.
+//! down to its bound (and, beyond the budget, in step with what was appended); heat is aged. A slice of 100 records takes some 10 to 50 us.
 
-use crate::{call::UnixMs, compact::Urgency, dash::SegmentId, heat, shard::Shard};
+use crate::{call::UnixMs, dash::SegmentId, heat, shard::Shard};
 
 /// How much work a slice may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,7 @@ impl Shard {
             left = left.saturating_sub(self.sweep_flushed(left));
         }
         left = left.saturating_sub(self.sweep_expired(now, left));
-        while left > 0 && self.flushed.is_empty() && self.wants_compaction(budget.is_idle) {
-            let slice = left.min(64);
-            if self.reclaim(slice, Urgency::Later).is_none() {
-                break;
-            }
-            left -= slice;
-        }
+        left = left.saturating_sub(self.compact(left, budget.is_idle));
         left = left.saturating_sub(self.age_heat(now, left));
         Progress {
             records: budget.records - left,

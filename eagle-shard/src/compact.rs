@@ -4,6 +4,9 @@
 //! record that an entry (a large string, a mark) points at is moved by the log and pointed at again. A walk may stop
 //! anywhere and go on after any other work; when the last record has moved or died the log frees the extent.
 //!
+//! Above its bound of dead space it works in step with the writers, whatever the budget of a slice: for each byte appended since the
+//! slice before it passes [`PACE_PERCENT`] of a dead byte, so that the bound holds however much is written.
+//!
 //! How eager it is (storage.md, "Compaction"):
 //!
 //! ```text
@@ -33,6 +36,16 @@ const EXTENTS_MIN: u64 = 4;
 /// fifty bytes for each byte won.
 const DEAD_PERCENT_MIN: u8 = 2;
 
+/// Dead bytes to be passed for each byte appended, in percent: above 100, so that dead space shrinks.
+const PACE_PERCENT: u64 = 125;
+/// Most of them in one slice, in bytes, some 50 to 100 us; the rest waits for the next.
+const PACE_BYTES_MAX: u64 = 64 << 10;
+/// Most that waits, in bytes: what was appended while dead space was within its bound need not be made up for.
+const OWED_BYTES_MAX: u64 = 4 << 20;
+
+/// Records looked at between two questions whether it is enough.
+const STEP_RECORDS: usize = 64;
+
 /// Records whose index entries are asked for together.
 const BATCH: usize = 16;
 
@@ -52,6 +65,8 @@ pub(crate) struct Compactor {
     /// The last record that the walk has dealt with.
     passed: Option<PoolOffset>,
     is_low: bool,
+    /// Bytes appended since they were last paid for.
+    owed: u64,
 }
 
 /// A record met on a walk, with what is asked for ahead.
@@ -78,6 +93,12 @@ impl Compactor {
         self.is_low = is_low;
     }
 
+    /// Notes that `bytes` will be appended.
+    #[inline]
+    pub(crate) fn owe(&mut self, bytes: usize) {
+        self.owed += bytes as u64;
+    }
+
     /// Where the walk is: its extent, and the last record of it that was dealt with.
     pub(crate) fn passed(&self) -> Option<(ExtentId, PoolOffset)> {
         Some((self.walk?.extent(), self.passed?))
@@ -96,6 +117,28 @@ impl Shard {
             LAZY_PERCENT
         };
         usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent
+    }
+
+    /// A slice of compaction, as far as dead space is above its bound: `records`, or more to keep pace with the writers. Returns how
+    /// many records it looked at.
+    pub(crate) fn compact(&mut self, records: usize, is_idle: bool) -> usize {
+        let owed = self.compactor.owed.min(OWED_BYTES_MAX) * PACE_PERCENT / 100;
+        let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
+        self.compactor.owed = 0;
+        while (done < records || to_pay > 0)
+            && self.flushed.is_empty()
+            && self.wants_compaction(is_idle)
+        {
+            let Some(passed) = self.reclaim(STEP_RECORDS, Urgency::Later) else {
+                break;
+            };
+            done += STEP_RECORDS;
+            to_pay = to_pay.saturating_sub(passed as u64);
+        }
+        if self.wants_compaction(is_idle) {
+            self.compactor.owed = owed.saturating_sub(PACE_BYTES_MAX) * 100 / PACE_PERCENT + to_pay;
+        }
+        done
     }
 
     /// Goes over about `records` records of what is dead or may be. Returns by how many bytes that brought room nearer, or `None` if

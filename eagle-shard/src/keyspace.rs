@@ -66,6 +66,21 @@ pub(crate) fn offset_of(word: Word) -> PoolOffset {
     PoolOffset::from_raw(word.offset())
 }
 
+/// Whether two keys are the same: inline for those of 8 to 32 bytes, which most are.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(last), Some(other_last)) if one.len() <= 32 => {
+            let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+            last == other_last && words.into_iter().all(|(word, other)| word == other)
+        }
+        _ => one == other,
+    }
+}
+
 /// A value to be put under a key, as its record will have it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewValue<'a> {
@@ -247,7 +262,7 @@ impl Shard {
     pub(crate) fn peek(&self, db: DbId, key: Key<'_>) -> Option<Found> {
         let dash = &self.databases[usize::from(db.0)].dash;
         let place = dash.find(key.hashed, |word| {
-            self.log.read(offset_of(word)).key() == key.bytes
+            is_same(self.log.read(offset_of(word)).key(), key.bytes)
         })?;
         Some(Found {
             place,

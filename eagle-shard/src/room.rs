@@ -29,6 +29,7 @@ impl Shard {
     /// Out of memory, and nothing dead to make room of.
     #[inline]
     pub(crate) fn make_room(&mut self, bytes: usize) -> Result<bool, Error> {
+        self.compactor.owe(bytes);
         if !self.compactor.is_low() && self.log.reserve(bytes).is_ok() {
             return Ok(false);
         }

@@ -97,10 +97,10 @@ impl Grammar {
             0 if words.len() > 1 => {
                 words.pop();
             }
-            1 => words.push(short(rng)),
+            1 => words.push(string(rng)),
             2 if words.len() > 1 => {
                 let place = rng.usize(1..words.len());
-                words[place] = short(rng);
+                words[place] = string(rng);
             }
             _ if words.len() > 2 => {
                 let (a, b) = (rng.usize(1..words.len()), rng.usize(1..words.len()));
@@ -172,13 +172,6 @@ fn pattern(rng: &mut Rng) -> Vec<u8> {
         "*:1*",
     ];
     PATTERNS[rng.usize(..PATTERNS.len())].as_bytes().to_vec()
-}
-
-/// What may stand where it does not belong: errors quote it, and their lines have an end.
-fn short(rng: &mut Rng) -> Vec<u8> {
-    let mut text = string(rng);
-    text.truncate(200);
-    text
 }
 
 fn string(rng: &mut Rng) -> Vec<u8> {

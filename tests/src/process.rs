@@ -43,16 +43,10 @@ impl Process {
         for _ in 0..5 {
             let dir = TempDir::new().expect("a temporary folder");
             let port = free_port();
-            // A configuration file comes first, as Redis wants it.
-            let file = arguments
-                .iter()
-                .take_while(|word| !word.starts_with("--"))
-                .count();
             let mut child = Command::new(binary)
-                .args(&arguments[..file])
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
                 .arg(dir.path())
-                .args(&arguments[file..])
+                .args(arguments)
                 .stdin(Stdio::null())
                 .stdout(Stdio::from(log_file(dir.path())))
                 .stderr(Stdio::from(log_file(dir.path())))

@@ -109,7 +109,8 @@ fn a_configuration_file_in_redis_grammar_is_the_first_argument() {
     )
     .expect("written");
     let path = file.to_str().expect("text").to_owned();
-    let node = Process::eagledb(&[&path, "--pool", "none", "--timeout", "43"]);
+    // The harness puts its own flags first, so the file is included by a flag of the same grammar.
+    let node = node(&["--include", &path, "--timeout", "43"]);
     let mut wire = Wire::connect(node.address());
     assert_eq!(
         wire.text(&["PING"]),
@@ -206,19 +207,7 @@ fn a_slow_reader_is_cut_off_at_its_output_limit() {
     slow.set_write_timeout(Some(WAIT)).expect("a timeout");
     let request = encode(&[b"GET", b"big"]);
     let cut = (0..100_000).any(|_| slow.write_all(&request).is_err());
-    // What the kernel has taken in both directions may still be read; all replies would be 10 GB.
-    slow.set_read_timeout(Some(WAIT)).expect("a timeout");
-    let mut left = 100 << 20;
-    let mut buffer = vec![0; 1 << 20];
-    while !cut {
-        match slow.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => left -= count.min(left),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("the connection ends: {error}"),
-        }
-        assert!(left > 0, "the server closes the connection");
-    }
+    assert!(cut, "the server closes the connection");
     assert_eq!(other.text(&["PING"]), Value::Simple(b"PONG".to_vec()));
 }
 

@@ -237,27 +237,6 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_string_needs_a_higher_limit() {
-        // proto-max-bulk-len reaches every shard, down and up again.
-        let mut trial = Trial::new(2, Config::default());
-        let client = trial.connect(0);
-        let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
-        for key in ["a", "b", "c", "d"] {
-            let longer = format!("SETRANGE {key} 1048576 x");
-            assert_eq!(
-                trial.ask(client, "CONFIG SET proto-max-bulk-len 1mb"),
-                "+OK\r\n"
-            );
-            assert_eq!(trial.ask(client, &longer), too_long);
-            assert_eq!(
-                trial.ask(client, "CONFIG SET proto-max-bulk-len 2mb"),
-                "+OK\r\n"
-            );
-            assert_eq!(trial.ask(client, &longer), ":1048577\r\n");
-        }
-    }
-
-    #[test]
     fn what_cannot_be_set_changes_nothing() {
         // One wrong pair of two; texts recorded from redis-server 7.0.15, but for what is not kept yet.
         let mut trial = Trial::new(2, Config::default());

@@ -12,7 +12,7 @@ use super::{NodeRun, refuse};
 use crate::{
     REDIS_VERSION,
     config::Config,
-    core::{Core, NodeCall, replies::Mute, session::Session},
+    core::{Core, NodeCall, session::Session},
 };
 
 /// The one user there is as long as there are no access control lists.
@@ -152,7 +152,6 @@ fn reset(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     session.authenticated = core.config().requirepass.is_empty();
     session.no_evict = false;
     session.no_touch = false;
-    session.mute(Mute::Off);
     call.reply.protocol = Protocol::Resp2;
     call.reply.simple("RESET");
     Ok(())

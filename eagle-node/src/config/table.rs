@@ -1,8 +1,8 @@
 //! The table has one row a directive: its names, grammar, default, place in [`Config`] and a line of documentation.
 //!
-//! Rows come in three kinds. `live` and `fixed` ones act, the latter only at start. `kept` ones are Redis'
+//! Rows come in three kinds. [`live`] and [`fixed`] ones act, the latter only at start. [`kept`] ones are Redis'
 //! directives without effect here: valid values are kept and echoed, and the log says at start that they do nothing.
-//! `only` ones would promise what EagleDB does not have yet and take but the value that asks for nothing. Nothing
+//! [`only`] ones would promise what EagleDB does not have yet and take but the value that asks for nothing. Nothing
 //! about a directive is written anywhere else.
 
 use super::{
@@ -277,11 +277,11 @@ pub const TABLE: &[Directive] = &[
     fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory"),
     fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
     only("pool", Form::Text, "none", NO_POOL).at_start(),
-    fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
+    fixed("databases", Form::Integer(1, 16), "16", Place::U8(|c| &mut c.databases), "number of databases"),
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),
     fixed("tcp-backlog", Form::Integer(0, I32), "511", Place::U32(|c| &mut c.tcp_backlog), "length of the listening queue"),
-    fixed("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives, 0 for none"),
+    live("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives of new connections, 0 for none"),
     live("protected-mode", Form::Flag, "yes", Place::Flag(|c| &mut c.protected_mode), "without a password, serve this host only"),
     live("requirepass", Form::Text, "", Place::Secret, "password of the default user, \"\" for none"),
     live("loglevel", Form::Choice(LogLevel::NAMES), "notice", Place::LogLevel, "how much is logged"),

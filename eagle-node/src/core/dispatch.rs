@@ -449,11 +449,7 @@ impl Core {
             first: order.key,
             reply: Reply::new(out, order.protocol),
         };
-        let begin = call.reply.out.len();
         self.shard.execute(&mut call);
-        if out.get(begin) == Some(&b'-') {
-            self.count_failure(order.spec, &out[begin + 1..]);
-        }
         if !self.gate.waits() {
             return None;
         }
@@ -462,15 +458,6 @@ impl Core {
             return Some(self.shard.position());
         }
         self.sees_uncommitted(order).then(|| self.shard.position())
-    }
-
-    #[cold]
-    fn count_failure(&mut self, spec: &Spec, line: &[u8]) {
-        // What cores ask of each other within a command is no command of the table.
-        if let Some(row) = command::find_named(spec.name.as_bytes()) {
-            self.stats.failed_call(row);
-            self.stats.error(line);
-        }
     }
 
     fn note_written(&mut self, order: &Order<'_>) {

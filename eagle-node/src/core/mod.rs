@@ -340,8 +340,6 @@ impl Core {
     /// Takes over a newly published configuration.
     pub fn reload_config(&mut self) {
         (self.config_version, self.config) = self.shared.config();
-        let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
-        self.shard.set_string_len_max(string_len_max);
     }
 
     /// Ends the node once all that has arrived is served.

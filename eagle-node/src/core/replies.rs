@@ -22,26 +22,10 @@ use eagle_pmem::Position;
 /// Buffers beyond this capacity in bytes are not kept by a quiet connection.
 const KEPT_MAX: usize = 16 << 10;
 
-/// What `CLIENT REPLY` asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mute {
-    /// All replies.
-    #[default]
-    Off,
-    /// No reply to this request, nor to the next.
-    ThisAndNext,
-    /// No reply to the next request.
-    Next,
-    /// No replies.
-    On,
-}
-
 #[derive(Debug)]
 enum Slot {
     /// Another core or a gather will fill it.
     Waiting,
-    /// Filled as well, but with nothing.
-    Muted,
     /// Its reply lies in `parked`, and promises what is durable at `gate`.
     Ready {
         start: usize,
@@ -69,17 +53,12 @@ pub struct Replies {
     first: u32,
     /// Bytes handed out and not yet taken by the kernel.
     in_flight: usize,
-    mute: Mute,
 }
 
 impl Replies {
     /// Encodes a reply that is known now. `write` gets the buffer to append to and says what the reply promises.
     pub fn now(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Position>) {
-        if self.mute != Mute::Off {
-            // Executed all the same.
-            write(&mut Vec::new());
-            self.spend_mute();
-        } else if self.slots.is_empty() {
+        if self.slots.is_empty() {
             let from = self.out.len();
             let gate = write(&mut self.out);
             self.gate(from, gate);
@@ -97,38 +76,17 @@ impl Replies {
     /// Keeps the place of a reply that comes later; returns the request's number for [`Self::fill`].
     pub fn later(&mut self) -> u32 {
         let request = self.first.wrapping_add(self.slots.len() as u32);
-        if self.mute == Mute::Off {
-            self.slots.push_back(Slot::Waiting);
-        } else {
-            self.slots.push_back(Slot::Muted);
-            self.spend_mute();
-        }
+        self.slots.push_back(Slot::Waiting);
         request
-    }
-
-    /// Does without replies from this request on. Who wants none at all cannot skip one.
-    pub fn mute(&mut self, mute: Mute) {
-        if self.mute != Mute::On || mute != Mute::ThisAndNext {
-            self.mute = mute;
-        }
-    }
-
-    fn spend_mute(&mut self) {
-        self.mute = match self.mute {
-            Mute::On => Mute::On,
-            Mute::ThisAndNext => Mute::Next,
-            Mute::Next | Mute::Off => Mute::Off,
-        };
     }
 
     /// Fills the place kept for `request`. The reply is as durable as it promises, but for `gate`.
     pub fn fill(&mut self, request: u32, reply: &[u8], gate: Option<Position>) {
         let index = request.wrapping_sub(self.first) as usize;
-        let (reply, gate) = match self.slots[index] {
-            Slot::Waiting => (reply, gate),
-            Slot::Muted => (&[][..], None),
-            Slot::Ready { .. } => unreachable!("a reply fills a place that waits"),
-        };
+        assert!(
+            matches!(self.slots[index], Slot::Waiting),
+            "a reply fills a place that waits"
+        );
         if index > 0 {
             let start = self.parked.len();
             self.parked.extend_from_slice(reply);
@@ -331,27 +289,5 @@ mod tests {
         assert!(!replies.sendable(Position::from_raw(0)));
         replies.sent(1);
         assert_eq!(take(&mut replies, 0), b"z");
-    }
-
-    #[test]
-    fn muted_requests_have_no_reply() {
-        // The next one only, or all until it is over; here and from elsewhere, in between awaited ones.
-        let mut replies = Replies::default();
-        let first = replies.later();
-        replies.mute(Mute::ThisAndNext);
-        put(&mut replies, b"skip", None);
-        let muted = replies.later();
-        put(&mut replies, b"3", None);
-        replies.mute(Mute::On);
-        put(&mut replies, b"off", None);
-        let off = replies.later();
-        put(&mut replies, b"off", None);
-        replies.mute(Mute::Off);
-        put(&mut replies, b"4", None);
-        replies.fill(off, b"off", None);
-        replies.fill(muted, b"muted", None);
-        replies.fill(first, b"1", None);
-        assert_eq!(take(&mut replies, 0), b"134");
-        assert!(replies.is_quiet());
     }
 }

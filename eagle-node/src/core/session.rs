@@ -9,7 +9,7 @@ use eagle_shard::{call::DbId, spec::Spec};
 
 use super::{
     event::{ConnId, Now, Peer},
-    replies::{Mute, Replies},
+    replies::Replies,
 };
 
 /// Why a session does not execute what it has.
@@ -138,11 +138,6 @@ impl Session {
         if self.ending == Ending::Open {
             self.ending = Ending::AfterReplies;
         }
-    }
-
-    /// Does without replies, as `CLIENT REPLY` asks.
-    pub fn mute(&mut self, mute: Mute) {
-        self.replies.mute(mute);
     }
 
     /// Whether it may run commands now.

@@ -235,8 +235,6 @@ impl CoreLoop {
                 self.core.has_work() || self.connections.any_over() || self.ring.has_completions();
             if worked {
                 self.last_work_us = now.mono_us;
-                let turn_us = self.clock.mono_us() - now.mono_us;
-                self.core.stats_mut().turn_took(1000 * turn_us);
             }
             let idle_us = now.mono_us - self.last_work_us;
             if !work_left && idle_us >= NAP_US {

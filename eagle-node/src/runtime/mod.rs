@@ -14,7 +14,6 @@
 pub mod clock;
 mod connection;
 mod core_loop;
-mod host;
 mod listener;
 pub mod mesh;
 pub mod placement;
@@ -157,7 +156,7 @@ impl Node {
                 Ok(Notice::End | Notice::Serving) => {}
                 Ok(Notice::Ended(Ok(()))) => ended += 1,
                 Ok(Notice::Ended(Err(error))) => return Err(error),
-                Err(RecvTimeoutError::Timeout) => host::refresh(&self.shared),
+                Err(RecvTimeoutError::Timeout) => self.look_after_memory(),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -183,9 +182,6 @@ impl Node {
         told: Receiver<Notice>,
     ) -> Result<Self, StartError> {
         preflight::enter_directory(&config.dir)?;
-        if let Ok(path) = std::env::current_dir() {
-            config.dir = path.display().to_string();
-        }
         let cpus = Cpus::of_this_process()?;
         if config.shards == 0 {
             config.shards = cpus.default_shards(placement::cpu_quota());
@@ -202,9 +198,7 @@ impl Node {
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
         let now = clock.now();
-        let mut shared = Shared::new(config, entropy(), now.unix.0, now.mono_us);
-        shared.host = host::read();
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(config, entropy(), now.unix.0, now.mono_us));
         let alarm = meshes[0].alarm();
         let mut node = Self {
             addresses,
@@ -233,7 +227,7 @@ impl Node {
             node.threads.push(thread);
         }
         node.until_serving()?;
-        host::refresh(&node.shared);
+        node.look_after_memory();
         for address in &node.addresses {
             tracing::info!("Ready to accept connections {address}");
         }
@@ -266,6 +260,20 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn look_after_memory(&self) {
+        let pages = fs::read_to_string("/proc/self/statm").ok();
+        let resident = pages
+            .as_deref()
+            .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        // SAFETY: asks for a constant.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if let (Some(resident), Ok(page)) = (resident, u64::try_from(page)) {
+            self.shared
+                .rss_bytes
+                .store(resident * page, Ordering::Relaxed);
+        }
     }
 
     fn remove_unix_sockets(&self) {
