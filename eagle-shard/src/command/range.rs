@@ -2,10 +2,12 @@
 
 use super::{STRING, args, first_key};
 use crate::{
-    call::Call,
+    call::{Call, Key},
     error::Error,
+    keyspace::Found,
     shard::Shard,
     spec::{Deprecated, Flags, KeyFlags, KeySpec, Run, Spec},
+    value::Encoding,
 };
 
 pub(super) const ROWS: &[Spec] = &[
@@ -79,9 +81,28 @@ fn append(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let key = first_key(shard, call, 1)?;
     let tail = call.arg(2)?;
     let old = shard.find(call.db, key, call.now);
-    let len = shard.append(call.db, key, old, tail)?;
+    let len = match old {
+        Some(found) if tail.is_empty() => make_raw(shard, call, key, found)?,
+        _ => shard.append(call.db, key, old, tail)?,
+    };
     call.reply.integer(len as i64);
     Ok(())
+}
+
+/// What appending nothing does: the same string, but held as one that was appended to. Returns its length.
+fn make_raw(
+    shard: &mut Shard,
+    call: &Call<'_>,
+    key: Key<'_>,
+    found: Found,
+) -> Result<usize, Error> {
+    let string = shard.string(found)?;
+    if shard.encoding(found) == Encoding::Raw {
+        return Ok(string.len());
+    }
+    let (value, until) = (string.to_vec(), shard.expiry(found));
+    shard.put_string(call.db, key, Some(found), &value, until, Encoding::Raw)?;
+    Ok(value.len())
 }
 
 fn strlen(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
