@@ -55,6 +55,11 @@ pub struct Extent {
     pub(crate) used: u64,
     pub(crate) live: u64,
     pub(crate) records: u64,
+    /// Bytes of its living tombstones, and the highest version that one of them had.
+    pub(crate) tombstones: u64,
+    pub(crate) tombstone_version_max: u64,
+    /// No dead record in it is older; `u64::MAX` where nothing is dead, or the log is not replayed.
+    pub(crate) dead_version_min: u64,
     /// Extents of the run at its head; in its body, how far back the head is.
     pub(crate) run: u32,
     pub(crate) kind: ExtentKind,
@@ -69,6 +74,9 @@ impl Extent {
         used: 0,
         live: 0,
         records: 0,
+        tombstones: 0,
+        tombstone_version_max: 0,
+        dead_version_min: u64::MAX,
         run: 1,
         kind: ExtentKind::Appended,
         state: ExtentState::Free,

@@ -24,6 +24,7 @@ mod compact;
 mod group;
 mod overwrite;
 mod space;
+mod tombstone;
 
 pub use append::Edit;
 pub use check::CheckError;
@@ -96,6 +97,8 @@ pub struct Usage {
     pub bytes_live: u64,
     /// Bytes of records that are dead: what compaction can win at most, slack aside.
     pub bytes_dead: u64,
+    /// Bytes of tombstones that are alive.
+    pub bytes_tombstones: u64,
     /// The limit on `bytes`.
     pub bytes_max: u64,
 }
@@ -195,6 +198,7 @@ pub struct Log {
     domain: Domain,
     bytes_used: u64,
     bytes_live: u64,
+    bytes_tombstones: u64,
     /// Version of the next extent's first record.
     next_version: u64,
     position: Position,
@@ -264,6 +268,7 @@ impl Log {
             domain: Domain::Volatile,
             bytes_used: 0,
             bytes_live: 0,
+            bytes_tombstones: 0,
             next_version: 1,
             position: Position::default(),
             extents_max,
@@ -302,6 +307,7 @@ impl Log {
             bytes_used: self.bytes_used,
             bytes_live: self.bytes_live,
             bytes_dead: self.bytes_used - self.bytes_live,
+            bytes_tombstones: self.bytes_tombstones,
             bytes_max: self.extents_max as u64 * self.extents.bytes(),
         }
     }
@@ -365,6 +371,9 @@ impl Log {
 
     #[inline]
     fn kill_bytes(&mut self, offset: PoolOffset, len: u64) {
+        if self.replayed {
+            self.note_dead(offset);
+        }
         let id = self.extent_of(offset);
         let extent = self.extents.get_mut(id);
         extent.live = extent.live.checked_sub(len).expect("a record dies once");
@@ -398,6 +407,7 @@ impl Log {
             self.extents.get_mut(id).live = 0;
             self.free(id);
         }
+        self.bytes_tombstones = 0;
         self.written.clear();
         self.position.advance(RECORD_ALIGN as u64);
     }

@@ -102,6 +102,7 @@ impl Log {
         let place = self.claim(Lane::Appended, shape.len);
         let (record, bytes) = self.record_beside(offset, place.offset, shape.len);
         shape.write(&tombstone_of(record), bytes);
+        self.note_tombstone(&place, shape.len, None);
         self.appended(place.offset);
     }
 

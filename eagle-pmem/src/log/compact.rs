@@ -12,7 +12,7 @@ use crate::error::Full;
 use crate::extent::{Extent, ExtentId, ExtentState};
 use crate::layout::record_header;
 use crate::offset::PoolOffset;
-use crate::record::{Record, Shape};
+use crate::record::{Kind, Record, Shape};
 
 /// How an extent is chosen among those of which enough is dead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +39,11 @@ impl Walk {
     pub const fn extent(&self) -> ExtentId {
         self.extent
     }
+
+    /// The sequence of the extent that is walked: another one means that it was freed and opened again.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
 }
 
 /// A record met on a walk, dead or alive.
@@ -54,11 +59,13 @@ pub struct Found<'a> {
 
 impl Log {
     /// The sealed extent that it pays most to compact, among those with at least `dead_percent_min`
-    /// of their records' bytes dead.
+    /// of their records' bytes dead. Tombstones that nothing needs any more count as dead.
     pub fn victim(&self, policy: Policy, dead_percent_min: u8) -> Option<ExtentId> {
         let next_sequence = self.extents.next_sequence();
-        let worth = |extent: &Extent| {
-            let (dead, live) = (extent.used - extent.live, extent.live);
+        let floors = self.floors();
+        let worth = |id: ExtentId, extent: &Extent| {
+            let dead = floors.bytes_dead(id, extent);
+            let live = extent.used - dead;
             match policy {
                 Policy::CostBenefit => {
                     let age = (next_sequence - extent.sequence) as f64;
@@ -67,15 +74,18 @@ impl Log {
                 Policy::Greedy => dead as f64,
             }
         };
-        let wanted = |extent: &Extent| {
-            let dead = extent.used - extent.live;
+        let wanted = |id: ExtentId, extent: &Extent| {
+            let dead = floors.bytes_dead(id, extent);
             extent.state == ExtentState::Sealed
                 && dead > 0
                 && dead * 100 >= extent.used * u64::from(dead_percent_min)
         };
-        let candidates = self.extents.iter().filter(|(_, extent)| wanted(extent));
+        let candidates = self
+            .extents
+            .iter()
+            .filter(|(id, extent)| wanted(*id, extent));
         candidates
-            .max_by(|a, b| worth(a.1).total_cmp(&worth(b.1)))
+            .max_by(|a, b| worth(a.0, a.1).total_cmp(&worth(b.0, b.1)))
             .map(|(id, _)| id)
     }
 
@@ -136,6 +146,11 @@ impl Log {
         } else {
             self.move_verbatim(offset, len)?
         };
+        if self.replayed && self.read(offset).kind() == Kind::Tombstone {
+            self.forget_tombstone(offset, len as u64);
+            let moved_len = self.read(moved).bytes_on_medium();
+            self.note_tombstone(&self.place_of(moved), moved_len, Some(version));
+        }
         self.kill_bytes(offset, len as u64);
         Ok(moved)
     }
