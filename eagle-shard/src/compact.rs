@@ -13,10 +13,10 @@
 //!  room left                    dead space allowed            which extent
 //!  plenty, core busy            LAZY_PERCENT                  cost-benefit by age
 //!  a quarter, or core idle      EAGER_PERCENT                 cost-benefit by age
-//!  a few extents                none (`room`: paid a byte)    greedy
+//!  a few extents                none (`room`: paid by bytes)  greedy
 //! ```
 
-use eagle_pmem::{ExtentId, Found as Met, Kind, Policy, PoolOffset, Record, Walk};
+use eagle_pmem::{ExtentId, Found as Met, Kind, Log, Policy, PoolOffset, Record, Walk};
 
 use crate::{
     dash::{Hashed, Located, Word},
@@ -30,6 +30,8 @@ const LAZY_PERCENT: u64 = 35;
 const EAGER_PERCENT: u64 = 18;
 /// Memory is short when less than this of the limit is left, in percent.
 const SHORT_PERCENT: u64 = 25;
+/// Tombstones of all bytes of records, in percent, above which the extents with the oldest dead records are compacted.
+const TOMBSTONE_PERCENT: u64 = 5;
 /// Extents in use below which dead space does not matter: one open, one being emptied, one to move to.
 const EXTENTS_MIN: u64 = 4;
 /// An extent is only compacted when this much of it is dead, in percent; below, writers are refused rather than served by copying
@@ -52,6 +54,8 @@ const BATCH: usize = 16;
 /// How badly room is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Urgency {
+    /// A delete waits for it: whatever it costs.
+    Always,
     /// A writer waits for it.
     Now,
     /// To keep dead space within its bound.
@@ -64,6 +68,8 @@ pub(crate) struct Compactor {
     walk: Option<Walk>,
     /// The last record that the walk has dealt with.
     passed: Option<PoolOffset>,
+    /// Tombstones up to this version may be dropped on the walk.
+    floor: u64,
     is_low: bool,
     /// Bytes appended since they were last paid for.
     owed: u64,
@@ -100,8 +106,10 @@ impl Compactor {
     }
 
     /// Where the walk is: its extent, and the last record of it that was dealt with.
-    pub(crate) fn passed(&self) -> Option<(ExtentId, PoolOffset)> {
-        Some((self.walk?.extent(), self.passed?))
+    pub(crate) fn passed(&self, log: &Log) -> Option<(ExtentId, PoolOffset)> {
+        let walk = self.walk?;
+        let is_there = log.extent(walk.extent()).sequence() == walk.sequence();
+        is_there.then_some((walk.extent(), self.passed?))
     }
 }
 
@@ -116,7 +124,16 @@ impl Shard {
         } else {
             LAZY_PERCENT
         };
-        usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent
+        let has_dead =
+            usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
+        has_dead || self.has_many_tombstones()
+    }
+
+    /// Whether tombstones take more than their share; then extents are compacted to be rid of what they kill.
+    fn has_many_tombstones(&self) -> bool {
+        let usage = self.log.usage();
+        usage.extents as u64 > EXTENTS_MIN
+            && usage.bytes_tombstones * 100 > usage.bytes_used * TOMBSTONE_PERCENT
     }
 
     /// A slice of compaction, as far as dead space is above its bound: `records`, or more to keep pace with the writers. Returns how
@@ -172,13 +189,19 @@ impl Shard {
 
     fn begin_walk(&mut self, urgency: Urgency) -> Option<Walk> {
         let victim = match urgency {
+            Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
             Urgency::Later => self
                 .log
                 .victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
         };
+        let extent = victim.or_else(|| {
+            let is_due = urgency == Urgency::Always || self.has_many_tombstones();
+            self.log.floor_holder().filter(|_| is_due)
+        })?;
         self.compactor.passed = None;
-        victim.map(|extent| self.log.walk(extent))
+        self.compactor.floor = self.log.floor(extent);
+        Some(self.log.walk(extent))
     }
 
     fn end_walk(&mut self, mut walk: Walk) {
@@ -290,6 +313,10 @@ impl Shard {
                 self.swap_mark = Some(self.log.relocate(offset, version)?);
                 Ok(true)
             }
+            Kind::Tombstone if version <= self.compactor.floor => {
+                self.log.drop_tombstone(offset);
+                Ok(false)
+            }
             Kind::Tombstone => self.log.relocate(offset, version).map(|_| true),
             _ => unreachable!("the shard wrote a record of another kind"),
         }
@@ -315,7 +342,7 @@ impl Shard {
 
     /// Tombstones that are alive: all but those that the walk has dealt with.
     pub(crate) fn tombstones(&self) -> impl Iterator<Item = PoolOffset> {
-        let passed = self.compactor.passed();
+        let passed = self.compactor.passed(&self.log);
         let is_passed = move |extent: ExtentId, offset: PoolOffset| {
             passed.is_some_and(|(at, last)| at == extent && offset <= last)
         };

@@ -4,6 +4,8 @@
 //! compactor goes over dead bytes until it has passed as many as are to be appended, and some more. Only when nothing dead is
 //! left is a writer refused; reads and deletes go on, for which the log keeps a reserve.
 
+use eagle_pmem::Log;
+
 use crate::{call::Call, compact::Urgency, error::Error, shard::Shard};
 
 /// Extents left below which appended bytes are paid for: besides the log's own reserve.
@@ -33,7 +35,7 @@ impl Shard {
         if !self.compactor.is_low() && self.log.reserve(bytes).is_ok() {
             return Ok(false);
         }
-        self.gain_room(bytes, |shard| shard.log.reserve(bytes).is_ok())
+        self.gain_room(bytes, Urgency::Now, |log| log.reserve(bytes).is_ok())
     }
 
     /// As [`Shard::make_room`], for what takes no more room in the end: it may take from the reserve.
@@ -42,15 +44,21 @@ impl Shard {
         if !self.compactor.is_low() && self.log.reserve_privileged(bytes).is_ok() {
             return Ok(false);
         }
-        self.gain_room(bytes, |shard| shard.log.reserve_privileged(bytes).is_ok())
+        self.gain_room(bytes, Urgency::Always, |log| {
+            log.reserve_privileged(bytes).is_ok()
+        })
     }
 
     /// Makes sure that the tombstones that a command may write fit, where the log has any.
     pub(crate) fn make_room_for(&mut self, call: &Call<'_>) -> Result<(), Error> {
+        self.make_tombstone_room(call.args.bytes_len() + call.args.len() * TOMBSTONE_BYTES_MAX)
+    }
+
+    /// Makes sure that tombstones of `bytes` in all fit, where the log has any.
+    pub(crate) fn make_tombstone_room(&mut self, bytes: usize) -> Result<(), Error> {
         if self.config.in_place {
             return Ok(());
         }
-        let bytes = call.args.bytes_len() + call.args.len() * TOMBSTONE_BYTES_MAX;
         self.make_privileged_room(bytes).map(drop)
     }
 
@@ -65,15 +73,18 @@ impl Shard {
     fn gain_room(
         &mut self,
         bytes: usize,
-        has_room: impl Fn(&mut Self) -> bool,
+        urgency: Urgency,
+        has_room: impl Fn(&mut Log) -> bool,
     ) -> Result<bool, Error> {
         let mut owed = bytes * PAY_PERCENT / 100;
         loop {
-            let is_enough = has_room(self);
+            let is_enough = has_room(&mut self.log);
             if is_enough && owed == 0 {
                 break;
             }
-            let Some(passed) = self.reclaim(STEP_RECORDS, Urgency::Now) else {
+            let Some(passed) =
+                self.reclaim(STEP_RECORDS, if is_enough { Urgency::Now } else { urgency })
+            else {
                 if is_enough {
                     break;
                 }
