@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use eagle_resp::Value;
+use eagle_resp::{Value, value};
 
 /// No reply takes longer, even on a loaded machine.
 const REPLY_MAX: Duration = Duration::from_secs(60);
@@ -54,20 +54,46 @@ impl Wire {
         loop {
             let parsed = Value::parse(&self.received[self.start..]).map_err(io::Error::other)?;
             if let Some((value, len)) = parsed {
-                self.start += len;
-                if self.start == self.received.len() {
-                    self.received.clear();
-                    self.start = 0;
-                }
+                self.used(len);
                 return Ok(value);
             }
-            let mut buffer = [0; 64 << 10];
-            let count = self.stream.read(&mut buffer)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.received.extend_from_slice(&buffer[..count]);
+            self.read_more()?;
         }
+    }
+
+    /// The next reply as it came, byte by byte.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub fn reply_bytes(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let received = &self.received[self.start..];
+            if let Some(len) = value::skip(received).map_err(io::Error::other)? {
+                let bytes = received[..len].to_vec();
+                self.used(len);
+                return Ok(bytes);
+            }
+            self.read_more()?;
+        }
+    }
+
+    /// Bytes that came are done with.
+    fn used(&mut self, len: usize) {
+        self.start += len;
+        if self.start == self.received.len() {
+            self.received.clear();
+            self.start = 0;
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 64 << 10];
+        let count = self.stream.read(&mut buffer)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.received.extend_from_slice(&buffer[..count]);
+        Ok(())
     }
 
     /// Sends a command and returns its reply.
@@ -77,6 +103,15 @@ impl Wire {
     pub fn command(&mut self, words: &[&[u8]]) -> Value {
         self.write(&encode(words)).expect("the server reads");
         self.reply().expect("the server replies")
+    }
+
+    /// Sends a command and returns its reply as it came, byte by byte.
+    ///
+    /// # Panics
+    /// The connection breaks.
+    pub fn raw(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        self.write(&encode(words)).expect("the server reads");
+        self.reply_bytes().expect("the server replies")
     }
 
     /// [`Self::command`] with text.

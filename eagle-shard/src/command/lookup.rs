@@ -41,7 +41,15 @@ impl Lookup {
         let rows: Vec<_> = rows.into_iter().collect();
         let len = (rows.len() * 4).next_power_of_two().max(2);
         let mut lookup = Self {
-            places: vec![Place { head: 0, row: None, index: 0 }; len].into_boxed_slice(),
+            places: vec![
+                Place {
+                    head: 0,
+                    row: None,
+                    index: 0
+                };
+                len
+            ]
+            .into_boxed_slice(),
             shift: u64::BITS - len.ilog2(),
         };
         for (index, row) in rows.into_iter().enumerate() {
@@ -66,7 +74,11 @@ impl Lookup {
             while lookup.places[at].row.is_some() {
                 at = (at + 1) % len;
             }
-            lookup.places[at] = Place { head, row: Some(row), index: index as u16 };
+            lookup.places[at] = Place {
+                head,
+                row: Some(row),
+                index: index as u16,
+            };
         }
         lookup
     }
@@ -97,7 +109,9 @@ impl Lookup {
             let row = found.row?;
             // Names up to eight bytes are all head.
             let same = found.head == head && row.name.len() == name.len();
-            if same && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..])) {
+            if same
+                && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..]))
+            {
                 return Some(found);
             }
             at = (at + 1) % self.places.len();

@@ -22,8 +22,10 @@
 //! | `@db 1`            | the connection is on that database                                                |
 //! | `@advance 1500ms`  | so much time has passed (`ms` or `s`)                                             |
 //! | `@sorted`          | the next step's replies are compared with innermost arrays sorted                 |
-//! | `@only reason`     | the next step is not asked of a real Redis: the clock, or where we differ         |
+//! | `@only reason`     | the next step is only for a shard in this process: the clock, or where Redis differs |
 //! | `@oracle valkey`   | first in a file: Redis 7.0.15 does not know it yet, Valkey 8.1.8 decides          |
+//!
+//! Behind a socket the clock runs on: there a `TTL` may be up to a minute less than the transcript says.
 //!
 //! [`Transcript::run`] plays one to whatever answers requests ([`Target`]): a shard in this process, a server behind a
 //! socket, a real Redis. The same text serves them all.
@@ -105,10 +107,10 @@ pub enum Directive {
 /// How a transcript is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Play {
-    /// All of it, to EagleDB.
-    All,
-    /// Without what is only so in EagleDB.
-    Shared,
+    /// All of it, to an EagleDB whose clock goes as the transcript says.
+    OwnClock,
+    /// Without what is marked `@only`; a `TTL` may have run down meanwhile.
+    RealClock,
 }
 
 impl Transcript {
@@ -189,11 +191,11 @@ impl Transcript {
                 Item::Directive(Directive::Database(db)) => target.database(*db),
                 Item::Directive(Directive::Advance(by)) => target.advance(*by),
                 Item::Directive(Directive::Sorted) => sorted = true,
-                Item::Directive(Directive::Only(_)) => skip = play == Play::Shared,
+                Item::Directive(Directive::Only(_)) => skip = play == Play::RealClock,
                 Item::Directive(Directive::Valkey) => {}
                 Item::Step(step) => {
                     if !std::mem::take(&mut skip) {
-                        step.run(target, sorted);
+                        step.run(target, sorted, play);
                     }
                     sorted = false;
                 }
@@ -204,12 +206,31 @@ impl Transcript {
 }
 
 impl Step {
-    fn run(&mut self, target: &mut impl Target, sorted: bool) {
+    fn run(&mut self, target: &mut impl Target, sorted: bool, play: Play) {
         for Exchange { request, reply, .. } in &mut self.0 {
-            let bytes = target.ask(&arguments(request));
-            reply.clear();
-            notation::write(&bytes, sorted, reply);
+            let arguments = arguments(request);
+            let mut found = String::new();
+            notation::write(&target.ask(&arguments), sorted, &mut found);
+            let is_ttl = arguments.as_args()[0].eq_ignore_ascii_case(b"TTL");
+            if play == Play::OwnClock || !is_ttl || !ran_down(reply, &found) {
+                *reply = found;
+            }
         }
+    }
+}
+
+/// Whether `found` is the number of seconds `expected` after up to a minute.
+fn ran_down(expected: &str, found: &str) -> bool {
+    let seconds = |reply: &str| {
+        reply
+            .trim_end()
+            .strip_prefix("(integer) ")?
+            .parse::<i64>()
+            .ok()
+    };
+    match (seconds(expected), seconds(found)) {
+        (Some(expected), Some(found)) => found > 0 && (0..60).contains(&(expected - found)),
+        _ => false,
     }
 }
 
