@@ -14,8 +14,8 @@ use crate::number::parse_i64;
 
 /// How deep values may nest; Redis' own deepest reply (`COMMAND DOCS`) needs about ten.
 pub const DEPTH_MAX: usize = 128;
-/// Bytes of a line at most; a big number may be long, all others are short.
-const LINE_LEN_MAX: usize = 64 * 1024;
+/// Bytes of a line at most: errors may quote what was sent, and a big number may be long.
+const LINE_LEN_MAX: usize = 1024 * 1024;
 
 /// A reply of RESP2 or RESP3.
 #[derive(Clone, Debug, PartialEq)]
