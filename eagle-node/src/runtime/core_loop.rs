@@ -43,7 +43,7 @@ use super::{
     clock::Clock,
     connection::{Connections, Receiving, peer_of},
     listener::Listener,
-    mesh::{self, Mesh},
+    mesh::{Mesh, Sleep},
     ring::{Completion, Input, Ring, Tag},
 };
 use crate::core::{
@@ -125,7 +125,7 @@ struct Bed {
     asleep: Cell<bool>,
     /// The watchdog woke it.
     by_watchdog: Cell<bool>,
-    /// Written by the ring when there is something to do, and by the watchdog.
+    /// The core's pillow: written by the ring when there is something to do, by other cores, and by the watchdog.
     eventfd: File,
 }
 
@@ -189,7 +189,8 @@ impl CoreLoop {
             ask_end,
         } = parts;
         let mut ring = Ring::new()?;
-        let eventfd = mesh::eventfd()?;
+        // One eventfd for all that ends a sleep: completions, other cores, the watchdog.
+        let eventfd = mesh.pillow().try_clone_to_owned()?;
         ring.register(eventfd.as_fd())?;
         let alarm = glommio_file(eventfd.try_clone()?);
         let bed = Bed {
@@ -568,7 +569,7 @@ impl CoreLoop {
             return self.submit();
         }
         let sends = mem::take(&mut self.sends);
-        if self.mesh.lie_down() {
+        if self.mesh.lie_down(Sleep::Nap) {
             self.ring.wait(sends + 1, time);
             self.mesh.get_up();
         }
@@ -579,7 +580,7 @@ impl CoreLoop {
         self.submit();
         self.ring.ring_aloud(true);
         // Lying down fences: what comes after it finds the eventfd enabled, what came before is seen by the look that follows.
-        if self.mesh.lie_down() {
+        if self.mesh.lie_down(Sleep::Deep) {
             if self.ring.is_quiet() {
                 self.bed.asleep.set(true);
                 self.alarm.read_at(0, 8).await.map_err(io::Error::from)?;

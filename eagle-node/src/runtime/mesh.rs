@@ -5,15 +5,18 @@
 //!            to 0   to 1   to 2        each ──▶ holds up to CAPACITY messages; a push and a pop are a few
 //! core 0             ──▶    ──▶        nanoseconds and no system call
 //! core 1      ──▶           ──▶
-//! core 2      ──▶    ──▶               bed k: { asleep, bell }, bell an eventfd that core k's ring reads
+//! core 2      ──▶    ──▶               bed k: { sleep, bell, pillow }: eventfds that core k's ring and executor read
 //! ```
 //!
 //! No wake-up is lost. The sender pushes, fences, and looks whether the receiver is asleep; the receiver lies down
-//! (`asleep = true`), fences, and looks whether anything was pushed. Both fences are `SeqCst`, so one of them comes first in
+//! (`sleep` says how), fences, and looks whether anything was pushed. Both fences are `SeqCst`, so one of them comes first in
 //! their single order: if the sender's, the receiver's look afterwards sees the push; if the receiver's, the sender's look
-//! sees it asleep and rings the bell. Either way a sleeper with a message has a ringing bell, and a bell that rang before
-//! the receiver listens still rings then, because an eventfd counts. `asleep` is taken down by one sender with a `swap`, so
-//! that a burst rings once. A bell may ring for nothing (the receiver saw the push itself); it costs a turn, no more.
+//! sees it asleep and rings. Either way a sleeper with a message has a ringing bell, and a bell that rang before
+//! the receiver listens still rings then, because an eventfd counts. `sleep` is taken down by one sender with a `swap`, so
+//! that a burst rings once. A core that naps waits in its own ring, which reads the bell. One that sleeps has parked its
+//! executor, which reads the pillow, the eventfd that the ring signals too. A sleeper is not rung by the bell: an eventfd
+//! that is signalled because another one was written to is put off by the kernel to the next RCU grace period (tens of
+//! milliseconds on an idle machine), lest eventfds wake each other for ever. A bell may ring for nothing (the receiver saw the push itself); it costs a turn, no more.
 
 use std::{
     fs::File,
@@ -21,7 +24,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicU8, Ordering, fence},
     },
 };
 
@@ -109,10 +112,10 @@ impl<T> Mesh<T> {
         (0..cores).map(CoreId).filter(move |&core| core != me)
     }
 
-    /// Lies down: whoever sends from now on rings the bell. False, and awake again, if something is there already.
-    pub fn lie_down(&mut self) -> bool {
+    /// Lies down: whoever sends from now on rings. False, and awake again, if something is there already.
+    pub fn lie_down(&mut self, sleep: Sleep) -> bool {
         let bed = &self.beds[self.id.index()];
-        bed.asleep.store(true, Ordering::Relaxed);
+        bed.sleep.store(sleep as u8, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let quiet = self.from.iter().all(Consumer::is_empty);
         if !quiet {
@@ -124,13 +127,18 @@ impl<T> Mesh<T> {
     /// Gets up: from now on senders need not ring.
     pub fn get_up(&self) {
         self.beds[self.id.index()]
-            .asleep
-            .store(false, Ordering::Relaxed);
+            .sleep
+            .store(AWAKE, Ordering::Relaxed);
     }
 
-    /// The eventfd that wakes this core.
+    /// The eventfd that wakes this core from a nap.
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.beds[self.id.index()].bell.as_fd()
+    }
+
+    /// The eventfd that wakes this core from its sleep.
+    pub fn pillow(&self) -> BorrowedFd<'_> {
+        self.beds[self.id.index()].pillow.as_fd()
     }
 
     /// Rings all cores, for those that are no core themselves.
@@ -152,41 +160,63 @@ impl Alarm {
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         for bed in &*self.beds {
-            bed.ring();
+            ring(&bed.bell);
+            ring(&bed.pillow);
         }
     }
 }
 
-/// Where a core sleeps. On cache lines of its own: senders of all cores read `asleep` each turn.
+/// How a core waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Sleep {
+    /// In its own ring, which reads the bell.
+    Nap = 1,
+    /// With its executor parked, which reads the pillow.
+    Deep = 2,
+}
+
+/// Not waiting.
+const AWAKE: u8 = 0;
+
+/// Where a core sleeps. On cache lines of its own: senders of all cores read `sleep` each turn.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Bed {
-    asleep: AtomicBool,
+    /// [`AWAKE`] or a [`Sleep`].
+    sleep: AtomicU8,
     bell: File,
+    pillow: File,
 }
 
 impl Bed {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            asleep: AtomicBool::new(false),
+            sleep: AtomicU8::new(AWAKE),
             bell: File::from(eventfd()?),
+            pillow: File::from(eventfd()?),
         })
     }
 
     fn wake(&self) {
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.ring();
+        if self.sleep.load(Ordering::Relaxed) == AWAKE {
+            return;
+        }
+        match self.sleep.swap(AWAKE, Ordering::AcqRel) {
+            AWAKE => {}
+            sleep if sleep == Sleep::Nap as u8 => ring(&self.bell),
+            _ => ring(&self.pillow),
         }
     }
+}
 
-    fn ring(&self) {
-        let written = (&self.bell).write(&1_u64.to_ne_bytes());
-        assert!(
-            matches!(written, Ok(8)),
-            "an eventfd takes 8 bytes: {written:?} on {}",
-            self.bell.as_raw_fd()
-        );
-    }
+fn ring(mut eventfd: &File) {
+    let written = eventfd.write(&1_u64.to_ne_bytes());
+    assert!(
+        matches!(written, Ok(8)),
+        "an eventfd takes 8 bytes: {written:?} on {}",
+        eventfd.as_raw_fd()
+    );
 }
 
 /// A new eventfd at 0, blocking: io_uring waits for one by itself, and fails with EAGAIN on one that does not block.
@@ -208,7 +238,7 @@ mod tests {
 
     /// Sleeps as a core does: only if nothing is there, until the bell rings. Panics if it does not ring in time.
     fn sleep(mesh: &mut Mesh<u64>) -> bool {
-        if !mesh.lie_down() {
+        if !mesh.lie_down(Sleep::Nap) {
             return false;
         }
         assert!(
@@ -329,11 +359,11 @@ mod tests {
         // Shows the receiver's half of the protocol, and that the sender's rings only for a sleeper.
         let mut ends = mesh::<u64>(2).expect("two eventfds");
         let (mut peer, mut me) = (ends.pop().expect("core 1"), ends.pop().expect("core 0"));
-        let asleep = |mesh: &Mesh<u64>| mesh.beds[1].asleep.load(Ordering::Relaxed);
+        let asleep = |mesh: &Mesh<u64>| mesh.beds[1].sleep.load(Ordering::Relaxed) != AWAKE;
         me.post(CoreId(1), 1).expect("room");
-        assert!(!peer.lie_down() && !asleep(&peer));
+        assert!(!peer.lie_down(Sleep::Nap) && !asleep(&peer));
         assert_eq!(peer.take(CoreId(0)), Some(1));
-        assert!(peer.lie_down() && asleep(&peer));
+        assert!(peer.lie_down(Sleep::Nap) && asleep(&peer));
         me.post(CoreId(1), 2).expect("room");
         me.wake();
         assert!(!asleep(&peer), "taken down by the sender");
