@@ -94,18 +94,18 @@ pub(super) struct Parts {
     pub(super) ask_end: Box<dyn Fn()>,
 }
 
-/// Drives a core until the node ends. Runs as a task of the core's executor, and makes its ring there.
+/// Drives a core until the node ends, and hands it back. Runs as a task of the core's executor, and makes its ring there.
 ///
 /// # Errors
 /// The ring or an eventfd could not be made; `serving` was not called then.
-pub(super) async fn run(parts: Parts, serving: impl FnOnce()) -> io::Result<()> {
+pub(super) async fn run(parts: Parts, serving: impl FnOnce()) -> io::Result<Core> {
     let mut core_loop = CoreLoop::new(parts)?;
     serving();
     let watchdog = glommio::spawn_local(watch(core_loop.bed.clone())).detach();
     let ran = core_loop.run().await;
     watchdog.cancel();
     core_loop.ring.cancel_all();
-    ran
+    ran.map(|()| core_loop.core)
 }
 
 /// Wakes every 100 ms, so that the executor does and a sleeping loop ticks, come what may.

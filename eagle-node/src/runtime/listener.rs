@@ -29,10 +29,8 @@ use super::preflight::StartError;
 pub(super) struct Wanted<'a> {
     /// Addresses in Redis' words.
     pub(super) bind: &'a [String],
-    /// TCP port; 0 for none.
-    pub(super) port: u16,
-    /// Take any free port instead.
-    pub(super) any_port: bool,
+    /// TCP port if any; 0 is one that is free.
+    pub(super) port: Option<u16>,
     /// Path of the Unix socket, empty for none.
     pub(super) unix: &'a str,
     /// Its mode, 0 to leave it.
@@ -84,42 +82,13 @@ pub(super) fn listen(
 ) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
     let mut addresses = Vec::new();
     let mut listeners = vec![Vec::new(); usize::from(cores)];
-    let mut port = wanted.port;
-    for bind in wanted
-        .bind
-        .iter()
-        .filter(|_| wanted.port != 0 || wanted.any_port)
-    {
-        let (name, optional) = bind
-            .strip_prefix('-')
-            .map_or((bind.as_str(), false), |name| (name, true));
-        for address in resolve(name, port)? {
-            match listen_tcp(address, wanted, cores) {
-                Ok((bound, sockets)) => {
-                    port = bound.port();
-                    listeners
-                        .iter_mut()
-                        .zip(sockets)
-                        .for_each(|(core, socket)| core.push(socket));
-                    addresses.push(Address::Tcp(bound));
-                }
-                Err(error) if is_no_such_family(&error) || optional && is_not_ours(&error) => {
-                    tracing::debug!(%address, %error, "not listening on an optional address");
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    return Err(StartError::PortTaken(address));
-                }
-                Err(error) => {
-                    return Err(StartError::Listen {
-                        address: address.to_string(),
-                        error,
-                    });
-                }
+    if let Some(port) = wanted.port {
+        for (address, sockets) in listen_on_all(port, wanted, cores)? {
+            for (core, socket) in listeners.iter_mut().zip(sockets) {
+                core.push(socket);
             }
+            addresses.push(Address::Tcp(address));
         }
-    }
-    if addresses.is_empty() && wanted.port != 0 && !wanted.bind.is_empty() {
-        return Err(StartError::NoAddress { port: wanted.port });
     }
     if !wanted.unix.is_empty() {
         let path = Path::new(wanted.unix);
@@ -130,27 +99,65 @@ pub(super) fn listen(
         let listener = Listener {
             socket: Arc::new(socket),
         };
-        listeners
-            .iter_mut()
-            .for_each(|core| core.push(listener.clone()));
+        for core in &mut listeners {
+            core.push(listener.clone());
+        }
         addresses.push(Address::Unix(path.to_owned()));
     }
     Ok((addresses, listeners))
 }
 
-/// The addresses that a word of `bind` means.
-fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    match name {
-        "*" => Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]),
-        "::*" => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into()]),
-        name => {
-            let found = (name, port).to_socket_addrs();
-            found
-                .map(|all| all.take(1).collect())
-                .map_err(|error| StartError::Listen {
-                    address: name.to_owned(),
+/// The addresses of `bind`, all on one port, each with one listener a core.
+fn listen_on_all(
+    mut port: u16,
+    wanted: &Wanted<'_>,
+    cores: u16,
+) -> Result<Vec<(SocketAddr, Vec<Listener>)>, StartError> {
+    let mut all = Vec::new();
+    for bind in wanted.bind {
+        let (name, optional) = bind
+            .strip_prefix('-')
+            .map_or((bind.as_str(), false), |name| (name, true));
+        let address = resolve(name, port)?;
+        match listen_tcp(address, wanted, cores) {
+            Ok((bound, sockets)) => {
+                port = bound.port();
+                all.push((bound, sockets));
+            }
+            Err(error) if is_no_such_family(&error) || optional && is_not_ours(&error) => {
+                tracing::debug!(%address, %error, "not listening on an optional address");
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(StartError::PortTaken(address));
+            }
+            Err(error) => {
+                return Err(StartError::Listen {
+                    address: address.to_string(),
                     error,
-                })
+                });
+            }
+        }
+    }
+    if all.is_empty() && !wanted.bind.is_empty() {
+        return Err(StartError::NoAddress { port });
+    }
+    Ok(all)
+}
+
+/// The address that a word of `bind` means: the first one, if it is a name of several.
+fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
+    let unknown = |error| StartError::Listen {
+        address: name.to_owned(),
+        error,
+    };
+    match name {
+        "*" => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
+        "::*" => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
+        name => {
+            let mut found = (name, port).to_socket_addrs().map_err(unknown)?;
+            found
+                .next()
+                .ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
         }
     }
 }
@@ -255,8 +262,7 @@ mod tests {
     fn wanted(bind: &[String]) -> Wanted<'_> {
         Wanted {
             bind,
-            port: 0,
-            any_port: true,
+            port: Some(0),
             unix: "",
             unix_mode: 0,
             backlog: 511,
@@ -308,8 +314,7 @@ mod tests {
         let taken = stranger.local_addr().expect("bound").port();
         let refused = listen(
             &Wanted {
-                port: taken,
-                any_port: false,
+                port: Some(taken),
                 ..wanted(&bind)
             },
             1,
@@ -324,8 +329,7 @@ mod tests {
         };
         let refused = listen(
             &Wanted {
-                port: address.port(),
-                any_port: false,
+                port: Some(address.port()),
                 ..wanted(&bind)
             },
             1,
@@ -354,8 +358,7 @@ mod tests {
         let only = ["-192.0.2.1".to_owned()];
         let none = listen(
             &Wanted {
-                port,
-                any_port: false,
+                port: Some(port),
                 ..wanted(&only)
             },
             1,
@@ -391,7 +394,7 @@ mod tests {
         let text = path.to_str().expect("ASCII").to_owned();
         for _ in 0..2 {
             let wanted = Wanted {
-                any_port: false,
+                port: None,
                 unix: &text,
                 unix_mode: 0o700,
                 ..wanted(&[])

@@ -32,7 +32,7 @@ use std::{
         atomic::Ordering,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -94,7 +94,8 @@ pub struct Node {
     alarm: Alarm,
     tell: Sender<Notice>,
     told: Receiver<Notice>,
-    threads: Vec<JoinHandle<()>>,
+    /// How many cores were started, each on a thread of its own.
+    cores: usize,
 }
 
 /// What the main thread is told.
@@ -137,10 +138,10 @@ impl Node {
     ///
     /// # Errors
     /// What broke a core.
-    pub fn wait(mut self) -> Result<(), StartError> {
+    pub fn wait(self) -> Result<(), StartError> {
         let mut deadline: Option<Instant> = None;
         let mut ended = 0;
-        while ended < self.threads.len() {
+        while ended < self.cores {
             let left = deadline.map_or(LOOK, |deadline| {
                 deadline.saturating_duration_since(Instant::now()).min(LOOK)
             });
@@ -160,17 +161,12 @@ impl Node {
                 Err(RecvTimeoutError::Timeout) => host::refresh(&self.shared),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline)
-                && ended < self.threads.len()
-            {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) && ended < self.cores {
                 tracing::warn!(
                     "Not all requests were answered within shutdown-timeout, exiting anyway"
                 );
-                self.threads.clear();
+                break;
             }
-        }
-        for thread in self.threads.drain(..) {
-            thread.join().expect("a panic ends the process");
         }
         self.remove_unix_sockets();
         tracing::warn!("EagleDB is now ready to exit, bye bye...");
@@ -213,7 +209,7 @@ impl Node {
             alarm,
             tell,
             told,
-            threads: Vec::new(),
+            cores: 0,
         };
         let (seed, pool) = (entropy(), entropy());
         for ((core, mesh), listeners) in (0..cores).zip(meshes).zip(listeners) {
@@ -226,11 +222,11 @@ impl Node {
                 clock,
                 cpu: cpus.of_core(core),
             };
-            let thread = node.spawn(start).map_err(|error| StartError::System {
+            node.spawn(start).map_err(|error| StartError::System {
                 what: "start a thread",
                 error,
             })?;
-            node.threads.push(thread);
+            node.cores += 1;
         }
         node.until_serving()?;
         host::refresh(&node.shared);
@@ -240,20 +236,26 @@ impl Node {
         Ok(node)
     }
 
-    fn spawn(&self, start: Start) -> io::Result<JoinHandle<()>> {
+    /// Starts a core's thread. Nobody joins it: what it says last is that it has ended, and its memory goes with the
+    /// process.
+    fn spawn(&self, start: Start) -> io::Result<()> {
         let (shared, ending, tell) = (self.shared.clone(), self.ending.clone(), self.tell.clone());
-        thread::Builder::new()
-            .name(format!("core-{}", start.config.id.0))
-            .spawn(move || {
-                let result = start.serve(shared, ending, &tell);
-                // Nobody listens only when the process ends anyway.
-                let _ = tell.send(Notice::Ended(result));
-            })
+        let name = format!("core-{}", start.config.id.0);
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let (result, core) = match start.serve(shared, ending, &tell) {
+                Ok(core) => (Ok(()), Some(core)),
+                Err(error) => (Err(error), None),
+            };
+            // Nobody listens only when the process ends anyway.
+            let _ = tell.send(Notice::Ended(result));
+            drop(core);
+        });
+        thread.map(drop)
     }
 
     /// Waits until all cores serve. If one cannot, the others end as well.
     fn until_serving(&self) -> Result<(), StartError> {
-        for _ in 0..self.threads.len() {
+        for _ in 0..self.cores {
             match self.told.recv().expect("this thread has a sender") {
                 Notice::Serving => {}
                 Notice::Ended(Err(error)) => {
@@ -293,13 +295,13 @@ struct Start {
 }
 
 impl Start {
-    /// Makes the executor and the core on this thread, and drives it until the end.
+    /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(
         self,
         shared: Arc<Shared>,
         ending: Arc<Ending>,
         tell: &Sender<Notice>,
-    ) -> Result<(), StartError> {
+    ) -> Result<Core, StartError> {
         let Self {
             config,
             cores,
@@ -373,8 +375,7 @@ impl<'a> From<&'a Config> for Wanted<'a> {
     fn from(config: &'a Config) -> Self {
         Self {
             bind: &config.bind,
-            port: config.port,
-            any_port: false,
+            port: (config.port != 0).then_some(config.port),
             unix: &config.unixsocket,
             unix_mode: config.unixsocketperm,
             backlog: config.tcp_backlog,
