@@ -211,3 +211,66 @@ impl Connections {
         !self.over.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_given_out_again_only_after_the_last_completion_was_told() {
+        // Shows the way of a closed connection with both operations under way, and that its old name finds nobody.
+        let mut connections = Connections::default();
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let conn = connections.insert(ours.into());
+        let connection = connections.get(conn).expect("just made");
+        connection.receiving = Receiving::On;
+        connection.sending = true;
+        connections.close(conn);
+        assert!(!connections.any_over(), "two operations are under way");
+        connections.get(conn).expect("still there").sending = false;
+        connections.settle(conn);
+        assert!(!connections.any_over(), "one is");
+        let (_, connection) = connections.of(Tag::from(conn));
+        assert!(connection.closing && !connection.wants_input());
+        connection.receiving = Receiving::Off;
+        connections.settle(conn);
+        assert!(connections.any_over() && connections.get(conn).is_none());
+        let (next, _theirs) = UnixStream::pair().expect("a pair");
+        assert_ne!(
+            connections.insert(next.into()).index,
+            conn.index,
+            "not told yet"
+        );
+        assert_eq!(connections.take_over(), Some(conn));
+        let (next, _theirs) = UnixStream::pair().expect("a pair");
+        let again = connections.insert(next.into());
+        assert_eq!(again.index, conn.index);
+        assert_ne!(again.generation, conn.generation);
+        assert!(connections.get(conn).is_none() && connections.get(again).is_some());
+    }
+
+    #[test]
+    fn closing_shuts_the_socket_down_before_its_descriptor_closes() {
+        // Shows that the other end sees the end of the stream although an operation still holds the socket.
+        let mut connections = Connections::default();
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let conn = connections.insert(ours.into());
+        connections.get(conn).expect("just made").receiving = Receiving::On;
+        connections.close(conn);
+        connections.close(conn);
+        assert_eq!(io::Read::read(&mut theirs, &mut [0; 8]).expect("an end"), 0);
+    }
+
+    #[test]
+    fn a_large_output_flies_in_slices() {
+        // Shows the bounds of what one send takes, at the beginning and at the end.
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let mut connection = Connection::new(ours.into());
+        connection.flying = vec![1; SLICE + 10];
+        assert_eq!(connection.slice().len(), SLICE);
+        connection.sent = SLICE;
+        assert_eq!(connection.slice().len(), 10);
+    }
+}

@@ -140,7 +140,7 @@ const FILES_PER_CORE: u64 = 16;
 const FILES_RESERVED: u64 = 32;
 /// Bytes of glommio's three rings of a core and its registered buffers that the kernel may count as locked, measured on Linux
 /// 6.18 and rounded up.
-const EXECUTOR_LOCKED_BYTES: u64 = 512 << 10;
+const EXECUTOR_LOCKED_BYTES: u64 = 256 << 10;
 
 /// Enters the working directory and sees that it can be written.
 ///
