@@ -25,6 +25,7 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     fs::File,
     io::{self, Write},
     mem,
@@ -44,7 +45,7 @@ use super::{
     connection::{Connections, Receiving, peer_of},
     listener::Listener,
     mesh::{Mesh, Sleep},
-    ring::{Completion, Input, Ring, Tag},
+    ring::{self, Completion, Input, Ring, Tag},
 };
 use crate::core::{
     Core,
@@ -164,6 +165,8 @@ struct CoreLoop {
     alarm: BufferedFile,
     /// Connections whose output goes on after the slice that was taken.
     slices: Vec<ConnId>,
+    /// Connections that found no buffer for their input, in turn.
+    starved: VecDeque<ConnId>,
     /// Sends queued since the last system call.
     sends: usize,
     next_tick_us: u64,
@@ -217,6 +220,7 @@ impl CoreLoop {
             bed: Rc::new(bed),
             alarm,
             slices: Vec::new(),
+            starved: VecDeque::new(),
             sends: 0,
             next_tick_us: 0,
             next_yield_us: 0,
@@ -232,8 +236,10 @@ impl CoreLoop {
         while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) {
             let now = self.clock.now();
             let worked = self.turn(now);
-            let work_left =
-                self.core.has_work() || self.connections.any_over() || self.ring.has_completions();
+            let work_left = self.core.has_work()
+                || self.connections.any_over()
+                || self.ring.has_completions()
+                || !self.starved.is_empty();
             if worked {
                 self.last_work_us = now.mono_us;
                 let turn_us = self.clock.mono_us() - now.mono_us;
@@ -347,7 +353,8 @@ impl CoreLoop {
                         .step(Event::Received { conn, bytes }, now, &mut self.actions);
                 }
             }
-            // All buffers were full; or it was paused: armed again below, once that is over.
+            Err(libc::ENOBUFS) if told => return self.starved.push_back(conn),
+            // Paused, or for no reason: armed again below, unless it still is.
             Err(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
             Err(_) => self.connections.close(conn),
         }
@@ -476,6 +483,7 @@ impl CoreLoop {
             self.send_slice(self.slices[nth]);
         }
         self.slices.clear();
+        self.feed();
         self.arm();
     }
 
@@ -515,6 +523,16 @@ impl CoreLoop {
         {
             connection.receiving = Receiving::On;
             self.ring.receive(conn, connection.fd());
+        }
+    }
+
+    /// Lets those receive that found no buffer, in turn and no more than there are buffers: if all of thousands tried again at
+    /// once, most would find none again, and again.
+    fn feed(&mut self) {
+        for _ in 0..self.starved.len().min(ring::BUFFERS.into()) {
+            if let Some(conn) = self.starved.pop_front() {
+                self.receive(conn);
+            }
         }
     }
 

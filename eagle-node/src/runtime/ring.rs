@@ -38,7 +38,7 @@ const SUBMISSIONS: u32 = 2048;
 /// Entries of the completion queue; what exceeds it waits in the kernel.
 const COMPLETIONS: u32 = 8192;
 /// Buffers for input; a power of two.
-const BUFFERS: u16 = 256;
+pub(super) const BUFFERS: u16 = 256;
 /// Bytes of a buffer.
 pub(super) const BUFFER_SIZE: usize = 16 << 10;
 /// From one buffer to the next: 64 bytes more, so that the beginnings of buffers do not all fall into the same few sets of the
