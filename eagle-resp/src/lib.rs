@@ -36,10 +36,6 @@ pub use value::Value;
 
 /// The randomness of a test: seeded by `EAGLE_SEED` or else anew; the seed is printed, to show if the test fails.
 #[cfg(test)]
-#[expect(
-    clippy::print_stdout,
-    reason = "cargo shows what a failed test printed"
-)]
 fn test_random() -> fastrand::Rng {
     let seed = std::env::var("EAGLE_SEED")
         .ok()

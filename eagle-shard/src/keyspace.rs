@@ -1,7 +1,7 @@
 //! The keyspace: databases of keys, each key an index entry that points at a record.
 //!
 //! What handlers work with. [`Shard::find`] looks a key up and never shows an expired one; [`Found`] is what it gives: good until
-//! the next call that changes the shard, so it is used at once or not at all. A record is written by [`Shard::put`] (the
+//! the next call that changes the shard, so it is used at once or not at all. A record is written by `Shard::put` (the
 //! value types' way), removed by [`Shard::remove`]; the index, the expiry bounds and the log's accounts follow.
 //!
 //! Records carry the number of a *space*, not of a database: `SWAPDB` lets two databases change their spaces, and no record is

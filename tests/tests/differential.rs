@@ -136,7 +136,7 @@ fn compare(
             for stream in [send(&a), send(&b)] {
                 let bytes = &bytes;
                 scope.spawn(move || {
-                    std::io::Write::write_all(&mut &stream, bytes).expect("the server reads")
+                    std::io::Write::write_all(&mut &stream, bytes).expect("the server reads");
                 });
             }
             for (index, (row, words)) in commands.iter().enumerate() {
@@ -204,7 +204,6 @@ fn replies_are_those_of_redis_7_0() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn replies_are_those_of_valkey_8_1() {
     // All rows, against Valkey 8.1, which has what Redis 7.2 added.
     match Process::valkey() {

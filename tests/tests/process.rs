@@ -210,11 +210,12 @@ fn a_slow_reader_is_cut_off_at_its_output_limit() {
     slow.set_read_timeout(Some(WAIT)).expect("a timeout");
     let mut left = 100 << 20;
     let mut buffer = vec![0; 1 << 20];
-    while !cut {
+    let mut ended = cut;
+    while !ended {
         match slow.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => ended = true,
             Ok(count) => left -= count.min(left),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => ended = true,
             Err(error) => panic!("the connection ends: {error}"),
         }
         assert!(left > 0, "the server closes the connection");

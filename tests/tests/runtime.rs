@@ -1,6 +1,11 @@
 //! What the runtime promises of a real process: no wake-up is lost, want of buffers or descriptors passes, an idle connection
 //! costs little, cores are pinned, and the end is bounded.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and measurements are what a run shows"
+)]
+
 use std::{
     fs,
     process::Command,
@@ -26,7 +31,9 @@ fn ok() -> Value {
 }
 
 fn random() -> fastrand::Rng {
-    let seed = std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("EAGLE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("EAGLE_SEED={seed}");
     fastrand::Rng::with_seed(seed)
@@ -35,7 +42,10 @@ fn random() -> fastrand::Rng {
 /// A field of the process' status, in KiB or as it stands there.
 fn status(path: &str, field: &str) -> String {
     let text = fs::read_to_string(path).expect("a running process");
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .expect("a field");
     line.trim_start_matches(':').trim().to_owned()
 }
 
@@ -66,7 +76,10 @@ fn no_wake_up_is_lost_whatever_the_pause() {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let slow: u32 = clients.into_iter().map(|client| client.join().expect("a client")).sum();
+    let slow: u32 = clients
+        .into_iter()
+        .map(|client| client.join().expect("a client"))
+        .sum();
     println!("{slow} of {} pairs took more than 90 ms", CLIENTS * ROUNDS);
     assert!(u64::from(slow) < CLIENTS * ROUNDS / 100, "{slow} were slow");
 }
@@ -79,7 +92,12 @@ fn more_input_at_once_than_there_are_buffers_is_all_served() {
     for round in 0..3 {
         for (client, wire) in wires.iter_mut().enumerate() {
             let value = format!("{client}/{round}/").repeat(4_000);
-            wire.write(&encode(&[b"SET", format!("k{client}").as_bytes(), value.as_bytes()])).expect("written");
+            wire.write(&encode(&[
+                b"SET",
+                format!("k{client}").as_bytes(),
+                value.as_bytes(),
+            ]))
+            .expect("written");
         }
         for wire in &mut wires {
             assert_eq!(wire.reply().expect("a reply"), ok());
@@ -87,7 +105,10 @@ fn more_input_at_once_than_there_are_buffers_is_all_served() {
     }
     for (client, wire) in wires.iter_mut().enumerate() {
         let value = format!("{client}/2/").repeat(4_000);
-        assert_eq!(wire.text(&["GET", &format!("k{client}")]), Value::Bulk(value.into_bytes()));
+        assert_eq!(
+            wire.text(&["GET", &format!("k{client}")]),
+            Value::Bulk(value.into_bytes())
+        );
     }
 }
 
@@ -97,23 +118,39 @@ fn without_descriptors_clients_wait_and_then_are_served() {
     let node = node(&[]);
     let pid = node.pid().to_string();
     let set_limit = |files: usize| {
-        let done = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}:100000")]).status();
+        let done = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={files}:100000")])
+            .status();
         assert!(done.expect("util-linux is installed").success());
     };
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("ours").count();
+    let open = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("ours")
+        .count();
     set_limit(open + 3);
     let mut wires: Vec<Wire> = (0..10).map(|_| Wire::connect(node.address())).collect();
     for wire in &mut wires {
         wire.write(b"PING\r\n").expect("written");
     }
     thread::sleep(Duration::from_millis(300));
-    let waiting = fs::read_dir(format!("/proc/{pid}/fd")).expect("ours").count();
-    assert!(waiting <= open + 3, "{waiting} are open of {open} and three");
+    let waiting = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("ours")
+        .count();
+    assert!(
+        waiting <= open + 3,
+        "{waiting} are open of {open} and three"
+    );
     set_limit(10_000);
     for wire in &mut wires {
-        assert_eq!(wire.reply().expect("a reply"), Value::Simple(b"PONG".to_vec()));
+        assert_eq!(
+            wire.reply().expect("a reply"),
+            Value::Simple(b"PONG".to_vec())
+        );
     }
-    assert!(node.log().contains("Error accepting a client connection"), "{}", node.log());
+    assert!(
+        node.log().contains("Error accepting a client connection"),
+        "{}",
+        node.log()
+    );
 }
 
 #[test]
@@ -126,9 +163,14 @@ fn an_idle_connection_costs_less_than_four_kibibytes() {
         let text = status(&path, "VmRSS");
         text.trim_end_matches(" kB").parse().expect("a number")
     };
-    assert_eq!(Wire::connect(node.address()).text(&["PING"]), Value::Simple(b"PONG".to_vec()));
+    assert_eq!(
+        Wire::connect(node.address()).text(&["PING"]),
+        Value::Simple(b"PONG".to_vec())
+    );
     let before = resident_kib();
-    let mut wires: Vec<Wire> = (0..CLIENTS).map(|_| Wire::connect(node.address())).collect();
+    let mut wires: Vec<Wire> = (0..CLIENTS)
+        .map(|_| Wire::connect(node.address()))
+        .collect();
     for (client, wire) in wires.iter_mut().enumerate() {
         assert_eq!(wire.text(&["SET", &format!("{}", client % 10), "v"]), ok());
     }
@@ -160,7 +202,8 @@ fn never_reading(node: &Process) -> Wire {
     let mut wire = Wire::connect(node.address());
     let value = "x".repeat(8 << 20);
     assert_eq!(wire.text(&["SET", "large", &value]), ok());
-    wire.write(&encode(&[b"GET", b"large"]).repeat(8)).expect("written");
+    wire.write(&encode(&[b"GET", b"large"]).repeat(8))
+        .expect("written");
     thread::sleep(Duration::from_millis(200));
     wire
 }
@@ -174,7 +217,11 @@ fn the_end_waits_for_slow_readers_no_longer_than_the_timeout() {
     node.signal("TERM");
     let status = node.wait(WAIT).expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", node.log());
-    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
@@ -183,7 +230,11 @@ fn a_second_signal_ends_the_node_at_once() {
     let mut node = node(&["--shutdown-timeout", "600"]);
     let _reader = never_reading(&node);
     node.signal("TERM");
-    assert!(node.wait(Duration::from_millis(300)).is_none(), "{}", node.log());
+    assert!(
+        node.wait(Duration::from_millis(300)).is_none(),
+        "{}",
+        node.log()
+    );
     node.signal("TERM");
     let status = node.wait(WAIT).expect("it ends");
     assert_eq!(status.code(), Some(1), "{}", node.log());

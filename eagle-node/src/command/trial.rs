@@ -58,7 +58,7 @@ impl Trial {
                 credit: 64,
                 seed: 1,
             };
-            Core::new(config, Arc::clone(&shared)).expect("memory for a shard")
+            Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {
             cores: (0..cores).map(core).collect(),

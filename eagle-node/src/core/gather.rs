@@ -351,10 +351,10 @@ impl Core {
         let mut reply = Vec::new();
         match &gather.plan {
             Plan::Merge { merge, order } => {
-                merge_parts(*merge, order, &gather.parts, gather.protocol, &mut reply)
+                merge_parts(*merge, order, &gather.parts, gather.protocol, &mut reply);
             }
             Plan::Scan { shard } => {
-                self.merge_scan(*shard, &gather.parts[0], gather.protocol, &mut reply)
+                self.merge_scan(*shard, &gather.parts[0], gather.protocol, &mut reply);
             }
             Plan::Random => self.merge_random(&gather.parts, &mut reply),
             Plan::Reports => self.merge_reports(&mut gather, now, &mut reply),
@@ -375,7 +375,7 @@ impl Core {
     }
 
     /// Hands a gather's reply to its session.
-    pub(super) fn finish(&mut self, finished: Finished) {
+    pub(super) fn finish(&mut self, finished: &Finished) {
         let Some(session) = session_mut(&mut self.sessions, finished.conn) else {
             return;
         };

@@ -72,7 +72,7 @@ impl Holds {
         }
     }
 
-    /// Lets go of keys; [`Self::next`] then says who may go on.
+    /// Lets go of keys; [`Self::next_free`] then says who may go on.
     pub fn release<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) {
         for key in keys {
             let was = self.held.remove(key);
@@ -82,7 +82,7 @@ impl Holds {
 
     /// The first that waits no longer: none of its keys is held or waited for before it, and nothing of its connection
     /// waits before it.
-    pub fn next(&mut self) -> Option<Waiting> {
+    pub fn next_free(&mut self) -> Option<Waiting> {
         let mut wanted: AHashSet<&[u8]> = AHashSet::new();
         let mut before: AHashSet<(CoreId, ConnId)> = AHashSet::new();
         let mut found = None;

@@ -155,7 +155,7 @@ impl Core {
     ///
     /// # Errors
     /// The shard's memory cannot be had.
-    pub fn new(config: CoreConfig, shared: Arc<Shared>) -> Result<Self, PoolError> {
+    pub fn new(config: &CoreConfig, shared: Arc<Shared>) -> Result<Self, PoolError> {
         let shard = Shard::new(config.shard.clone())?;
         let position = shard.position();
         let (version, settings) = shared.config();

@@ -41,6 +41,10 @@ pub(super) struct Link {
     pub outstanding: u32,
     /// Connections that wait for credit.
     waiters: VecDeque<ConnId>,
+    #[expect(
+        clippy::vec_box,
+        reason = "messages travel boxed: what is kept here moves into an outbox as it is"
+    )]
     spare: Vec<Box<Message>>,
 }
 
@@ -224,7 +228,7 @@ impl Core {
 
     /// Keys were released: carries out what waited for them.
     fn serve_waiting(&mut self, now: Now) {
-        while let Some(waiting) = self.holds.next() {
+        while let Some(waiting) = self.holds.next_free() {
             let order = Order {
                 spec: waiting.ask.spec,
                 args: waiting.args.as_args(),
@@ -255,7 +259,7 @@ impl Core {
         }
         match answer.token {
             Token::Gather { gather, part } => {
-                self.gathered(gather, part, answer.outcome, bytes, now)
+                self.gathered(gather, part, answer.outcome, bytes, now);
             }
             Token::Slot { conn, request } => {
                 let Some(session) = session_mut(&mut self.sessions, conn) else {
@@ -281,7 +285,7 @@ impl Core {
                 let own = std::mem::replace(&mut self.links[self.id.index()].outbox, spare);
                 self.message(self.id, own, now);
             } else if let Some(finished) = self.finished.pop() {
-                self.finish(finished);
+                self.finish(&finished);
             } else {
                 return;
             }

@@ -308,7 +308,7 @@ impl Core {
                         args,
                         self.shard.config().string_len_max,
                         reply,
-                    )
+                    );
                 }))
             }
             (steps, stage) => unreachable!("{steps:?} has no stage {stage:?}"),

@@ -318,7 +318,7 @@ impl Start {
             .make()
             .map_err(|error| cannot(error.to_string()))?;
         executor.run(async {
-            let core = Core::new(config, shared).map_err(|error| cannot(error.to_string()))?;
+            let core = Core::new(&config, shared).map_err(|error| cannot(error.to_string()))?;
             let teller = tell.clone();
             let ask_end = Box::new(move || {
                 // Nobody listens only when the process ends anyway.

@@ -369,6 +369,7 @@ mod tests {
         };
         // SAFETY: points to a live rlimit.
         assert_eq!(
+            // SAFETY: writes to `limit` alone.
             unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
             0
         );

@@ -427,7 +427,7 @@ impl Buffers {
                 BUFFERS,
                 GROUP,
                 0,
-            )?
+            )?;
         };
         let mut buffers = Self {
             entries,

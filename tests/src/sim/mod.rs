@@ -44,6 +44,9 @@ pub struct Plan {
     pub delay_max: u64,
 }
 
+/// Messages on their way between two cores, each with the turn in which it arrives.
+type Link = VecDeque<(u64, Box<Message>)>;
+
 /// A commit under way.
 #[derive(Debug)]
 struct UnderWay {
@@ -72,7 +75,7 @@ pub struct Sim {
     pub turn: u64,
     /// Chance.
     pub rng: fastrand::Rng,
-    links: HashMap<(usize, usize), VecDeque<(u64, Box<Message>)>>,
+    links: HashMap<(usize, usize), Link>,
     commits: Vec<Option<UnderWay>>,
     /// Commits of these cores never end.
     pub stalled: Vec<bool>,
@@ -112,7 +115,7 @@ impl Sim {
                 credit: plan.credit,
                 seed: plan.seed,
             };
-            Core::new(config, Arc::clone(&shared)).expect("a small shard fits")
+            Core::new(&config, Arc::clone(&shared)).expect("a small shard fits")
         };
         let count = usize::from(plan.cores);
         Self {
