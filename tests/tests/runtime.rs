@@ -1,4 +1,4 @@
-//! What the runtime promises of a real process: no wake-up is lost, want of buffers or descriptors passes, an idle connection
+//! What the runtime promises of a real process: no wake-up is lost, want of buffers passes, an idle connection
 //! costs little, cores are pinned, and the end is bounded.
 
 #![expect(
