@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 50;
 /// The expiry of keys that have one: none expires while this runs.
 const EXPIRY_S: u32 = 1_000_000;
 /// The line of INFO memory where a server that compacts says how many bytes of its memory are dead records.
-const DEAD_BYTES_FIELD: &str = "dead_bytes";
+const DEAD_BYTES_FIELD: &str = "log_dead_bytes";
 
 /// Arguments of `memory`.
 #[derive(clap::Args)]

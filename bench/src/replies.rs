@@ -76,14 +76,19 @@ fn scan_fixed(bytes: &[u8], head: &[u8], length: usize) -> Result<Found, Surpris
     };
     for reply in whole {
         if !reply.starts_with(head) || reply[length - 1] != b'\n' {
-            return Err(surprise(&bytes[found.bytes..]));
+            let rest = &bytes[found.bytes..];
+            return if is_unfinished_error(rest) {
+                Ok(found)
+            } else {
+                Err(surprise(rest))
+            };
         }
         found.replies += 1;
         found.bytes += length;
     }
     // An error may be shorter than the reply that should have come: look at the part that has come.
     let compared = rest.len().min(head.len());
-    if rest[..compared] != head[..compared] {
+    if rest[..compared] != head[..compared] && !is_unfinished_error(rest) {
         return Err(surprise(rest));
     }
     Ok(found)
@@ -105,6 +110,11 @@ fn scan_integers(bytes: &[u8]) -> Result<Found, Surprise> {
         found.bytes += end + 1;
     }
     Ok(found)
+}
+
+/// Whether the line of an error has no end yet: the rest of it is on its way.
+fn is_unfinished_error(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&b'-') && memchr(b'\r', bytes).is_none()
 }
 
 fn surprise(bytes: &[u8]) -> Surprise {

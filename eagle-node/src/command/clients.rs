@@ -333,7 +333,7 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 qbuf={} \
          qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events=r cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+         user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} core={}",
         session.id,
         remote(&session.peer),
         local(&session.peer),
@@ -357,6 +357,7 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
         session.bytes_in,
         session.bytes_out,
         session.commands,
+        session.core.0,
     );
     line
 }

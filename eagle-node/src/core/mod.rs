@@ -400,6 +400,7 @@ impl Core {
         );
         let id = self.shared.next_client_id();
         let mut session = Box::new(Session::new(conn, id, peer, fd, now));
+        session.core = self.id;
         session.authenticated = self.config.requirepass.is_empty();
         self.open += 1;
         self.stats.connections += 1;

@@ -8,7 +8,7 @@ use eagle_resp::{Decoder, Protocol};
 use eagle_shard::{call::DbId, spec::Spec};
 
 use super::{
-    event::{ConnId, Now, Peer},
+    event::{ConnId, CoreId, Now, Peer},
     replies::{Mute, Replies},
 };
 
@@ -41,6 +41,8 @@ pub enum Ending {
 pub struct Session {
     /// Its place on this core.
     pub conn: ConnId,
+    /// The core that holds it: `core` of `CLIENT LIST`, a field of ours.
+    pub core: CoreId,
     /// Unique on this node, growing: `CLIENT ID`.
     pub id: u64,
     /// The other end.
@@ -101,6 +103,7 @@ impl Session {
     pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now: Now) -> Self {
         Self {
             conn,
+            core: CoreId(0),
             id,
             peer,
             fd,
