@@ -67,16 +67,8 @@ impl Bed {
             brown_insert(&mut brown, &records, number);
         }
         let hits = (0..QUERIES).map(|_| key(rng.usize(..keys))).collect();
-        let misses = (0..QUERIES)
-            .map(|_| key(keys + rng.usize(..keys)))
-            .collect();
-        Bed {
-            records,
-            dash,
-            brown,
-            hits,
-            misses,
-        }
+        let misses = (0..QUERIES).map(|_| key(keys + rng.usize(..keys))).collect();
+        Bed { records, dash, brown, hits, misses }
     }
 
     fn dash_find(&self, query: &Key) -> Option<Word> {
@@ -101,16 +93,9 @@ impl Bed {
             }
         }
         let found = |(at, query): (Located, &Key)| {
-            self.dash
-                .find_at(at, |word| {
-                    holds(&self.records[word.offset() as usize], query)
-                })
-                .is_some()
+            self.dash.find_at(at, |word| holds(&self.records[word.offset() as usize], query)).is_some()
         };
-        at.into_iter()
-            .zip(queries)
-            .filter(|pair| found(*pair))
-            .count()
+        at.into_iter().zip(queries).filter(|pair| found(*pair)).count()
     }
 
     fn brown_find(&self, query: &Key) -> Option<&u64> {
@@ -129,20 +114,14 @@ fn lookups(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(format!("dash/{what}"), keys), |bencher| {
                 bencher.iter(|| bed.dash_find(next.next().expect("cycles")));
             });
-            group.bench_function(
-                BenchmarkId::new(format!("hashbrown/{what}"), keys),
-                |bencher| {
-                    bencher.iter(|| bed.brown_find(next.next().expect("cycles")).copied());
-                },
-            );
+            group.bench_function(BenchmarkId::new(format!("hashbrown/{what}"), keys), |bencher| {
+                bencher.iter(|| bed.brown_find(next.next().expect("cycles")).copied());
+            });
             let mut batches = queries.chunks_exact(BATCH).cycle();
             group.throughput(Throughput::Elements(BATCH as u64));
-            group.bench_function(
-                BenchmarkId::new(format!("dash batched by 32/{what}"), keys),
-                |bencher| {
-                    bencher.iter(|| bed.dash_find_batch(batches.next().expect("cycles")));
-                },
-            );
+            group.bench_function(BenchmarkId::new(format!("dash batched by 32/{what}"), keys), |bencher| {
+                bencher.iter(|| bed.dash_find_batch(batches.next().expect("cycles")));
+            });
             group.throughput(Throughput::Elements(1));
         }
         group.finish();

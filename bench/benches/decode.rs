@@ -4,9 +4,7 @@
 
 use std::hint::black_box;
 
-use criterion::{
-    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use eagle_resp::number::LongDouble;
 use eagle_resp::{Decoder, Limits, Protocol, Reply, Requests, format_f64, parse_f64};
 
@@ -48,8 +46,7 @@ fn decode(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut bytes: Vec<u
             let (mut from, mut end) = (0, 0);
             while end < bytes.len() {
                 end = (end + piece).min(bytes.len());
-                let decoded =
-                    decoder.decode(&mut bytes[..end], from, &limits, usize::MAX, &mut requests);
+                let decoded = decoder.decode(&mut bytes[..end], from, &limits, usize::MAX, &mut requests);
                 from += decoded.consumed;
             }
             assert_eq!(requests.len(), PIPELINE);
@@ -62,33 +59,14 @@ fn decoding(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(PIPELINE as u64));
     decode(&mut group, "GET of 14 B keys", get(), usize::MAX);
-    decode(
-        &mut group,
-        "SET of 14 B keys to 64 B values",
-        set(),
-        usize::MAX,
-    );
+    decode(&mut group, "SET of 14 B keys to 64 B values", set(), usize::MAX);
     decode(&mut group, "SET in pieces of 100 B", set(), 100);
-    decode(
-        &mut group,
-        "MSET of 10",
-        pipeline(|_| (0..21).map(|i| key(i % 14)).collect()),
-        usize::MAX,
-    );
-    decode(
-        &mut group,
-        "inline GET",
-        b"GET key:0123456789\r\n".repeat(PIPELINE),
-        usize::MAX,
-    );
+    decode(&mut group, "MSET of 10", pipeline(|_| (0..21).map(|i| key(i % 14)).collect()), usize::MAX);
+    decode(&mut group, "inline GET", b"GET key:0123456789\r\n".repeat(PIPELINE), usize::MAX);
     group.finish();
 }
 
-fn encode(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    say: impl Fn(&mut Reply<'_>, usize),
-) {
+fn encode(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, say: impl Fn(&mut Reply<'_>, usize)) {
     let mut out = Vec::new();
     group.bench_function(name, |b| {
         b.iter(|| {
@@ -127,13 +105,7 @@ fn numbers(c: &mut Criterion) {
         b.iter(|| parse_f64(black_box(b"3.14159265358979")));
     });
     group.bench_function("format a double", |b| {
-        b.iter(|| {
-            format_f64(
-                black_box(0.1234567),
-                &mut [0; eagle_resp::number::F64_TEXT_MAX],
-            )
-            .len()
-        });
+        b.iter(|| format_f64(black_box(0.1234567), &mut [0; eagle_resp::number::F64_TEXT_MAX]).len());
     });
     let mut out = Vec::new();
     group.bench_function("INCRBYFLOAT 10.5 0.1", |b| {

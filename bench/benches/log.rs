@@ -14,21 +14,12 @@ const VALUE: &[u8; 64] = &[7; 64];
 const BATCH: u64 = 1000;
 
 fn log(capacity_bytes: u64) -> Log {
-    Log::anonymous(LogConfig {
-        extent_bytes: 8 << 20,
-        ..LogConfig::new(1, capacity_bytes)
-    })
-    .expect("a log")
+    Log::anonymous(LogConfig { extent_bytes: 8 << 20, ..LogConfig::new(1, capacity_bytes) }).expect("a log")
 }
 
 fn append_one(log: &mut Log) -> PoolOffset {
-    log.reserve(record_bytes_max(KEY.len(), VALUE.len()))
-        .expect("room");
-    log.append(&RecordParts::new(
-        Kind::String,
-        black_box(KEY),
-        &[black_box(VALUE)],
-    ))
+    log.reserve(record_bytes_max(KEY.len(), VALUE.len())).expect("room");
+    log.append(&RecordParts::new(Kind::String, black_box(KEY), &[black_box(VALUE)]))
 }
 
 /// Appends a batch and kills it, so that one resident extent after the other is used.
@@ -65,9 +56,7 @@ fn touch(c: &mut Criterion) {
     let mut group = c.benchmark_group("log");
     group.throughput(Throughput::Elements(BATCH));
     let mut log = log(1 << 30);
-    let mut offsets: Vec<PoolOffset> = (0..(256 << 20) / 88)
-        .map(|_| append_one(&mut log))
-        .collect();
+    let mut offsets: Vec<PoolOffset> = (0..(256 << 20) / 88).map(|_| append_one(&mut log)).collect();
     fastrand::seed(1);
     fastrand::shuffle(&mut offsets);
     for (name, span) in [("hot", BATCH as usize), ("cold", offsets.len())] {
@@ -78,32 +67,21 @@ fn touch(c: &mut Criterion) {
             &offsets[at - count..at]
         };
         group.bench_function(format!("read and compare key, {name}"), |b| {
-            b.iter(|| {
-                next(BATCH as usize)
-                    .iter()
-                    .filter(|offset| log.read(**offset).key() == black_box(KEY))
-                    .count()
-            });
+            b.iter(|| next(BATCH as usize).iter().filter(|offset| log.read(**offset).key() == black_box(KEY)).count());
         });
         group.bench_function(format!("read in prefetched batches of 20, {name}"), |b| {
             b.iter(|| {
                 let mut same = 0;
                 for batch in next(BATCH as usize).chunks(20) {
                     batch.iter().for_each(|offset| log.prefetch(*offset));
-                    same += batch
-                        .iter()
-                        .filter(|offset| log.read(**offset).key() == black_box(KEY))
-                        .count();
+                    same += batch.iter().filter(|offset| log.read(**offset).key() == black_box(KEY)).count();
                 }
                 same
             });
         });
         group.bench_function(format!("overwrite value, {name}"), |b| {
             b.iter(|| {
-                next(BATCH as usize)
-                    .iter()
-                    .filter(|offset| log.overwrite_value(**offset, &[black_box(VALUE)]))
-                    .count()
+                next(BATCH as usize).iter().filter(|offset| log.overwrite_value(**offset, &[black_box(VALUE)])).count()
             });
         });
     }
@@ -119,15 +97,9 @@ fn relocate(c: &mut Criterion) {
         b.iter_batched(
             || {
                 let mut log = log(64 << 20);
-                let offsets: Vec<PoolOffset> =
-                    (0..records + 1).map(|_| append_one(&mut log)).collect();
-                offsets
-                    .iter()
-                    .step_by(2)
-                    .for_each(|offset| log.kill(*offset));
-                let victim = log
-                    .victim(Policy::CostBenefit, 10)
-                    .expect("a half dead extent");
+                let offsets: Vec<PoolOffset> = (0..records + 1).map(|_| append_one(&mut log)).collect();
+                offsets.iter().step_by(2).for_each(|offset| log.kill(*offset));
+                let victim = log.victim(Policy::CostBenefit, 10).expect("a half dead extent");
                 (log, victim)
             },
             |(mut log, victim)| move_living(&mut log, victim),

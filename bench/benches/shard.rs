@@ -33,11 +33,7 @@ fn key(number: usize) -> [u8; 14] {
 }
 
 fn filled(count: usize) -> Shard {
-    let mut shard = Shard::new(ShardConfig {
-        capacity_max: 8 << 30,
-        ..ShardConfig::default()
-    })
-    .expect("a shard");
+    let mut shard = Shard::new(ShardConfig { capacity_max: 8 << 30, ..ShardConfig::default() }).expect("a shard");
     (0..count).for_each(|number| set(&mut shard, &key(number), &VALUE));
     shard
 }
@@ -45,19 +41,14 @@ fn filled(count: usize) -> Shard {
 fn set(shard: &mut Shard, key: &[u8], value: &[u8]) {
     let key = shard.key(key);
     let old = shard.find(DB, key, NOW);
-    shard
-        .put_string(DB, key, old, value, None, Encoding::Natural)
-        .expect("room");
+    shard.put_string(DB, key, old, value, None, Encoding::Natural).expect("room");
 }
 
 fn get(shard: &mut Shard, key: &[u8], out: &mut Vec<u8>) {
     let key = shard.key(key);
     let mut reply = Reply::new(out, Protocol::Resp2);
     match shard.find_read(DB, key, NOW) {
-        Some(found) => shard
-            .string(found)
-            .expect("a string")
-            .write_bulk(&mut reply),
+        Some(found) => shard.string(found).expect("a string").write_bulk(&mut reply),
         None => reply.null(),
     }
 }
@@ -69,14 +60,8 @@ fn prefetch(shard: &Shard, keys: &[[u8; 14]]) {
         let hashed: Hashed = hash_key(shard.config().seed, key);
         *located = Some(shard.prefetch_bucket(DB, hashed));
     }
-    located
-        .iter()
-        .flatten()
-        .for_each(|at| shard.prefetch_words(DB, *at));
-    located
-        .iter()
-        .flatten()
-        .for_each(|at| shard.prefetch_record(DB, *at));
+    located.iter().flatten().for_each(|at| shard.prefetch_words(DB, *at));
+    located.iter().flatten().for_each(|at| shard.prefetch_record(DB, *at));
 }
 
 fn single(c: &mut Criterion) {
@@ -105,21 +90,11 @@ fn single(c: &mut Criterion) {
         group.bench_function(format!("overwrite with another length {name}"), |b| {
             let mut work = 0;
             b.iter(|| {
-                set(
-                    &mut shard,
-                    &key(rng.usize(..count)),
-                    &VALUE[..rng.usize(..64)],
-                );
+                set(&mut shard, &key(rng.usize(..count)), &VALUE[..rng.usize(..64)]);
                 work += 1;
                 if work % 64 == 0 {
                     black_box(shard.commit().position);
-                    shard.background(
-                        NOW,
-                        Budget {
-                            records: 64,
-                            is_idle: false,
-                        },
-                    );
+                    shard.background(NOW, Budget { records: 64, is_idle: false });
                 }
             });
         });

@@ -47,21 +47,15 @@ impl Client {
         let stream = connect(port)?;
         stream.set_read_timeout(Some(REPLY_WAIT_MAX))?;
         stream.set_write_timeout(Some(REPLY_WAIT_MAX))?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// Sends a command and waits for its reply; an error reply is a reply.
     pub(crate) fn call(&mut self, arguments: &[&str]) -> Result<Reply> {
         let mut request = Vec::new();
-        encode(
-            &mut request,
-            arguments.iter().map(|argument| argument.as_bytes()),
-        );
+        encode(&mut request, arguments.iter().map(|argument| argument.as_bytes()));
         self.stream.get_mut().write_all(&request)?;
-        self.reply()
-            .with_context(|| format!("no reply to {}", arguments.join(" ")))
+        self.reply().with_context(|| format!("no reply to {}", arguments.join(" ")))
     }
 
     /// Sends a command that must answer `+OK`.
@@ -82,12 +76,8 @@ impl Client {
     pub(crate) fn reply(&mut self) -> Result<Reply> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let Some(line) = line.strip_suffix("\r\n") else {
-            bail!("the server closed the connection")
-        };
-        let (kind, rest) = line
-            .split_at_checked(1)
-            .context("an empty line is no reply")?;
+        let Some(line) = line.strip_suffix("\r\n") else { bail!("the server closed the connection") };
+        let (kind, rest) = line.split_at_checked(1).context("an empty line is no reply")?;
         Ok(match kind {
             "+" => Reply::Simple(rest.to_owned()),
             "-" => Reply::Error(rest.to_owned()),
@@ -115,8 +105,8 @@ impl Client {
 
 /// A connected socket that sends at once what it is given.
 pub(crate) fn connect(port: u16) -> Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        .with_context(|| format!("cannot connect to port {port}"))?;
+    let stream =
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).with_context(|| format!("cannot connect to port {port}"))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -134,9 +124,7 @@ pub(crate) fn encode<'a>(out: &mut Vec<u8>, arguments: impl ExactSizeIterator<It
 
 /// The value of a `name:value` line of INFO, if it has the line.
 pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim_end)
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_end)
 }
 
 #[cfg(test)]

@@ -80,17 +80,11 @@ struct Subject {
 
 /// Runs the comparison.
 pub(crate) fn run(arguments: &Compare) -> Result<()> {
-    let mut report = Report::new(
-        "Throughput and CPU a request",
-        arguments.setup.json.as_deref(),
-    );
+    let mut report = Report::new("Throughput and CPU a request", arguments.setup.json.as_deref());
     arguments.setup.pin_generator()?;
     let programs = programs(arguments)?;
     introduce(&report, arguments, &programs);
-    let mut subjects = programs
-        .iter()
-        .map(|program| start(program, arguments))
-        .collect::<Result<Vec<_>>>()?;
+    let mut subjects = programs.iter().map(|program| start(program, arguments)).collect::<Result<Vec<_>>>()?;
 
     let mut table = Table::new(&[
         "command",
@@ -110,11 +104,7 @@ pub(crate) fn run(arguments: &Compare) -> Result<()> {
             eprintln!("{} at pipeline {pipeline}", workload.name());
             let rounds = measure_rounds(&mut subjects, workload, &requests, pipeline, arguments)?;
             add_rows(&mut table, &subjects, workload, pipeline, &rounds);
-            for (subject, rounds) in subjects
-                .iter()
-                .zip(rounds)
-                .filter(|(_, rounds)| !rounds.is_empty())
-            {
+            for (subject, rounds) in subjects.iter().zip(rounds).filter(|(_, rounds)| !rounds.is_empty()) {
                 raw.push(json!({"command": workload.name(), "pipeline": pipeline, "server": subject.server.name, "rounds": rounds}));
             }
         }
@@ -140,11 +130,7 @@ fn programs(arguments: &Compare) -> Result<Vec<Program>> {
 fn start(program: &Program, arguments: &Compare) -> Result<Subject> {
     let server = arguments.setup.start(program)?;
     let generator = Generator::connect(server.port, arguments.load.connections)?;
-    Ok(Subject {
-        server,
-        dialect: program.dialect,
-        generator,
-    })
+    Ok(Subject { server, dialect: program.dialect, generator })
 }
 
 fn introduce(report: &Report, arguments: &Compare, programs: &[Program]) {
@@ -169,28 +155,17 @@ fn introduce(report: &Report, arguments: &Compare, programs: &[Program]) {
 fn prepare(subjects: &mut [Subject], workload: Workload, arguments: &Compare) -> Result<Requests> {
     let load = &arguments.load;
     let mut rng = Rng::with_seed(1);
-    let writer = if workload == Workload::Get {
-        Workload::Set
-    } else {
-        workload
-    };
+    let writer = if workload == Workload::Get { Workload::Set } else { workload };
     let fill = writer.requests(load.keys, load.value_bytes, &mut rng);
-    for subject in subjects
-        .iter_mut()
-        .filter(|subject| takes(subject, workload))
-    {
+    for subject in subjects.iter_mut().filter(|subject| takes(subject, workload)) {
         if subject.dialect != Dialect::Floor {
             subject.server.client()?.expect_ok(&["FLUSHALL"])?;
         }
         match arguments.generator {
             GeneratorKind::Own => subject.generator.run(&[&fill], FILL_PIPELINE, Goal::Once)?,
-            GeneratorKind::RedisBenchmark => redis_benchmark::run_requests(
-                subject.server.port,
-                writer,
-                FILL_PIPELINE,
-                load,
-                u64::from(load.keys),
-            )?,
+            GeneratorKind::RedisBenchmark => {
+                redis_benchmark::run_requests(subject.server.port, writer, FILL_PIPELINE, load, u64::from(load.keys))?
+            }
         };
     }
     Ok(workload.requests(load.keys, load.value_bytes, &mut rng))
@@ -213,9 +188,7 @@ fn measure_rounds(
     for _ in 0..arguments.rounds {
         for (subject, measures) in subjects.iter_mut().zip(&mut rounds) {
             if takes(subject, workload) {
-                measures.push(measure_once(
-                    subject, workload, requests, pipeline, arguments,
-                )?);
+                measures.push(measure_once(subject, workload, requests, pipeline, arguments)?);
             }
         }
     }
@@ -233,25 +206,15 @@ fn measure_once(
     let duration = Duration::from_secs_f64(arguments.seconds);
     let mut load = |duration: Duration| -> Result<Tally> {
         match arguments.generator {
-            GeneratorKind::Own => subject
-                .generator
-                .run(&[requests], pipeline, Goal::For(duration)),
-            GeneratorKind::RedisBenchmark => {
-                redis_benchmark::run(port, workload, pipeline, &arguments.load, duration)
-            }
+            GeneratorKind::Own => subject.generator.run(&[requests], pipeline, Goal::For(duration)),
+            GeneratorKind::RedisBenchmark => redis_benchmark::run(port, workload, pipeline, &arguments.load, duration),
         }
     };
     load(WARM_UP)?;
     measure(&subject.server, || load(duration))
 }
 
-fn add_rows(
-    table: &mut Table,
-    subjects: &[Subject],
-    workload: Workload,
-    pipeline: usize,
-    rounds: &[Vec<Measure>],
-) {
+fn add_rows(table: &mut Table, subjects: &[Subject], workload: Workload, pipeline: usize, rounds: &[Vec<Measure>]) {
     let rate = |measures: &[Measure]| median(measures.iter().map(|measure| measure.rate));
     let cpu = |measures: &[Measure]| median(measures.iter().map(|measure| measure.cpu_us));
     let (our_rate, our_cpu) = (rate(&rounds[0]), cpu(&rounds[0]));
@@ -260,17 +223,10 @@ fn add_rows(
             continue;
         }
         let ratio = |ours: f64, theirs: f64| {
-            if number == 0 {
-                String::new()
-            } else {
-                format!("{:.2}", ours / theirs)
-            }
+            if number == 0 { String::new() } else { format!("{:.2}", ours / theirs) }
         };
         let rates = measures.iter().map(|measure| measure.rate / 1e3);
-        let (lowest, highest) = (
-            rates.clone().fold(f64::MAX, f64::min),
-            rates.fold(0.0, f64::max),
-        );
+        let (lowest, highest) = (rates.clone().fold(f64::MAX, f64::min), rates.fold(0.0, f64::max));
         table.row(vec![
             workload.name().into(),
             pipeline.to_string(),
@@ -280,10 +236,7 @@ fn add_rows(
             ratio(our_rate, rate(measures)),
             format!("{:.3}", cpu(measures)),
             ratio(our_cpu, cpu(measures)),
-            format!(
-                "{:.0} %",
-                100.0 * median(measures.iter().map(|measure| measure.load_share))
-            ),
+            format!("{:.0} %", 100.0 * median(measures.iter().map(|measure| measure.load_share))),
         ]);
     }
 }

@@ -42,14 +42,7 @@ pub(crate) fn run(arguments: &Connections) -> Result<()> {
     );
     let programs = arguments.setup.programs()?;
     report.say(&arguments.setup.describe(&programs));
-    let mut table = Table::new(&[
-        "server",
-        "open",
-        "served twice",
-        "bytes each",
-        "one more",
-        "verdict",
-    ]);
+    let mut table = Table::new(&["server", "open", "served twice", "bytes each", "one more", "verdict"]);
     for program in &programs {
         table.row(hold_open(arguments, program)?);
     }
@@ -65,35 +58,18 @@ fn hold_open(arguments: &Connections, program: &Program) -> Result<Vec<String>> 
     while clients.len() < arguments.count {
         clients.push(served(Client::connect(server.port)?)?);
     }
-    let clients = clients
-        .into_iter()
-        .map(served)
-        .collect::<Result<Vec<_>>>()?;
+    let clients = clients.into_iter().map(served).collect::<Result<Vec<_>>>()?;
     std::thread::sleep(Duration::from_secs_f64(arguments.settle));
     let each = server.resident_bytes()?.saturating_sub(before) / clients.len() as u64;
-    let verdict = if each <= arguments.bytes_max {
-        "PASS"
-    } else {
-        "FAIL"
-    };
+    let verdict = if each <= arguments.bytes_max { "PASS" } else { "FAIL" };
     let count = clients.len().to_string();
-    Ok(vec![
-        server.name.clone(),
-        count.clone(),
-        count,
-        each.to_string(),
-        one_more(server.port),
-        verdict.into(),
-    ])
+    Ok(vec![server.name.clone(), count.clone(), count, each.to_string(), one_more(server.port), verdict.into()])
 }
 
 /// The client, after it was served a PING.
 fn served(mut client: Client) -> Result<Client> {
     let reply = client.call(&["PING"])?;
-    ensure!(
-        reply == Reply::Simple("PONG".into()),
-        "a connection got {reply:?} to its PING"
-    );
+    ensure!(reply == Reply::Simple("PONG".into()), "a connection got {reply:?} to its PING");
     Ok(client)
 }
 

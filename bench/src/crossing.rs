@@ -71,21 +71,8 @@ pub(crate) fn run(arguments: &Crossing) -> Result<()> {
 
     let mut rng = Rng::with_seed(1);
     let order = shuffled(0..arguments.keys, &mut rng);
-    write_keys(
-        &mut anywhere,
-        &order,
-        |_| arguments.value_bytes,
-        None,
-        FILL_PIPELINE,
-    )?;
-    let mut table = Table::new(&[
-        "command",
-        "pipeline",
-        "crossing",
-        "CPU us/req",
-        "ratio",
-        "K req/s",
-    ]);
+    write_keys(&mut anywhere, &order, |_| arguments.value_bytes, None, FILL_PIPELINE)?;
+    let mut table = Table::new(&["command", "pipeline", "crossing", "CPU us/req", "ratio", "K req/s"]);
     for workload in arguments.workloads.iter().copied() {
         let lists = Lists::new(workload, arguments.keys, arguments.value_bytes, &mut rng)?;
         for pipeline in arguments.pipelines.iter().copied() {
@@ -93,12 +80,8 @@ pub(crate) fn run(arguments: &Crossing) -> Result<()> {
             let goal = Goal::For(Duration::from_secs_f64(arguments.seconds));
             let (mut none, mut half) = (Vec::new(), Vec::new());
             for _ in 0..arguments.rounds {
-                none.push(measure(&server, || {
-                    home.run(&[&lists.by_shard[0], &lists.by_shard[1]], pipeline, goal)
-                })?);
-                half.push(measure(&server, || {
-                    anywhere.run(&[&lists.all], pipeline, goal)
-                })?);
+                none.push(measure(&server, || home.run(&[&lists.by_shard[0], &lists.by_shard[1]], pipeline, goal))?);
+                half.push(measure(&server, || anywhere.run(&[&lists.all], pipeline, goal))?);
             }
             let name = format!("{} at pipeline {pipeline}", workload.name());
             report.figures(&name, json!({"none": none, "half": half}));
@@ -109,13 +92,7 @@ pub(crate) fn run(arguments: &Crossing) -> Result<()> {
     report.finish()
 }
 
-fn add_rows(
-    table: &mut Table,
-    workload: Workload,
-    pipeline: usize,
-    none: &[Measure],
-    half: &[Measure],
-) {
+fn add_rows(table: &mut Table, workload: Workload, pipeline: usize, none: &[Measure], half: &[Measure]) {
     let cpu = |measures: &[Measure]| median(measures.iter().map(|measure| measure.cpu_us));
     for (name, measures) in [("none", none), ("half", half)] {
         let rate = median(measures.iter().map(|measure| measure.rate));
@@ -144,13 +121,8 @@ impl Lists {
             Workload::Get => Ok(Requests::get(keys, value_bytes)),
             Workload::Incr | Workload::Mset => bail!("crossing measures set and get"),
         };
-        let (first, second): (Vec<u32>, Vec<u32>) = order
-            .iter()
-            .partition(|number| shard(&key("key", **number)) == 0);
-        Ok(Self {
-            all: of(&order)?,
-            by_shard: [of(&first)?, of(&second)?],
-        })
+        let (first, second): (Vec<u32>, Vec<u32>) = order.iter().partition(|number| shard(&key("key", **number)) == 0);
+        Ok(Self { all: of(&order)?, by_shard: [of(&first)?, of(&second)?] })
     }
 }
 
@@ -164,32 +136,20 @@ fn connections_at_home(port: u16, connections: usize) -> Result<Generator> {
         }
         let mut client = Client::connect(port)?;
         let info = client.call(&["CLIENT", "INFO"])?.text()?;
-        let core =
-            home_core(&info).with_context(|| format!("CLIENT INFO tells no core=: {info}"))?;
-        ensure!(
-            core < CORES,
-            "a connection is at home on core {core} of a server with {CORES} shards"
-        );
+        let core = home_core(&info).with_context(|| format!("CLIENT INFO tells no core=: {info}"))?;
+        ensure!(core < CORES, "a connection is at home on core {core} of a server with {CORES} shards");
         if at[core].len() < wanted {
             at[core].push(client.into_stream());
         }
     }
     let [first, second] = at;
-    ensure!(
-        first.len() == wanted && second.len() == wanted,
-        "all connections land on one core"
-    );
-    Generator::over(first.into_iter().chain(second).collect(), |number| {
-        number / wanted
-    })
+    ensure!(first.len() == wanted && second.len() == wanted, "all connections land on one core");
+    Generator::over(first.into_iter().chain(second).collect(), |number| number / wanted)
 }
 
 /// The number behind `core=` in a CLIENT INFO line.
 fn home_core(info: &str) -> Option<usize> {
-    info.split_ascii_whitespace()
-        .find_map(|field| field.strip_prefix("core="))?
-        .parse()
-        .ok()
+    info.split_ascii_whitespace().find_map(|field| field.strip_prefix("core="))?.parse().ok()
 }
 
 /// The shard that a key belongs to.
@@ -200,9 +160,7 @@ fn shard(key: &[u8]) -> usize {
 /// CRC-16/XMODEM, as the Redis cluster specification has it.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 }
-        })
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 })
     })
 }
 
@@ -234,9 +192,7 @@ mod tests {
         let port = serve_on_two_cores(Arc::clone(&strays));
         let lists = Lists::new(Workload::Get, 1000, 0, &mut Rng::with_seed(1)).unwrap();
         let mut home = connections_at_home(port, 6).unwrap();
-        let tally = home
-            .run(&[&lists.by_shard[0], &lists.by_shard[1]], 4, Goal::Once)
-            .unwrap();
+        let tally = home.run(&[&lists.by_shard[0], &lists.by_shard[1]], 4, Goal::Once).unwrap();
         assert_eq!((tally.requests, strays.load(Relaxed)), (1000, 0));
 
         let mut anywhere = Generator::connect(port, 6).unwrap();

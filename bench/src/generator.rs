@@ -25,10 +25,7 @@ use crate::requests::Requests;
 /// Bytes read at once from a connection.
 const READ_BYTES: usize = 256 << 10;
 /// How long all connections may stay silent before the run counts as hung.
-const SILENCE_MAX: Timespec = Timespec {
-    tv_sec: 30,
-    tv_nsec: 0,
-};
+const SILENCE_MAX: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// When a run ends.
 #[derive(Clone, Copy)]
@@ -77,9 +74,7 @@ struct Connection {
 impl Generator {
     /// Opens this many connections to a port of this machine.
     pub(crate) fn connect(port: u16, connections: usize) -> Result<Self> {
-        let streams = (0..connections)
-            .map(|_| connect(port))
-            .collect::<Result<_>>()?;
+        let streams = (0..connections).map(|_| connect(port)).collect::<Result<_>>()?;
         Self::over(streams, |_| 0)
     }
 
@@ -90,37 +85,17 @@ impl Generator {
         for (number, stream) in streams.into_iter().enumerate() {
             stream.set_nonblocking(true)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(
-                &epoll,
-                &stream,
-                epoll::EventData::new_u64(number as u64),
-                flags,
-            )?;
-            connections.push(Connection {
-                stream,
-                list: list(number),
-                unsent: 0..0,
-                awaiting: 0,
-                carry: Vec::new(),
-            });
+            epoll::add(&epoll, &stream, epoll::EventData::new_u64(number as u64), flags)?;
+            connections.push(Connection { stream, list: list(number), unsent: 0..0, awaiting: 0, carry: Vec::new() });
         }
-        Ok(Self {
-            epoll,
-            connections,
-            incoming: vec![0; READ_BYTES],
-        })
+        Ok(Self { epoll, connections, incoming: vec![0; READ_BYTES] })
     }
 
     /// Sends requests from the lists, `pipeline` at a time on each connection, and waits for every reply.
     ///
     /// # Errors
     /// An unexpected reply, a closed connection, or silence of all connections for 30 s.
-    pub(crate) fn run(
-        &mut self,
-        lists: &[&Requests],
-        pipeline: usize,
-        goal: Goal,
-    ) -> Result<Tally> {
+    pub(crate) fn run(&mut self, lists: &[&Requests], pipeline: usize, goal: Goal) -> Result<Tally> {
         let started = Instant::now();
         let mut feed = Feed::new(lists, pipeline, goal);
         let mut busy = 0;
@@ -131,11 +106,7 @@ impl Generator {
         let mut requests = 0;
         while busy > 0 {
             let ready = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&SILENCE_MAX))?;
-            ensure!(
-                ready > 0,
-                "the server has been silent for {} s",
-                SILENCE_MAX.tv_sec
-            );
+            ensure!(ready > 0, "the server has been silent for {} s", SILENCE_MAX.tv_sec);
             if let Goal::For(duration) = goal {
                 feed.over = started.elapsed() >= duration;
             }
@@ -152,10 +123,7 @@ impl Generator {
                 }
             }
         }
-        Ok(Tally {
-            requests,
-            seconds: started.elapsed().as_secs_f64(),
-        })
+        Ok(Tally { requests, seconds: started.elapsed().as_secs_f64() })
     }
 }
 
@@ -191,24 +159,17 @@ impl Connection {
             let kept = self.carry.len();
             incoming[..kept].copy_from_slice(&self.carry);
             let count = match self.stream.read(&mut incoming[kept..]) {
-                Ok(0) => bail!(
-                    "the server closed a connection with {} replies to come",
-                    self.awaiting
-                ),
+                Ok(0) => bail!("the server closed a connection with {} replies to come", self.awaiting),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).context("reading from the server"),
             };
             let found = list.expect.scan(&incoming[..kept + count])?;
-            ensure!(
-                found.replies <= self.awaiting,
-                "more replies came than requests were sent"
-            );
+            ensure!(found.replies <= self.awaiting, "more replies came than requests were sent");
             self.awaiting -= found.replies;
             self.carry.clear();
-            self.carry
-                .extend_from_slice(&incoming[found.bytes..kept + count]);
+            self.carry.extend_from_slice(&incoming[found.bytes..kept + count]);
             // A read that was not filled has emptied the socket; what comes later is a new event.
             if kept + count < incoming.len() {
                 break;
@@ -231,14 +192,7 @@ struct Feed<'a> {
 impl<'a> Feed<'a> {
     fn new(lists: &'a [&'a Requests], pipeline: usize, goal: Goal) -> Self {
         // The seed is fixed: every server gets the same kind of sequence.
-        Self {
-            lists,
-            pipeline,
-            goal,
-            next: vec![0; lists.len()],
-            over: false,
-            rng: Rng::with_seed(0x0ea9_1edb),
-        }
+        Self { lists, pipeline, goal, next: vec![0; lists.len()], over: false, rng: Rng::with_seed(0x0ea9_1edb) }
     }
 
     /// Where the next batch of a list stands in its bytes, and how many requests it has.
@@ -271,9 +225,7 @@ mod tests {
         let requests = Requests::ping(10);
         let lists = [&requests];
         let mut feed = Feed::new(&lists, 4, Goal::Once);
-        let counts: Vec<usize> = std::iter::from_fn(|| feed.next(0))
-            .map(|(_, count)| count)
-            .collect();
+        let counts: Vec<usize> = std::iter::from_fn(|| feed.next(0)).map(|(_, count)| count).collect();
         assert_eq!(counts, [4, 4, 2]);
     }
 
@@ -291,9 +243,7 @@ mod tests {
     fn an_error_reply_ends_the_run_with_its_text() {
         let port = serve(|_| b"-OOM out of memory\r\n".to_vec());
         let mut generator = Generator::connect(port, 1).unwrap();
-        let error = generator
-            .run(&[&Requests::ping(1)], 1, Goal::Once)
-            .unwrap_err();
+        let error = generator.run(&[&Requests::ping(1)], 1, Goal::Once).unwrap_err();
         assert_eq!(error.to_string(), "unexpected reply: -OOM out of memory");
     }
 

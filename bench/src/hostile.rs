@@ -40,13 +40,7 @@ enum Check {
 }
 
 impl Check {
-    const ALL: [Check; 5] = [
-        Check::SlowReader,
-        Check::WriteFirst,
-        Check::Pipeline,
-        Check::ByteWise,
-        Check::HugeValue,
-    ];
+    const ALL: [Check; 5] = [Check::SlowReader, Check::WriteFirst, Check::Pipeline, Check::ByteWise, Check::HugeValue];
 
     fn name(self) -> &'static str {
         match self {
@@ -77,10 +71,7 @@ struct Outcome {
 
 impl Outcome {
     fn new(within_bounds: bool, figures: impl fmt::Display) -> Self {
-        Self {
-            figures: figures.to_string(),
-            within_bounds,
-        }
+        Self { figures: figures.to_string(), within_bounds }
     }
 }
 
@@ -95,20 +86,9 @@ pub(crate) fn run(arguments: &Hostile) -> Result<()> {
         for program in &programs {
             eprintln!("{}: {}", program.name, check.name());
             let server = arguments.setup.start(program)?;
-            let outcome = check
-                .run(&server)
-                .unwrap_or_else(|error| Outcome::new(false, format!("{error:#}")));
-            let verdict = if outcome.within_bounds {
-                "PASS"
-            } else {
-                "FAIL"
-            };
-            table.row(vec![
-                check.name().into(),
-                program.name.clone(),
-                outcome.figures,
-                verdict.into(),
-            ]);
+            let outcome = check.run(&server).unwrap_or_else(|error| Outcome::new(false, format!("{error:#}")));
+            let verdict = if outcome.within_bounds { "PASS" } else { "FAIL" };
+            table.row(vec![check.name().into(), program.name.clone(), outcome.figures, verdict.into()]);
         }
     }
     report.table("checks", &table);

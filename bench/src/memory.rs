@@ -37,11 +37,7 @@ pub(crate) struct Memory {
     #[command(flatten)]
     setup: Setup,
     /// Numbers of keys, ascending
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "1000000,1200000,1400000,1700000,2000000"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "1000000,1200000,1400000,1700000,2000000")]
     keys: Vec<u32>,
     /// Bytes of the values
     #[arg(long, value_delimiter = ',', default_value = "8,64,512")]
@@ -97,9 +93,7 @@ impl Case {
 
     /// Bytes of keys and values when every key was last written in this generation.
     fn payload(self, keys: u32, generation: u32) -> u64 {
-        (0..keys)
-            .map(|number| (KEY_BYTES + self.value_size(number, generation)) as u64)
-            .sum()
+        (0..keys).map(|number| (KEY_BYTES + self.value_size(number, generation)) as u64).sum()
     }
 }
 
@@ -123,15 +117,8 @@ pub(crate) fn run(arguments: &Memory) -> Result<()> {
         arguments.overwrites,
         arguments.settle
     ));
-    let mut heads: Vec<String> = ["server", "value", "expiry", "overwritten"]
-        .map(String::from)
-        .into();
-    heads.extend(
-        arguments
-            .keys
-            .iter()
-            .map(|keys| format!("{} M", f64::from(*keys) / 1e6)),
-    );
+    let mut heads: Vec<String> = ["server", "value", "expiry", "overwritten"].map(String::from).into();
+    heads.extend(arguments.keys.iter().map(|keys| format!("{} M", f64::from(*keys) / 1e6)));
     heads.extend(["mean", "worst", "of it dead"].map(String::from));
     let mut table = Table::new(&heads);
     let mut raw = Vec::new();
@@ -140,11 +127,7 @@ pub(crate) fn run(arguments: &Memory) -> Result<()> {
         for value_bytes in arguments.values.iter().copied() {
             for expiry in arguments.expiry.iter().copied() {
                 for variant in arguments.variants.iter().copied() {
-                    let case = Case {
-                        value_bytes,
-                        expiry,
-                        variant,
-                    };
+                    let case = Case { value_bytes, expiry, variant };
                     let costs = measure_case(arguments, program, case)?;
                     let row = row(&program.name, case, &costs);
                     eprintln!("{}", row.join("  "));
@@ -172,28 +155,17 @@ fn measure_case(arguments: &Memory, program: &Program, case: Case) -> Result<Vec
     for keys in arguments.keys.iter().copied() {
         let mut write = |range, generation| {
             let order = shuffled(range, &mut rng);
-            write_keys(
-                &mut generator,
-                &order,
-                |number| case.value_size(number, generation),
-                expiry_s,
-                FILL_PIPELINE,
-            )
+            write_keys(&mut generator, &order, |number| case.value_size(number, generation), expiry_s, FILL_PIPELINE)
         };
         write(written..keys, generation)?;
         written = keys;
-        let overwrites = if case.variant == Variant::Fresh {
-            0
-        } else {
-            arguments.overwrites
-        };
+        let overwrites = if case.variant == Variant::Fresh { 0 } else { arguments.overwrites };
         for _ in 0..overwrites {
             generation += 1;
             write(0..keys, generation)?;
         }
         std::thread::sleep(Duration::from_secs_f64(arguments.settle));
-        let beyond =
-            server.resident_bytes()? as f64 - empty as f64 - case.payload(keys, generation) as f64;
+        let beyond = server.resident_bytes()? as f64 - empty as f64 - case.payload(keys, generation) as f64;
         costs.push(Cost {
             keys,
             overhead: beyond / f64::from(keys),
@@ -207,13 +179,7 @@ fn measure_case(arguments: &Memory, program: &Program, case: Case) -> Result<Vec
 fn dead_bytes(server: &Server) -> Result<Option<f64>> {
     let info = server.client()?.call(&["INFO", "memory"])?.text()?;
     let field = info_field(&info, DEAD_BYTES_FIELD);
-    field
-        .map(|bytes| {
-            bytes
-                .parse()
-                .with_context(|| format!("{DEAD_BYTES_FIELD}:{bytes} of INFO"))
-        })
-        .transpose()
+    field.map(|bytes| bytes.parse().with_context(|| format!("{DEAD_BYTES_FIELD}:{bytes} of INFO"))).transpose()
 }
 
 fn row(server: &str, case: Case, costs: &[Cost]) -> Vec<String> {
@@ -224,12 +190,7 @@ fn row(server: &str, case: Case, costs: &[Cost]) -> Vec<String> {
     let mut row = vec![
         server.to_owned(),
         format!("{} B", case.value_bytes),
-        if case.expiry == Expiry::Yes {
-            "yes"
-        } else {
-            "no"
-        }
-        .into(),
+        if case.expiry == Expiry::Yes { "yes" } else { "no" }.into(),
         match case.variant {
             Variant::Fresh => "no",
             Variant::Same => "same size",
@@ -237,11 +198,7 @@ fn row(server: &str, case: Case, costs: &[Cost]) -> Vec<String> {
         }
         .into(),
     ];
-    row.extend(
-        overheads
-            .chain([mean, worst])
-            .map(|bytes| format!("{bytes:.1}")),
-    );
+    row.extend(overheads.chain([mean, worst]).map(|bytes| format!("{bytes:.1}")));
     row.push(dead.map_or("-".into(), |bytes| format!("{bytes:.1}")));
     row
 }
@@ -252,46 +209,18 @@ mod tests {
 
     #[test]
     fn the_payload_counts_the_sizes_that_were_written() {
-        let same = Case {
-            value_bytes: 64,
-            expiry: Expiry::No,
-            variant: Variant::Same,
-        };
+        let same = Case { value_bytes: 64, expiry: Expiry::No, variant: Variant::Same };
         assert_eq!(same.payload(10, 3), 780);
-        let varied = Case {
-            variant: Variant::Varied,
-            ..same
-        };
+        let varied = Case { variant: Variant::Varied, ..same };
         let expected: usize = (0..10).map(|number| 14 + varied_size(64, number, 3)).sum();
         assert_eq!(varied.payload(10, 3), expected as u64);
     }
 
     #[test]
     fn a_row_has_mean_and_worst_behind_the_figures() {
-        let case = Case {
-            value_bytes: 8,
-            expiry: Expiry::Yes,
-            variant: Variant::Varied,
-        };
-        let cost = |overhead, dead| Cost {
-            keys: 1,
-            overhead,
-            dead,
-        };
+        let case = Case { value_bytes: 8, expiry: Expiry::Yes, variant: Variant::Varied };
+        let cost = |overhead, dead| Cost { keys: 1, overhead, dead };
         let cells = row("S", case, &[cost(10.0, Some(1.0)), cost(20.0, Some(2.0))]);
-        assert_eq!(
-            cells,
-            [
-                "S",
-                "8 B",
-                "yes",
-                "within 25 %",
-                "10.0",
-                "20.0",
-                "15.0",
-                "20.0",
-                "2.0"
-            ]
-        );
+        assert_eq!(cells, ["S", "8 B", "yes", "within 25 %", "10.0", "20.0", "15.0", "20.0", "2.0"]);
     }
 }

@@ -42,10 +42,7 @@ pub(crate) struct Overwrite {
 
 /// Measures all servers.
 pub(crate) fn run(arguments: &Overwrite) -> Result<()> {
-    let mut report = Report::new(
-        "Throughput under overwrites",
-        arguments.setup.json.as_deref(),
-    );
+    let mut report = Report::new("Throughput under overwrites", arguments.setup.json.as_deref());
     arguments.setup.pin_generator()?;
     let programs = arguments.setup.programs()?;
     report.say(&format!(
@@ -70,12 +67,8 @@ pub(crate) fn run(arguments: &Overwrite) -> Result<()> {
     heads.extend(["after", "after / fill", "after / 1"].map(String::from));
     let mut table = Table::new(&heads);
     for (program, rounds) in programs.iter().zip(&rounds) {
-        table.row(row(&program.name, "K SET/s", 0, rounds, |measure| {
-            measure.rate / 1e3
-        }));
-        table.row(row(&program.name, "CPU us/SET", 2, rounds, |measure| {
-            measure.cpu_us
-        }));
+        table.row(row(&program.name, "K SET/s", 0, rounds, |measure| measure.rate / 1e3));
+        table.row(row(&program.name, "CPU us/SET", 2, rounds, |measure| measure.cpu_us));
         report.figures(&program.name, json!(rounds));
     }
     report.table("medians", &table);
@@ -90,9 +83,7 @@ fn measure_passes(arguments: &Overwrite, program: &Program) -> Result<Vec<Measur
     let mut pass = |generation| {
         let order = shuffled(0..arguments.keys, &mut rng);
         let size = |number| varied_size(arguments.value_bytes, number, generation);
-        measure(&server, || {
-            write_keys(&mut generator, &order, size, None, arguments.pipeline)
-        })
+        measure(&server, || write_keys(&mut generator, &order, size, None, arguments.pipeline))
     };
     (0..=arguments.overwrites + 1).map(&mut pass).collect()
 }
@@ -106,9 +97,7 @@ fn row(
     figure: impl Fn(&Measure) -> f64,
 ) -> Vec<String> {
     let passes = rounds[0].len();
-    let medians: Vec<f64> = (0..passes)
-        .map(|pass| median(rounds.iter().map(|round| figure(&round[pass]))))
-        .collect();
+    let medians: Vec<f64> = (0..passes).map(|pass| median(rounds.iter().map(|round| figure(&round[pass])))).collect();
     let last = medians[passes - 1];
     let mut cells = vec![server.to_owned(), what.to_owned()];
     cells.extend(medians.iter().map(|median| format!("{median:.digits$}")));
@@ -122,20 +111,8 @@ mod tests {
 
     #[test]
     fn the_last_pass_is_compared_with_the_fill_and_the_first_overwrite() {
-        let round = |rates: [f64; 3]| {
-            rates
-                .map(|rate| Measure {
-                    rate,
-                    cpu_us: 1.0,
-                    load_share: 0.5,
-                })
-                .to_vec()
-        };
-        let rounds = [
-            round([100.0, 200.0, 100.0]),
-            round([100.0, 200.0, 180.0]),
-            round([90.0, 210.0, 150.0]),
-        ];
+        let round = |rates: [f64; 3]| rates.map(|rate| Measure { rate, cpu_us: 1.0, load_share: 0.5 }).to_vec();
+        let rounds = [round([100.0, 200.0, 100.0]), round([100.0, 200.0, 180.0]), round([90.0, 210.0, 150.0])];
         let cells = row("S", "K/s", 0, &rounds, |measure| measure.rate);
         assert_eq!(cells, ["S", "K/s", "100", "200", "150", "1.50", "0.75"]);
     }

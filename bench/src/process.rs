@@ -17,8 +17,7 @@ pub(crate) fn pin_this_thread(cores: &[Core]) -> Result<()> {
     for core in cores {
         set.set(*core);
     }
-    rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot run on core {cores:?}"))
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {cores:?}"))
 }
 
 /// User and system time that the process and its ended threads have used, in seconds, to the kernel's tick (10 ms).
@@ -43,8 +42,7 @@ struct CpuTimes {
 
 fn cpu_times(path: &str) -> Result<CpuTimes> {
     let stat = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    parse_cpu_times(&stat, rustix::param::clock_ticks_per_second())
-        .with_context(|| format!("{path} reads: {stat}"))
+    parse_cpu_times(&stat, rustix::param::clock_ticks_per_second()).with_context(|| format!("{path} reads: {stat}"))
 }
 
 /// utime, stime, cutime and cstime: fields 14 to 17. The name in field 2 may hold blanks and parentheses.
@@ -52,12 +50,8 @@ fn parse_cpu_times(stat: &str, ticks_per_second: u64) -> Option<CpuTimes> {
     let after_name = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_name.split_ascii_whitespace().skip(14 - 3);
     let mut seconds = || Some(fields.next()?.parse::<u64>().ok()? as f64 / ticks_per_second as f64);
-    let (user, system, user_children, system_children) =
-        (seconds()?, seconds()?, seconds()?, seconds()?);
-    Some(CpuTimes {
-        own: user + system,
-        children: user_children + system_children,
-    })
+    let (user, system, user_children, system_children) = (seconds()?, seconds()?, seconds()?, seconds()?);
+    Some(CpuTimes { own: user + system, children: user_children + system_children })
 }
 
 /// Bytes of memory that are resident for the process.
@@ -73,9 +67,7 @@ pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
 /// A `Name:   123 kB` line of a file of `/proc`, in bytes.
 fn kilobytes_field(path: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let Some(bytes) = parse_kilobytes(&text, name) else {
-        bail!("{path} has no line {name}")
-    };
+    let Some(bytes) = parse_kilobytes(&text, name) else { bail!("{path} has no line {name}") };
     Ok(bytes)
 }
 
@@ -89,14 +81,8 @@ fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
 pub(crate) fn raise_open_files_limit() -> Result<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )
-    .context("cannot raise the limit of open files")?;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("cannot raise the limit of open files")?;
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
@@ -106,12 +92,8 @@ mod tests {
 
     #[test]
     fn cpu_time_is_read_behind_a_name_with_blanks_and_parentheses() {
-        let stat =
-            "42 (a) b (c) S 1 42 42 0 -1 4194560 200 0 0 0 11 22 3 4 20 0 5 0 100 1000 10 184467";
-        let expected = CpuTimes {
-            own: 0.33,
-            children: 0.07,
-        };
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 200 0 0 0 11 22 3 4 20 0 5 0 100 1000 10 184467";
+        let expected = CpuTimes { own: 0.33, children: 0.07 };
         assert_eq!(parse_cpu_times(stat, 100), Some(expected));
         assert_eq!(parse_cpu_times("42 (cut off", 100), None);
     }

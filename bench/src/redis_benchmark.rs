@@ -15,20 +15,11 @@ use crate::requests::Workload;
 const PROBE_REQUESTS: u64 = 50_000;
 
 /// Runs it against a port for about this long.
-pub(crate) fn run(
-    port: u16,
-    workload: Workload,
-    pipeline: usize,
-    load: &Load,
-    duration: Duration,
-) -> Result<Tally> {
+pub(crate) fn run(port: u16, workload: Workload, pipeline: usize, load: &Load, duration: Duration) -> Result<Tally> {
     let probe = run_requests(port, workload, pipeline, load, PROBE_REQUESTS)?;
     let requests = (probe.rate() * duration.as_secs_f64()) as u64;
     let run = run_requests(port, workload, pipeline, load, requests.max(PROBE_REQUESTS))?;
-    Ok(Tally {
-        requests: probe.requests + run.requests,
-        seconds: probe.seconds + run.seconds,
-    })
+    Ok(Tally { requests: probe.requests + run.requests, seconds: probe.seconds + run.seconds })
 }
 
 /// Runs it for this many requests.
@@ -50,33 +41,17 @@ pub(crate) fn run_requests(
     option("-P", &pipeline);
     option("-d", &load.value_bytes);
     option("-r", &load.keys);
-    let output = command
-        .arg("--csv")
-        .output()
-        .context("cannot run redis-benchmark: apt-get install redis-tools")?;
+    let output = command.arg("--csv").output().context("cannot run redis-benchmark: apt-get install redis-tools")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success(),
-        "redis-benchmark failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let rate =
-        rate(&text, workload.name()).with_context(|| format!("redis-benchmark printed: {text}"))?;
-    Ok(Tally {
-        requests,
-        seconds: requests as f64 / rate,
-    })
+    ensure!(output.status.success(), "redis-benchmark failed: {}", String::from_utf8_lossy(&output.stderr));
+    let rate = rate(&text, workload.name()).with_context(|| format!("redis-benchmark printed: {text}"))?;
+    Ok(Tally { requests, seconds: requests as f64 / rate })
 }
 
 /// The second column of the test's row: `"SET","123456.00",...`.
 fn rate(csv: &str, test: &str) -> Option<f64> {
-    let rows = csv.lines().map(|line| {
-        line.split("\",\"")
-            .map(|cell| cell.trim_matches('"'))
-            .collect::<Vec<_>>()
-    });
-    let mut rows =
-        rows.filter(|cells| cells[0] == test || cells[0].starts_with(&format!("{test} ")));
+    let rows = csv.lines().map(|line| line.split("\",\"").map(|cell| cell.trim_matches('"')).collect::<Vec<_>>());
+    let mut rows = rows.filter(|cells| cells[0] == test || cells[0].starts_with(&format!("{test} ")));
     rows.next()?.get(1)?.parse().ok()
 }
 
@@ -86,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_in_the_row_of_the_test() {
-        let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"1000.50\",\"0.2\"\n\"MSET (10 keys)\",\"77.00\",\"1.0\"\n";
+        let csv =
+            "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"1000.50\",\"0.2\"\n\"MSET (10 keys)\",\"77.00\",\"1.0\"\n";
         assert_eq!(rate(csv, "SET"), Some(1000.5));
         assert_eq!(rate(csv, "MSET"), Some(77.0));
         assert_eq!(rate(csv, "GET"), None);

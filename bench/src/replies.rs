@@ -43,19 +43,13 @@ impl Expect {
     /// A simple reply, such as `+OK`.
     pub(crate) fn simple(line: &str) -> Self {
         let head = format!("+{line}\r\n").into_bytes();
-        Self::Fixed {
-            length: head.len(),
-            head,
-        }
+        Self::Fixed { length: head.len(), head }
     }
 
     /// A bulk reply of this many bytes.
     pub(crate) fn bulk(length: usize) -> Self {
         let head = format!("${length}\r\n").into_bytes();
-        Self::Fixed {
-            length: head.len() + length + 2,
-            head,
-        }
+        Self::Fixed { length: head.len() + length + 2, head }
     }
 
     /// Counts the whole replies at the beginning of the bytes and checks each.
@@ -70,18 +64,11 @@ impl Expect {
 fn scan_fixed(bytes: &[u8], head: &[u8], length: usize) -> Result<Found, Surprise> {
     let whole = bytes.chunks_exact(length);
     let rest = whole.remainder();
-    let mut found = Found {
-        replies: 0,
-        bytes: 0,
-    };
+    let mut found = Found { replies: 0, bytes: 0 };
     for reply in whole {
         if !reply.starts_with(head) || reply[length - 1] != b'\n' {
             let rest = &bytes[found.bytes..];
-            return if is_unfinished_error(rest) {
-                Ok(found)
-            } else {
-                Err(surprise(rest))
-            };
+            return if is_unfinished_error(rest) { Ok(found) } else { Err(surprise(rest)) };
         }
         found.replies += 1;
         found.bytes += length;
@@ -95,10 +82,7 @@ fn scan_fixed(bytes: &[u8], head: &[u8], length: usize) -> Result<Found, Surpris
 }
 
 fn scan_integers(bytes: &[u8]) -> Result<Found, Surprise> {
-    let mut found = Found {
-        replies: 0,
-        bytes: 0,
-    };
+    let mut found = Found { replies: 0, bytes: 0 };
     while let Some(first) = bytes.get(found.bytes) {
         if *first != b':' {
             return Err(surprise(&bytes[found.bytes..]));
@@ -129,36 +113,15 @@ mod tests {
     #[test]
     fn whole_replies_are_counted_and_the_rest_left() {
         let expect = Expect::bulk(3);
-        assert_eq!(
-            expect.scan(b"$3\r\nabc\r\n$3\r\nxyz\r\n$3\r"),
-            Ok(Found {
-                replies: 2,
-                bytes: 18
-            })
-        );
-        assert_eq!(
-            Expect::Integer.scan(b":1\r\n:22\r\n:3"),
-            Ok(Found {
-                replies: 2,
-                bytes: 9
-            })
-        );
-        assert_eq!(
-            Expect::simple("OK").scan(b""),
-            Ok(Found {
-                replies: 0,
-                bytes: 0
-            })
-        );
+        assert_eq!(expect.scan(b"$3\r\nabc\r\n$3\r\nxyz\r\n$3\r"), Ok(Found { replies: 2, bytes: 18 }));
+        assert_eq!(Expect::Integer.scan(b":1\r\n:22\r\n:3"), Ok(Found { replies: 2, bytes: 9 }));
+        assert_eq!(Expect::simple("OK").scan(b""), Ok(Found { replies: 0, bytes: 0 }));
     }
 
     #[test]
     fn a_reply_of_another_kind_is_told_by_its_line() {
         let told = |expect: Expect, bytes: &[u8]| expect.scan(bytes).unwrap_err().0;
-        assert_eq!(
-            told(Expect::simple("OK"), b"+OK\r\n-OOM full\r\n"),
-            "-OOM full"
-        );
+        assert_eq!(told(Expect::simple("OK"), b"+OK\r\n-OOM full\r\n"), "-OOM full");
         assert_eq!(told(Expect::bulk(64), b"$-1\r\n"), "$-1");
         assert_eq!(told(Expect::Integer, b":1\r\n+OK\r\n"), "+OK");
         assert_eq!(told(Expect::bulk(3), b"$3\r\nabcd\r\n"), "$3");

@@ -21,10 +21,7 @@ impl Report {
         println!("## {title}\n");
         let mut json = Map::new();
         json.insert("title".into(), title.into());
-        Self {
-            json_path: json_path.map(Path::to_owned),
-            json,
-        }
+        Self { json_path: json_path.map(Path::to_owned), json }
     }
 
     /// Prints a paragraph.
@@ -49,8 +46,7 @@ impl Report {
             return Ok(());
         };
         let text = serde_json::to_string_pretty(&Value::Object(self.json))?;
-        std::fs::write(&path, text + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -63,19 +59,12 @@ pub(crate) struct Table {
 impl Table {
     /// An empty table with these columns.
     pub(crate) fn new<S: ToString>(heads: &[S]) -> Self {
-        Self {
-            heads: heads.iter().map(ToString::to_string).collect(),
-            rows: Vec::new(),
-        }
+        Self { heads: heads.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; it has as many cells as the table has columns.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        assert_eq!(
-            cells.len(),
-            self.heads.len(),
-            "a row has a cell for each column"
-        );
+        assert_eq!(cells.len(), self.heads.len(), "a row has a cell for each column");
         self.rows.push(cells);
     }
 
@@ -83,10 +72,7 @@ impl Table {
     fn markdown(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells
-                .chain([self.heads[column].chars().count(), 3])
-                .max()
-                .unwrap_or(3)
+            cells.chain([self.heads[column].chars().count(), 3]).max().unwrap_or(3)
         };
         let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
         let mut text = String::new();
@@ -98,12 +84,7 @@ impl Table {
             text.push_str("|\n");
         };
         line(&self.heads);
-        line(
-            &widths
-                .iter()
-                .map(|width| "-".repeat(*width))
-                .collect::<Vec<_>>(),
-        );
+        line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>());
         self.rows.iter().for_each(|row| line(row));
         text
     }
@@ -111,11 +92,7 @@ impl Table {
     /// The table as a list of objects, one a row.
     fn json(&self) -> Value {
         let object = |row: &Vec<String>| {
-            let pairs = self
-                .heads
-                .iter()
-                .cloned()
-                .zip(row.iter().map(|cell| Value::from(cell.as_str())));
+            let pairs = self.heads.iter().cloned().zip(row.iter().map(|cell| Value::from(cell.as_str())));
             Value::Object(pairs.collect())
         };
         self.rows.iter().map(object).collect()
@@ -131,11 +108,7 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     assert!(!sorted.is_empty(), "a median needs a figure");
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    }
+    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
 /// The figure below which `share` (0 to 1) of the sorted figures lie.
@@ -172,13 +145,7 @@ mod tests {
     fn a_table_prints_as_markdown_and_as_objects() {
         let mut table = Table::new(&["server", "K/s"]);
         table.row(vec!["Redis 7.0.15".into(), "86".into()]);
-        assert_eq!(
-            table.markdown(),
-            "| server       | K/s |\n| ------------ | --- |\n| Redis 7.0.15 | 86  |\n"
-        );
-        assert_eq!(
-            table.json(),
-            serde_json::json!([{"server": "Redis 7.0.15", "K/s": "86"}])
-        );
+        assert_eq!(table.markdown(), "| server       | K/s |\n| ------------ | --- |\n| Redis 7.0.15 | 86  |\n");
+        assert_eq!(table.json(), serde_json::json!([{"server": "Redis 7.0.15", "K/s": "86"}]));
     }
 }

@@ -63,11 +63,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     fn new(expect: Expect) -> Self {
-        Self {
-            bytes: Vec::new(),
-            bounds: vec![0],
-            expect,
-        }
+        Self { bytes: Vec::new(), bounds: vec![0], expect }
     }
 
     fn push(&mut self, arguments: &[&[u8]]) {
@@ -95,16 +91,14 @@ impl Requests {
     /// GET of each key; all of them must be there with values of this many bytes.
     pub(crate) fn get(keys: &[u32], value_bytes: usize) -> Self {
         let mut requests = Self::new(Expect::bulk(value_bytes));
-        keys.iter()
-            .for_each(|number| requests.push(&[b"GET", &key("key", *number)]));
+        keys.iter().for_each(|number| requests.push(&[b"GET", &key("key", *number)]));
         requests
     }
 
     /// INCR of each key.
     fn incr(keys: &[u32]) -> Self {
         let mut requests = Self::new(Expect::Integer);
-        keys.iter()
-            .for_each(|number| requests.push(&[b"INCR", &key("ctr", *number)]));
+        keys.iter().for_each(|number| requests.push(&[b"INCR", &key("ctr", *number)]));
         requests
     }
 
@@ -115,9 +109,7 @@ impl Requests {
         for ten in keys.chunks_exact(MSET_KEYS) {
             let names: Vec<Vec<u8>> = ten.iter().map(|number| key("key", *number)).collect();
             let mut arguments: Vec<&[u8]> = vec![b"MSET"];
-            names
-                .iter()
-                .for_each(|name| arguments.extend([name.as_slice(), &value]));
+            names.iter().for_each(|name| arguments.extend([name.as_slice(), &value]));
             requests.push(&arguments);
         }
         requests
@@ -176,15 +168,10 @@ mod tests {
         let mut rng = Rng::with_seed(1);
         let requests = Workload::Get.requests(100, 8, &mut rng);
         assert_eq!(requests.len(), 100);
-        let mut seen: Vec<&[u8]> = (0..100)
-            .map(|n| &requests.bytes()[requests.range(n, 1)])
-            .collect();
+        let mut seen: Vec<&[u8]> = (0..100).map(|n| &requests.bytes()[requests.range(n, 1)]).collect();
         assert_ne!(
             seen[..2],
-            [
-                b"*2\r\n$3\r\nGET\r\n$14\r\nkey:0000000000\r\n",
-                b"*2\r\n$3\r\nGET\r\n$14\r\nkey:0000000001\r\n"
-            ]
+            [b"*2\r\n$3\r\nGET\r\n$14\r\nkey:0000000000\r\n", b"*2\r\n$3\r\nGET\r\n$14\r\nkey:0000000001\r\n"]
         );
         seen.sort_unstable();
         seen.dedup();
@@ -203,18 +190,12 @@ mod tests {
     fn an_mset_sets_ten_keys_and_leaves_a_rest_out() {
         let requests = Requests::mset(&(0..25).collect::<Vec<_>>(), 2);
         assert_eq!(requests.len(), 2);
-        assert!(
-            requests
-                .bytes()
-                .starts_with(b"*21\r\n$4\r\nMSET\r\n$14\r\nkey:0000000000\r\n$2\r\nxx\r\n")
-        );
+        assert!(requests.bytes().starts_with(b"*21\r\n$4\r\nMSET\r\n$14\r\nkey:0000000000\r\n$2\r\nxx\r\n"));
     }
 
     #[test]
     fn varied_sizes_stay_within_a_quarter_and_change() {
-        let sizes: Vec<usize> = (0..1000)
-            .map(|generation| varied_size(64, 5, generation))
-            .collect();
+        let sizes: Vec<usize> = (0..1000).map(|generation| varied_size(64, 5, generation)).collect();
         assert!(sizes.iter().all(|size| (48..=80).contains(size)));
         let mean = sizes.iter().sum::<usize>() as f64 / 1000.0;
         assert!((60.0..68.0).contains(&mean), "mean {mean}");

@@ -60,24 +60,12 @@ impl Program {
             }
             Dialect::Redis => {
                 command
-                    .args([
-                        "--port",
-                        &port,
-                        "--bind",
-                        "127.0.0.1",
-                        "--save",
-                        "",
-                        "--appendonly",
-                        "no",
-                        "--dir",
-                    ])
+                    .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
                     .arg(dir.path());
             }
             Dialect::Eagle { shards } => {
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--pool", "none"]);
-                command
-                    .args(["--shards", &shards.to_string(), "--dir"])
-                    .arg(dir.path());
+                command.args(["--shards", &shards.to_string(), "--dir"]).arg(dir.path());
             }
         }
         command.args(&self.arguments);
@@ -109,18 +97,10 @@ impl Server {
         let port = free_port()?;
         let output = File::create(dir.path().join("output"))?;
         let mut command = program.command(port, &dir);
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        let child = spawn_on(&mut command, cores)
-            .with_context(|| format!("cannot start {}", program.path.display()))?;
-        let mut server = Self {
-            name: program.name.clone(),
-            port,
-            child,
-            dir,
-        };
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child =
+            spawn_on(&mut command, cores).with_context(|| format!("cannot start {}", program.path.display()))?;
+        let mut server = Self { name: program.name.clone(), port, child, dir };
         server.wait_until_ready(program.dialect)?;
         Ok(server)
     }
@@ -129,25 +109,16 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "{} ended at start ({status}):\n{}",
-                    self.name,
-                    self.output()
-                );
+                bail!("{} ended at start ({status}):\n{}", self.name, self.output());
             }
             let served = match dialect {
                 Dialect::Floor => Client::connect(self.port).map(|_| ()),
-                _ => Client::connect(self.port)
-                    .and_then(|mut client| client.call(&["PING"])?.text().map(|_| ())),
+                _ => Client::connect(self.port).and_then(|mut client| client.call(&["PING"])?.text().map(|_| ())),
             };
             match served {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() >= deadline => {
-                    return Err(error.context(format!(
-                        "{} does not serve:\n{}",
-                        self.name,
-                        self.output()
-                    )));
+                    return Err(error.context(format!("{} does not serve:\n{}", self.name, self.output())));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -156,8 +127,7 @@ impl Server {
 
     /// The last lines that the server wrote.
     fn output(&self) -> String {
-        let text = fs::read_to_string(self.dir.path().join("output"))
-            .unwrap_or_else(|error| error.to_string());
+        let text = fs::read_to_string(self.dir.path().join("output")).unwrap_or_else(|error| error.to_string());
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
@@ -195,11 +165,7 @@ impl Drop for Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        eprintln!(
-            "{} did not end on SIGTERM within {} s: killing it",
-            self.name,
-            PATIENCE.as_secs()
-        );
+        eprintln!("{} did not end on SIGTERM within {} s: killing it", self.name, PATIENCE.as_secs());
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -237,9 +203,6 @@ mod tests {
             arguments: vec![],
         };
         let error = Server::start(&program, &[0]).err().unwrap().to_string();
-        assert!(
-            error.starts_with("broken ended at start") && error.contains("--port"),
-            "{error}"
-        );
+        assert!(error.starts_with("broken ended at start") && error.contains("--port"), "{error}");
     }
 }

@@ -46,13 +46,7 @@ impl Setup {
     pub(crate) fn programs(&self) -> Result<Vec<Program>> {
         let mut programs = vec![self.eagledb(1)?];
         let dir = peers_dir(self.peers_dir.as_deref())?;
-        for peer in self
-            .peers
-            .as_deref()
-            .unwrap_or(&Peer::USUAL)
-            .iter()
-            .filter(|peer| **peer != Peer::None)
-        {
+        for peer in self.peers.as_deref().unwrap_or(&Peer::USUAL).iter().filter(|peer| **peer != Peer::None) {
             match peer.program(&dir) {
                 Ok(program) => programs.push(program),
                 Err(error) if self.peers.is_none() => eprintln!("left out: {error}"),
@@ -69,30 +63,14 @@ impl Setup {
             None => target_dir()?.join("release/eagle-node"),
         };
         let built = "cargo build --release -p eagle-node";
-        ensure!(
-            path.is_file(),
-            "there is no {}: build it ({built}) or name it with --eagledb",
-            path.display()
-        );
-        let file = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        ensure!(path.is_file(), "there is no {}: build it ({built}) or name it with --eagledb", path.display());
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stands_in = file.starts_with("redis") || file.starts_with("valkey");
         Ok(Program {
-            name: if stands_in {
-                format!("{file} as EagleDB")
-            } else {
-                "EagleDB".into()
-            },
+            name: if stands_in { format!("{file} as EagleDB") } else { "EagleDB".into() },
             note: String::new(),
             path,
-            dialect: if stands_in {
-                Dialect::Redis
-            } else {
-                Dialect::Eagle { shards }
-            },
+            dialect: if stands_in { Dialect::Redis } else { Dialect::Eagle { shards } },
             preload: None,
             arguments: self.eagledb_args.clone(),
         })
@@ -142,9 +120,6 @@ pub(crate) fn peers_dir(named: Option<&Path>) -> Result<PathBuf> {
 /// Cargo's target folder, in a profile's folder of which this binary was built.
 fn target_dir() -> Result<PathBuf> {
     let binary = std::env::current_exe()?;
-    let dir = binary
-        .ancestors()
-        .nth(2)
-        .context("this binary does not lie in a target folder of cargo")?;
+    let dir = binary.ancestors().nth(2).context("this binary does not lie in a target folder of cargo")?;
     Ok(dir.to_owned())
 }

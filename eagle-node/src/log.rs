@@ -10,9 +10,7 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use tracing_subscriber::{
-    Registry, filter::LevelFilter, fmt::writer::BoxMakeWriter, prelude::*, reload,
-};
+use tracing_subscriber::{Registry, filter::LevelFilter, fmt::writer::BoxMakeWriter, prelude::*, reload};
 
 use crate::config::{Config, LogLevel};
 
@@ -33,10 +31,7 @@ impl std::error::Error for LogError {}
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, error) => write!(
-                f,
-                "cannot write the log file '{path}': {error}; see directive logfile"
-            ),
+            Self::File(path, error) => write!(f, "cannot write the log file '{path}': {error}; see directive logfile"),
             Self::Started => f.write_str("the log was started before"),
         }
     }
@@ -49,10 +44,7 @@ impl fmt::Display for LogError {
 /// The file cannot be opened, or this is not the first call.
 pub fn start(config: &Config) -> Result<(), LogError> {
     let (filter, handle) = reload::Layer::new(level(config.loglevel));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_target(false)
-        .with_writer(writer(config)?);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(writer(config)?);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Started)?;
     LEVEL.set(handle).map_err(|_| LogError::Started)
@@ -96,10 +88,7 @@ mod tests {
     fn lines_go_to_the_file_from_the_level_on() {
         // Below the level nothing is written; changed while running, everything is. A second log is refused.
         let path = std::env::temp_dir().join(format!("eagle-log-{}", std::process::id()));
-        let config = Config {
-            logfile: path.to_string_lossy().into_owned(),
-            ..Config::default()
-        };
+        let config = Config { logfile: path.to_string_lossy().into_owned(), ..Config::default() };
         start(&config).unwrap();
         tracing::debug!("one");
         tracing::info!("two");
@@ -107,20 +96,9 @@ mod tests {
         tracing::debug!("three");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(
-            !text.contains("one") && text.contains("two") && text.contains("three"),
-            "{text}"
-        );
+        assert!(!text.contains("one") && text.contains("two") && text.contains("three"), "{text}");
         assert!(matches!(start(&config), Err(LogError::Started)));
-        let nowhere = Config {
-            logfile: "/nowhere/eagle.log".to_owned(),
-            ..Config::default()
-        };
-        assert!(
-            start(&nowhere)
-                .unwrap_err()
-                .to_string()
-                .starts_with("cannot write the log file '/nowhere/eagle.log'")
-        );
+        let nowhere = Config { logfile: "/nowhere/eagle.log".to_owned(), ..Config::default() };
+        assert!(start(&nowhere).unwrap_err().to_string().starts_with("cannot write the log file '/nowhere/eagle.log'"));
     }
 }

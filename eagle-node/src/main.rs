@@ -9,16 +9,9 @@ use eagle_node::{
     log, runtime,
 };
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what a program says at its start goes to its terminal"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a program says at its start goes to its terminal")]
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match Config::from_args(&arguments) {
         Ok(Start::Print(text)) => {
             print!("{text}");

@@ -54,9 +54,7 @@ impl Shared {
             config_version: AtomicU64::new(0),
             client_ids: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
-            run_id: (0..40)
-                .map(|_| char::from_digit(rng.u32(0..16), 16).expect("below 16"))
-                .collect(),
+            run_id: (0..40).map(|_| char::from_digit(rng.u32(0..16), 16).expect("below 16")).collect(),
             started_unix_ms,
             started_mono_us,
             rss_bytes: AtomicU64::new(0),
@@ -86,17 +84,14 @@ impl Shared {
     /// # Errors
     /// Those of `change`; nothing is replaced then.
     pub fn change_config<E>(&self, change: impl Fn(&Config) -> Result<Config, E>) -> Result<(), E> {
-        self.config
-            .update(|present| change(present).map(Arc::new))?;
+        self.config.update(|present| change(present).map(Arc::new))?;
         self.config_version.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
     /// Notes how much memory the data takes; returns the most that was ever noted.
     pub(crate) fn note_used_memory(&self, bytes: u64) -> u64 {
-        self.used_memory_peak
-            .fetch_max(bytes, Ordering::Relaxed)
-            .max(bytes)
+        self.used_memory_peak.fetch_max(bytes, Ordering::Relaxed).max(bytes)
     }
 
     /// A client's number: unique, growing.

@@ -47,9 +47,7 @@ pub(crate) struct Checksum {
 
 impl Checksum {
     pub(crate) fn new() -> Self {
-        Self {
-            fresh: Hasher::new(),
-        }
+        Self { fresh: Hasher::new() }
     }
 
     /// The seeded checksum of `bytes`, in one pass: pieces would each pay their own beginning and
@@ -72,16 +70,12 @@ mod tests {
         // Ten thousand openings of one place, and ten thousand places of one opening, have seeds of
         // their own.
         let place = PoolOffset::from_raw(12_345);
-        let mut openings: Vec<u32> = (0..10_000)
-            .map(|sequence| ExtentSeed::new(42, sequence).at(place))
-            .collect();
+        let mut openings: Vec<u32> = (0..10_000).map(|sequence| ExtentSeed::new(42, sequence).at(place)).collect();
         openings.sort_unstable();
         openings.dedup();
         assert_eq!(openings.len(), 10_000);
         let opening = ExtentSeed::new(42, 7);
-        let mut places: Vec<u32> = (1..=10_000)
-            .map(|raw| opening.at(PoolOffset::from_raw(raw)))
-            .collect();
+        let mut places: Vec<u32> = (1..=10_000).map(|raw| opening.at(PoolOffset::from_raw(raw))).collect();
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), 10_000);

@@ -35,20 +35,10 @@ impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ExtentSize { bytes } => {
-                write!(
-                    f,
-                    "extent size of {bytes} bytes is no power of two between 64 KiB and 1 GiB"
-                )
+                write!(f, "extent size of {bytes} bytes is no power of two between 64 KiB and 1 GiB")
             }
-            Self::Capacity {
-                bytes,
-                bytes_min,
-                bytes_max,
-            } => {
-                write!(
-                    f,
-                    "pool capacity of {bytes} bytes is not between {bytes_min} and {bytes_max} bytes"
-                )
+            Self::Capacity { bytes, bytes_min, bytes_max } => {
+                write!(f, "pool capacity of {bytes} bytes is not between {bytes_min} and {bytes_max} bytes")
             }
             Self::Map { bytes, source } => write!(
                 f,
@@ -79,11 +69,7 @@ pub struct Full {
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "log is full: {} bytes wanted, {} bytes free",
-            self.bytes_wanted, self.bytes_free
-        )
+        write!(f, "log is full: {} bytes wanted, {} bytes free", self.bytes_wanted, self.bytes_free)
     }
 }
 

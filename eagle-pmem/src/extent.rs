@@ -174,10 +174,7 @@ impl Extents {
 
     /// Free extents that once were used, and how many of them hold memory.
     pub(crate) fn free_counts(&self) -> (usize, usize) {
-        (
-            self.table.len() - self.in_use,
-            self.resident.len() + self.held.len(),
-        )
+        (self.table.len() - self.in_use, self.resident.len() + self.held.len())
     }
 
     pub(crate) const fn next_sequence(&self) -> u64 {
@@ -197,11 +194,7 @@ impl Extents {
     pub(crate) fn id_of(&self, byte: u64) -> ExtentId {
         let index = (byte - SUPERBLOCKS_BYTES as u64) >> self.shift;
         match self.table[index as usize] {
-            Extent {
-                state: ExtentState::Body,
-                run,
-                ..
-            } => ExtentId(index as u32 - run),
+            Extent { state: ExtentState::Body, run, .. } => ExtentId(index as u32 - run),
             _ => ExtentId(index as u32),
         }
     }
@@ -223,8 +216,7 @@ impl Extents {
 
     /// Every extent that is open or sealed, a run once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ExtentId, &Extent)> {
-        let heads =
-            |extent: &Extent| matches!(extent.state, ExtentState::Open | ExtentState::Sealed);
+        let heads = |extent: &Extent| matches!(extent.state, ExtentState::Open | ExtentState::Sealed);
         self.table
             .iter()
             .enumerate()
@@ -238,20 +230,11 @@ impl Extents {
     }
 
     /// Opens a free extent, one with memory if there is one; or a run of `count`.
-    pub(crate) fn open(
-        &mut self,
-        count: u32,
-        kind: ExtentKind,
-        version_base: u64,
-    ) -> Option<ExtentId> {
+    pub(crate) fn open(&mut self, count: u32, kind: ExtentKind, version_base: u64) -> Option<ExtentId> {
         let index = if count == 1 {
-            self.take_resident()
-                .or_else(|| self.returned.pop_first())
-                .or_else(|| self.grow(1))?
+            self.take_resident().or_else(|| self.returned.pop_first()).or_else(|| self.grow(1))?
         } else {
-            self.take_held(count)
-                .or_else(|| self.grow(count))
-                .or_else(|| self.take_gap(count))?
+            self.take_held(count).or_else(|| self.grow(count)).or_else(|| self.take_gap(count))?
         };
         Some(self.start_run(index, count, kind, version_base))
     }
@@ -292,10 +275,7 @@ impl Extents {
 
     /// Frees an extent or a whole run.
     pub(crate) fn free(&mut self, id: ExtentId) {
-        debug_assert!(matches!(
-            self.get(id).state,
-            ExtentState::Open | ExtentState::Sealed
-        ));
+        debug_assert!(matches!(self.get(id).state, ExtentState::Open | ExtentState::Sealed));
         self.free_range(id.0..id.0 + self.get(id).run);
     }
 
@@ -323,22 +303,12 @@ impl Extents {
         Some(start..start + len)
     }
 
-    fn start_run(
-        &mut self,
-        index: u32,
-        count: u32,
-        kind: ExtentKind,
-        version_base: u64,
-    ) -> ExtentId {
+    fn start_run(&mut self, index: u32, count: u32, kind: ExtentKind, version_base: u64) -> ExtentId {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.in_use += count as usize;
         for back in 1..count {
-            self.table[(index + back) as usize] = Extent {
-                state: ExtentState::Body,
-                run: back,
-                ..Extent::FREE
-            };
+            self.table[(index + back) as usize] = Extent { state: ExtentState::Body, run: back, ..Extent::FREE };
         }
         self.table[index as usize] = Extent {
             sequence,
@@ -393,17 +363,12 @@ impl Extents {
         let held = self.held.clone();
         let mut len = 0;
         let end = (0..self.table.len() as u32).find(|index| {
-            let free =
-                self.table[*index as usize].state == ExtentState::Free && !held.contains(index);
+            let free = self.table[*index as usize].state == ExtentState::Free && !held.contains(index);
             len = if free { len + 1 } else { 0 };
             len == count
         })?;
         let gap = end + 1 - count..end + 1;
-        if self
-            .resident
-            .front()
-            .is_some_and(|first| gap.contains(first))
-        {
+        if self.resident.front().is_some_and(|first| gap.contains(first)) {
             self.given_back = 0;
         }
         self.resident.retain(|index| !gap.contains(index));
@@ -427,10 +392,7 @@ mod tests {
         // Its pages are there and perhaps even cached; it is a new opening with a new seed all the
         // same.
         let mut extents = Extents::new(1, BYTES, 8);
-        let (a, _b) = (
-            open(&mut extents, 1).unwrap(),
-            open(&mut extents, 1).unwrap(),
-        );
+        let (a, _b) = (open(&mut extents, 1).unwrap(), open(&mut extents, 1).unwrap());
         let before = *extents.get(a);
         extents.free(a);
         assert_eq!(open(&mut extents, 1), Some(a));
@@ -445,15 +407,8 @@ mod tests {
         let mut extents = Extents::new(1, BYTES, 10);
         let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
         ids.iter().for_each(|id| extents.free(*id));
-        let given: Vec<Range<u64>> =
-            std::iter::from_fn(|| extents.next_to_give_back(24 << 10)).collect();
-        assert_eq!(
-            given
-                .iter()
-                .map(|range| range.end - range.start)
-                .sum::<u64>(),
-            6 * BYTES as u64
-        );
+        let given: Vec<Range<u64>> = std::iter::from_fn(|| extents.next_to_give_back(24 << 10)).collect();
+        assert_eq!(given.iter().map(|range| range.end - range.start).sum::<u64>(), 6 * BYTES as u64);
         assert_eq!(given[0].start, extents.start(ids[0]));
         assert_eq!(extents.free_counts(), (10, RESIDENT_FREE_MAX));
         assert!((0..10).all(|_| open(&mut extents, 1).is_some()));
@@ -472,10 +427,7 @@ mod tests {
         assert!(!extents.hold_run(4));
         assert!(extents.hold_run(3));
         assert_eq!(extents.openable(), 2);
-        let singles = [
-            open(&mut extents, 1).unwrap(),
-            open(&mut extents, 1).unwrap(),
-        ];
+        let singles = [open(&mut extents, 1).unwrap(), open(&mut extents, 1).unwrap()];
         assert!(singles.contains(&ids[1]) && singles.contains(&ids[7]));
         assert_eq!(open(&mut extents, 1), None);
         let run = open(&mut extents, 3).unwrap();

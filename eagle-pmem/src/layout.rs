@@ -87,13 +87,9 @@ pub mod extent_header {
     /// Size of the header.
     pub const BYTES: usize = CHECKSUM + 4;
 }
-const _: () = assert!(
-    extent_header::BYTES == 64 && extent_header::RUN == 36 && extent_header::CHECKSUM == 60
-);
-const _: () = assert!(
-    extent_header::BYTES.is_multiple_of(RECORD_ALIGN)
-        && SUPERBLOCKS_BYTES.is_multiple_of(RECORD_ALIGN)
-);
+const _: () = assert!(extent_header::BYTES == 64 && extent_header::RUN == 36 && extent_header::CHECKSUM == 60);
+const _: () =
+    assert!(extent_header::BYTES.is_multiple_of(RECORD_ALIGN) && SUPERBLOCKS_BYTES.is_multiple_of(RECORD_ALIGN));
 
 /// Fields of every record: offset of each, being the one before plus its size.
 pub mod record_header {
@@ -123,8 +119,7 @@ pub mod record_header {
     /// Size of an explicit version.
     pub const VERSION_BYTES: usize = 7;
     /// The largest header.
-    pub const BYTES_MAX: usize =
-        BYTES + EXPIRY_BYTES + LONG_BYTES + DB_BYTES + ID_BYTES + VERSION_BYTES;
+    pub const BYTES_MAX: usize = BYTES + EXPIRY_BYTES + LONG_BYTES + DB_BYTES + ID_BYTES + VERSION_BYTES;
 
     /// The record's group goes on with the next record.
     pub const MORE: u8 = 1 << 0;
@@ -155,12 +150,7 @@ pub mod record_header {
         id_at(flags) + if flags & ID != 0 { ID_BYTES } else { 0 }
     }
     const fn end(flags: u8) -> usize {
-        version_at(flags)
-            + if flags & VERSION != 0 {
-                VERSION_BYTES
-            } else {
-                0
-            }
+        version_at(flags) + if flags & VERSION != 0 { VERSION_BYTES } else { 0 }
     }
 
     /// Where the key begins, by flags: one cache line.
@@ -180,11 +170,8 @@ pub mod record_header {
         KEY_AT[(flags & FLAGS_ALL) as usize] as usize
     }
 }
-const _: () = assert!(
-    record_header::BYTES == 10 && record_header::BYTES_MAX == 38 && record_header::FLAGS_ALL == 63
-);
-const _: () =
-    assert!(record_bytes(0, 14, 64) == 88 && record_bytes(record_header::EXPIRY, 14, 64) == 96);
+const _: () = assert!(record_header::BYTES == 10 && record_header::BYTES_MAX == 38 && record_header::FLAGS_ALL == 63);
+const _: () = assert!(record_bytes(0, 14, 64) == 88 && record_bytes(record_header::EXPIRY, 14, 64) == 96);
 
 /// What a record takes on the medium: header with the fields of `flags`, key and value, rounded up
 /// to 8 bytes.
@@ -297,19 +284,12 @@ impl ExtentHeader {
         if u32_at(CHECKSUM) != crc32fast::hash(&bytes[..CHECKSUM]) {
             return Err(ExtentHeaderError::Checksum);
         }
-        let kind =
-            ExtentKind::from_byte(bytes[KIND]).ok_or(ExtentHeaderError::Kind(bytes[KIND]))?;
+        let kind = ExtentKind::from_byte(bytes[KIND]).ok_or(ExtentHeaderError::Kind(bytes[KIND]))?;
         let run = u32_at(RUN);
         if run == 0 {
             return Err(ExtentHeaderError::Run);
         }
-        Ok(Self {
-            pool_id: u64_at(POOL_ID),
-            sequence: u64_at(SEQUENCE),
-            version_base: u64_at(VERSION_BASE),
-            kind,
-            run,
-        })
+        Ok(Self { pool_id: u64_at(POOL_ID), sequence: u64_at(SEQUENCE), version_base: u64_at(VERSION_BASE), kind, run })
     }
 }
 
@@ -322,28 +302,16 @@ mod tests {
         // The drawing's order and sizes and the table agree, for every combination of flags.
         for flags in 0..=record_header::FLAGS_ALL {
             let unpadded = record_header::key_at(flags) + 7;
-            assert_eq!(
-                record_bytes(flags, 3, 4),
-                unpadded.next_multiple_of(8),
-                "flags {flags:06b}"
-            );
+            assert_eq!(record_bytes(flags, 3, 4), unpadded.next_multiple_of(8), "flags {flags:06b}");
         }
-        assert_eq!(
-            record_header::key_at(record_header::FLAGS_ALL),
-            record_header::BYTES_MAX
-        );
+        assert_eq!(record_header::key_at(record_header::FLAGS_ALL), record_header::BYTES_MAX);
     }
 
     #[test]
     fn extent_header_survives_its_bytes_and_nothing_else() {
         // What was written is read; with any one bit changed it is an error.
-        let header = ExtentHeader {
-            pool_id: 7,
-            sequence: 1 << 40,
-            version_base: 99,
-            kind: ExtentKind::Compacted,
-            run: 3,
-        };
+        let header =
+            ExtentHeader { pool_id: 7, sequence: 1 << 40, version_base: 99, kind: ExtentKind::Compacted, run: 3 };
         let bytes = header.to_bytes();
         assert_eq!(ExtentHeader::parse(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {

@@ -36,8 +36,7 @@ use crate::domain::Domain;
 use crate::error::PoolError;
 use crate::extent::{Extent, ExtentId, ExtentState, Extents};
 use crate::layout::{
-    EXTENT_BYTES_DEFAULT, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, POOL_BYTES_MAX, RECORD_ALIGN,
-    SUPERBLOCKS_BYTES,
+    EXTENT_BYTES_DEFAULT, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, POOL_BYTES_MAX, RECORD_ALIGN, SUPERBLOCKS_BYTES,
 };
 use crate::mapping::{GUARD_BYTES, Mapping};
 use crate::offset::{PoolOffset, Position};
@@ -66,17 +65,9 @@ impl LogConfig {
     /// A log that is not replayed, with extents of a size fit for the capacity: some 64 of them, of
     /// at most 8 MiB.
     pub fn new(pool_id: u64, capacity_bytes: u64) -> Self {
-        let fit = usize::try_from(capacity_bytes / 64)
-            .unwrap_or(EXTENT_BYTES_MAX)
-            .max(1);
+        let fit = usize::try_from(capacity_bytes / 64).unwrap_or(EXTENT_BYTES_MAX).max(1);
         let extent_bytes = (1 << fit.ilog2()).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_DEFAULT);
-        Self {
-            pool_id,
-            extent_bytes,
-            capacity_bytes,
-            replayed: false,
-            huge_pages: false,
-        }
+        Self { pool_id, extent_bytes, capacity_bytes, replayed: false, huge_pages: false }
     }
 }
 
@@ -144,14 +135,7 @@ struct Cursor {
 
 impl Cursor {
     /// No extent is open: nothing fits, so the other fields are not looked at.
-    const CLOSED: Self = Self {
-        next: 0,
-        stop: 0,
-        end: 0,
-        summed: 0,
-        seed: ExtentSeed::NONE,
-        extent: ExtentId::FIRST,
-    };
+    const CLOSED: Self = Self { next: 0, stop: 0, end: 0, summed: 0, seed: ExtentSeed::NONE, extent: ExtentId::FIRST };
 
     const fn is_closed(&self) -> bool {
         self.end == 0
@@ -224,40 +208,19 @@ impl Log {
     /// # Errors
     /// The extent size or capacity is not possible, or the system refuses the address range.
     pub fn anonymous(config: LogConfig) -> Result<Self, PoolError> {
-        let LogConfig {
-            pool_id,
-            extent_bytes,
-            capacity_bytes,
-            replayed,
-            huge_pages,
-        } = config;
-        if !extent_bytes.is_power_of_two()
-            || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent_bytes)
-        {
-            return Err(PoolError::ExtentSize {
-                bytes: extent_bytes,
-            });
+        let LogConfig { pool_id, extent_bytes, capacity_bytes, replayed, huge_pages } = config;
+        if !extent_bytes.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent_bytes) {
+            return Err(PoolError::ExtentSize { bytes: extent_bytes });
         }
         let extent = extent_bytes as u64;
-        let (bytes_min, bytes_max) = (
-            (RESERVE_EXTENTS as u64 + 1) * extent,
-            POOL_BYTES_MAX - extent,
-        );
+        let (bytes_min, bytes_max) = ((RESERVE_EXTENTS as u64 + 1) * extent, POOL_BYTES_MAX - extent);
         if !(bytes_min..=bytes_max).contains(&capacity_bytes) {
-            return Err(PoolError::Capacity {
-                bytes: capacity_bytes,
-                bytes_min,
-                bytes_max,
-            });
+            return Err(PoolError::Capacity { bytes: capacity_bytes, bytes_min, bytes_max });
         }
         // Twice the addresses, which cost nothing, so that runs find neighbours however the extents
         // are scattered.
-        let addressable =
-            (capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent);
-        let mapping = Mapping::anonymous(
-            SUPERBLOCKS_BYTES + (addressable * extent) as usize,
-            huge_pages,
-        )?;
+        let addressable = (capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent);
+        let mapping = Mapping::anonymous(SUPERBLOCKS_BYTES + (addressable * extent) as usize, huge_pages)?;
         let extents_max = (capacity_bytes / extent) as usize;
         Ok(Self {
             mapping,
@@ -386,10 +349,7 @@ impl Log {
     /// The place of a record, with its seed.
     #[inline]
     fn place_of(&self, offset: PoolOffset) -> Place {
-        Place {
-            offset,
-            seed: self.extents.get(self.extent_of(offset)).seed,
-        }
+        Place { offset, seed: self.extents.get(self.extent_of(offset)).seed }
     }
 
     /// Everything is dead: frees all extents. Where the log is replayed, a flush record must
@@ -458,10 +418,7 @@ mod tests {
             log.reserve(parts.bytes()).unwrap();
             let offset = log.append(&parts);
             let record = log.read(offset);
-            assert_eq!(
-                (record.kind(), record.key(), record.value()),
-                (Kind::String, &key[..], &value[..])
-            );
+            assert_eq!((record.kind(), record.key(), record.value()), (Kind::String, &key[..], &value[..]));
             log.verify(offset).unwrap();
             if let Some(last) = last.replace(offset) {
                 log.kill(last);

@@ -11,8 +11,7 @@ use std::ops::Range;
 
 /// Readable bytes behind the pool: more than the longest record with short lengths.
 pub(crate) const GUARD_BYTES: usize = 128 << 10;
-const _: () =
-    assert!(GUARD_BYTES >= crate::layout::record_bytes_max(u8::MAX as usize, u16::MAX as usize));
+const _: () = assert!(GUARD_BYTES >= crate::layout::record_bytes_max(u8::MAX as usize, u16::MAX as usize));
 
 /// An address range of a pool. Its memory is readable and writable, and stays where it is until the
 /// mapping is dropped.
@@ -25,10 +24,8 @@ impl Mapping {
     /// Reserves `len` bytes of anonymous memory, all zeros.
     pub(crate) fn anonymous(len: usize, huge_pages: bool) -> Result<Self, PoolError> {
         let bytes = len + GUARD_BYTES;
-        let memory = Memory::reserve(bytes, huge_pages).map_err(|source| PoolError::Map {
-            bytes: bytes as u64,
-            source,
-        })?;
+        let memory =
+            Memory::reserve(bytes, huge_pages).map_err(|source| PoolError::Map { bytes: bytes as u64, source })?;
         Ok(Self { memory, len })
     }
 
@@ -73,28 +70,18 @@ impl Mapping {
     /// If a range leaves the mapping or the ranges overlap.
     #[inline]
     pub(crate) fn split(&mut self, source: Range<u64>, range: Range<u64>) -> (&[u8], &mut [u8]) {
-        assert!(
-            source.end <= range.start || range.end <= source.start,
-            "a record is not copied onto itself"
-        );
+        assert!(source.end <= range.start || range.end <= source.start, "a record is not copied onto itself");
         let (source_len, len) = (self.check(&source), self.check(&range));
         // SAFETY: both within the mapping, disjoint, and borrowed from `&mut self`.
         unsafe {
-            let source =
-                std::slice::from_raw_parts(self.base().add(source.start as usize), source_len);
-            (
-                source,
-                std::slice::from_raw_parts_mut(self.base().add(range.start as usize), len),
-            )
+            let source = std::slice::from_raw_parts(self.base().add(source.start as usize), source_len);
+            (source, std::slice::from_raw_parts_mut(self.base().add(range.start as usize), len))
         }
     }
 
     #[inline(always)]
     fn check(&self, range: &Range<u64>) -> usize {
-        assert!(
-            range.start <= range.end && range.end <= self.len as u64,
-            "range leaves the pool"
-        );
+        assert!(range.start <= range.end && range.end <= self.len as u64, "range leaves the pool");
         (range.end - range.start) as usize
     }
 
@@ -102,8 +89,7 @@ impl Mapping {
     /// zeros when touched again.
     pub(crate) fn give_back(&mut self, range: Range<u64>) {
         self.check(&range);
-        self.memory
-            .give_back(range.start as usize..range.end as usize);
+        self.memory.give_back(range.start as usize..range.end as usize);
     }
 }
 
@@ -119,11 +105,7 @@ mod system {
     impl Memory {
         pub(super) fn reserve(bytes: usize, huge_pages: bool) -> io::Result<Self> {
             let raw = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
-            match raw.advise(if huge_pages {
-                Advice::HugePage
-            } else {
-                Advice::NoHugePage
-            }) {
+            match raw.advise(if huge_pages { Advice::HugePage } else { Advice::NoHugePage }) {
                 // A kernel without transparent huge pages says EINVAL; then there are none to
                 // refuse.
                 Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
@@ -144,16 +126,10 @@ mod system {
             }
             // SAFETY: the range is within the mapping and nobody holds a reference into it, as
             // `self` is borrowed mutably.
-            let given = unsafe {
-                self.0
-                    .unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
-            };
+            let given = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
             // Refused only for ranges that are not mapped, or locked (mlockall): then it stays,
             // still correct.
-            debug_assert!(
-                given.is_ok()
-                    || given.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
-            );
+            debug_assert!(given.is_ok() || given.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)));
         }
     }
 

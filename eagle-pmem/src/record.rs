@@ -119,10 +119,7 @@ impl fmt::Display for RecordError {
             Self::Kind(kind) => write!(f, "unknown record kind {kind}"),
             Self::Flags(flags) => write!(f, "unknown record flags {flags:#010b}"),
             Self::Lengths => write!(f, "record lengths are not in their shortest form"),
-            Self::Checksum { found, computed } => write!(
-                f,
-                "record checksum {found:#010x}, computed {computed:#010x}"
-            ),
+            Self::Checksum { found, computed } => write!(f, "record checksum {found:#010x}, computed {computed:#010x}"),
         }
     }
 }
@@ -142,30 +139,19 @@ impl<'a> Record<'a> {
             let flags = *start.add(header::FLAGS);
             let key_at = header::key_at(flags);
             let (key_len, value_len) = if flags & header::LONG == 0 {
-                let value_len =
-                    u16::from_le_bytes(start.add(header::VALUE_LEN).cast::<[u8; 2]>().read());
+                let value_len = u16::from_le_bytes(start.add(header::VALUE_LEN).cast::<[u8; 2]>().read());
                 (u32::from(*start.add(header::KEY_LEN)), u32::from(value_len))
             } else {
                 let long = start.add(header::long_at(flags));
-                let lens = [
-                    long.cast::<[u8; 4]>().read(),
-                    long.add(4).cast::<[u8; 4]>().read(),
-                ]
-                .map(u32::from_le_bytes);
-                let len =
-                    (key_at + lens[0] as usize + lens[1] as usize).next_multiple_of(RECORD_ALIGN);
+                let lens =
+                    [long.cast::<[u8; 4]>().read(), long.add(4).cast::<[u8; 4]>().read()].map(u32::from_le_bytes);
+                let len = (key_at + lens[0] as usize + lens[1] as usize).next_multiple_of(RECORD_ALIGN);
                 assert!(len <= room, "a record lies within the pool");
                 (lens[0], lens[1])
             };
-            let len =
-                (key_at + key_len as usize + value_len as usize).next_multiple_of(RECORD_ALIGN);
+            let len = (key_at + key_len as usize + value_len as usize).next_multiple_of(RECORD_ALIGN);
             let bytes = std::slice::from_raw_parts(start, len);
-            Self {
-                bytes,
-                key_at: key_at as u32,
-                key_len,
-                value_len,
-            }
+            Self { bytes, key_at: key_at as u32, key_len, value_len }
         }
     }
 
@@ -175,11 +161,7 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// Why there is no record. Never panics.
-    pub fn parse(
-        bytes: &'a [u8],
-        seed: ExtentSeed,
-        offset: PoolOffset,
-    ) -> Result<Self, RecordError> {
+    pub fn parse(bytes: &'a [u8], seed: ExtentSeed, offset: PoolOffset) -> Result<Self, RecordError> {
         let record = Self::parse_shape(bytes)?;
         record.verify(&Checksum::new(), seed, offset)?;
         Ok(record)
@@ -188,10 +170,7 @@ impl<'a> Record<'a> {
     /// As [`Record::parse`], without the checksum: the lengths are within `bytes`, the rest may be
     /// garbage.
     pub(crate) fn parse_shape(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        let short = |wanted: u64| RecordError::Short {
-            wanted,
-            found: bytes.len() as u64,
-        };
+        let short = |wanted: u64| RecordError::Short { wanted, found: bytes.len() as u64 };
         if bytes.len() < header::BYTES {
             return Err(short(header::BYTES as u64));
         }
@@ -208,52 +187,31 @@ impl<'a> Record<'a> {
         }
         let short_lens = (
             u32::from(bytes[header::KEY_LEN]),
-            u32::from(u16::from_le_bytes([
-                bytes[header::VALUE_LEN],
-                bytes[header::VALUE_LEN + 1],
-            ])),
+            u32::from(u16::from_le_bytes([bytes[header::VALUE_LEN], bytes[header::VALUE_LEN + 1]])),
         );
         let (key_len, value_len) = if flags & header::LONG == 0 {
             short_lens
         } else {
             let long = header::long_at(flags);
-            let lens = (
-                number(bytes, long, 4) as u32,
-                number(bytes, long + 4, 4) as u32,
-            );
+            let lens = (number(bytes, long, 4) as u32, number(bytes, long + 4, 4) as u32);
             let needed = lens.0 > u32::from(u8::MAX) || lens.1 > u32::from(u16::MAX);
             if short_lens != (0, 0) || !needed || lens.0.max(lens.1) as usize > PART_BYTES_MAX {
                 return Err(RecordError::Lengths);
             }
             lens
         };
-        let len = (key_at as u64 + u64::from(key_len) + u64::from(value_len))
-            .next_multiple_of(RECORD_ALIGN as u64);
+        let len = (key_at as u64 + u64::from(key_len) + u64::from(value_len)).next_multiple_of(RECORD_ALIGN as u64);
         if (bytes.len() as u64) < len {
             return Err(short(len));
         }
-        Ok(Self {
-            bytes: &bytes[..len as usize],
-            key_at: key_at as u32,
-            key_len,
-            value_len,
-        })
+        Ok(Self { bytes: &bytes[..len as usize], key_at: key_at as u32, key_len, value_len })
     }
 
     /// Whether its checksum is the right one for its bytes and its place.
-    pub(crate) fn verify(
-        &self,
-        checksum: &Checksum,
-        seed: ExtentSeed,
-        offset: PoolOffset,
-    ) -> Result<(), RecordError> {
+    pub(crate) fn verify(&self, checksum: &Checksum, seed: ExtentSeed, offset: PoolOffset) -> Result<(), RecordError> {
         let found = self.crc();
         let computed = checksum.of(&self.bytes[header::KIND..], seed.at(offset));
-        if found == computed {
-            Ok(())
-        } else {
-            Err(RecordError::Checksum { found, computed })
-        }
+        if found == computed { Ok(()) } else { Err(RecordError::Checksum { found, computed }) }
     }
 
     /// Its checksum as it says.
@@ -311,35 +269,28 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn db(&self) -> u16 {
         let flags = self.flags();
-        if flags & header::DB == 0 {
-            0
-        } else {
-            number(self.bytes, header::db_at(flags), header::DB_BYTES) as u16
-        }
+        if flags & header::DB == 0 { 0 } else { number(self.bytes, header::db_at(flags), header::DB_BYTES) as u16 }
     }
 
     /// When it expires, in unix milliseconds.
     #[inline]
     pub fn expiry(&self) -> Option<u64> {
-        (self.flags() & header::EXPIRY != 0)
-            .then(|| number(self.bytes, header::BYTES, header::EXPIRY_BYTES))
+        (self.flags() & header::EXPIRY != 0).then(|| number(self.bytes, header::BYTES, header::EXPIRY_BYTES))
     }
 
     /// The collection that it belongs to.
     #[inline]
     pub fn id(&self) -> Option<CollectionId> {
         let flags = self.flags();
-        (flags & header::ID != 0).then(|| {
-            CollectionId::from_raw(number(self.bytes, header::id_at(flags), header::ID_BYTES))
-        })
+        (flags & header::ID != 0)
+            .then(|| CollectionId::from_raw(number(self.bytes, header::id_at(flags), header::ID_BYTES)))
     }
 
     /// The version that it carries; without one, it has its extent's base plus its ordinal.
     #[inline]
     pub fn version(&self) -> Option<u64> {
         let flags = self.flags();
-        (flags & header::VERSION != 0)
-            .then(|| number(self.bytes, header::version_at(flags), header::VERSION_BYTES))
+        (flags & header::VERSION != 0).then(|| number(self.bytes, header::version_at(flags), header::VERSION_BYTES))
     }
 
     /// Its key or field.

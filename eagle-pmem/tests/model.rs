@@ -6,15 +6,12 @@
 //! vector, as a file would be, and read back at the end with nothing else to go by: the same keys
 //! must live there.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "a random test prints the seed that repeats it"
-)]
+#![allow(clippy::print_stderr, reason = "a random test prints the seed that repeats it")]
 
 use eagle_pmem::layout::{ExtentHeader, SUPERBLOCKS_BYTES, extent_header, record_bytes_max};
 use eagle_pmem::{
-    CollectionId, EXPIRY_MS_MAX, Edit, ExtentSeed, ExtentState, Kind, Log, LogConfig, Policy,
-    PoolOffset, Record, RecordParts, Walk,
+    CollectionId, EXPIRY_MS_MAX, Edit, ExtentSeed, ExtentState, Kind, Log, LogConfig, Policy, PoolOffset, Record,
+    RecordParts, Walk,
 };
 use fastrand::Rng;
 use std::collections::HashMap;
@@ -61,11 +58,7 @@ struct Bed {
 impl Bed {
     fn new(replayed: bool, rng: Rng) -> Self {
         let capacity_bytes = (EXTENTS_MAX * EXTENT) as u64;
-        let config = LogConfig {
-            extent_bytes: EXTENT,
-            replayed,
-            ..LogConfig::new(POOL_ID, capacity_bytes)
-        };
+        let config = LogConfig { extent_bytes: EXTENT, replayed, ..LogConfig::new(POOL_ID, capacity_bytes) };
         Self {
             log: Log::anonymous(config).expect("a log"),
             model: HashMap::new(),
@@ -94,39 +87,23 @@ impl Bed {
             tag: self.rng.u8(..),
             db: if self.rng.bool() { self.rng.u16(..) } else { 0 },
             expiry: self.rng.bool().then(|| self.rng.u64(..=EXPIRY_MS_MAX)),
-            id: self
-                .rng
-                .bool()
-                .then(|| CollectionId::from_raw(self.rng.u64(..1 << 40))),
-            value: std::iter::repeat_with(|| self.rng.u8(..))
-                .take(len)
-                .collect(),
+            id: self.rng.bool().then(|| CollectionId::from_raw(self.rng.u64(..1 << 40))),
+            value: std::iter::repeat_with(|| self.rng.u8(..)).take(len).collect(),
         }
     }
 
     /// Makes room as a shard would: compacts until there is some.
     fn reserve(&mut self, bytes: usize) {
         while self.log.reserve(bytes).is_err() {
-            assert!(
-                self.compact(usize::MAX),
-                "there is always something to compact: {:?}",
-                self.log.usage()
-            );
+            assert!(self.compact(usize::MAX), "there is always something to compact: {:?}", self.log.usage());
         }
     }
 
     /// Walks extents, at most `steps` records of one, and moves those that the model knows. A walk
     /// is carried to its end.
     fn compact(&mut self, steps: usize) -> bool {
-        let policy = if self.rng.bool() {
-            Policy::CostBenefit
-        } else {
-            Policy::Greedy
-        };
-        let walk = self
-            .walk
-            .take()
-            .or_else(|| Some(self.log.walk(self.log.victim(policy, 1)?)));
+        let policy = if self.rng.bool() { Policy::CostBenefit } else { Policy::Greedy };
+        let walk = self.walk.take().or_else(|| Some(self.log.walk(self.log.victim(policy, 1)?)));
         let Some(mut walk) = walk else {
             return false;
         };
@@ -173,12 +150,8 @@ impl Bed {
         known.offset = if self.rng.bool() {
             self.log.append(&parts)
         } else {
-            let parts = RecordParts {
-                value: &[],
-                ..parts
-            };
-            self.log
-                .append_with(&parts, value.len(), |place| place.copy_from_slice(&value))
+            let parts = RecordParts { value: &[], ..parts };
+            self.log.append_with(&parts, value.len(), |place| place.copy_from_slice(&value))
         };
         self.point(&key, known);
     }
@@ -212,13 +185,11 @@ impl Bed {
         self.reserve(record_bytes_max(key.len(), known.value.len()));
         let source = self.model[&key].offset;
         let parts = known.parts(&key, &[]);
-        known.offset = self
-            .log
-            .append_from(source, &parts, known.value.len(), |old, place| {
-                let (start, end) = place.split_at_mut(old.value().len());
-                start.copy_from_slice(old.value());
-                end.copy_from_slice(&old.value()[..more]);
-            });
+        known.offset = self.log.append_from(source, &parts, known.value.len(), |old, place| {
+            let (start, end) = place.split_at_mut(old.value().len());
+            start.copy_from_slice(old.value());
+            end.copy_from_slice(&old.value()[..more]);
+        });
         self.point(&key, known);
     }
 
@@ -231,11 +202,7 @@ impl Bed {
         known.expiry = self.rng.bool().then(|| self.rng.u64(..=EXPIRY_MS_MAX));
         known.db = self.rng.u16(..3);
         self.reserve(record_bytes_max(to.len(), known.value.len()));
-        let edit = Edit {
-            key: Some(&to),
-            db: Some(known.db),
-            expiry: Some(known.expiry),
-        };
+        let edit = Edit { key: Some(&to), db: Some(known.db), expiry: Some(known.expiry) };
         known.offset = self.log.append_copy(self.model[&from].offset, &edit);
         self.point(&to, known);
     }
@@ -263,10 +230,7 @@ impl Bed {
             group.retain(|(other, _)| *other != key);
             group.push((key, known));
         }
-        let bytes = group
-            .iter()
-            .map(|(key, known)| record_bytes_max(key.len(), known.value.len()))
-            .sum();
+        let bytes = group.iter().map(|(key, known)| record_bytes_max(key.len(), known.value.len())).sum();
         self.reserve(bytes);
         self.log.begin_group(bytes);
         for (key, mut known) in group {
@@ -308,10 +272,7 @@ impl Bed {
     fn check(&self) {
         for (key, known) in &self.model {
             let record = self.log.read(known.offset);
-            assert!(
-                record.key() == key && record.value() == known.value,
-                "key {key:?}"
-            );
+            assert!(record.key() == key && record.value() == known.value, "key {key:?}");
             assert_eq!((record.tag(), record.db()), (known.tag, known.db));
             assert_eq!((record.expiry(), record.id()), (known.expiry, known.id));
         }
@@ -325,11 +286,7 @@ impl Bed {
         let usage = self.log.usage();
         assert!(usage.extents <= EXTENTS_MAX);
         assert_eq!(usage.bytes_live + usage.bytes_dead, usage.bytes_used);
-        let open = self
-            .log
-            .extents()
-            .filter(|(_, extent)| extent.state() == ExtentState::Open)
-            .count();
+        let open = self.log.extents().filter(|(_, extent)| extent.state() == ExtentState::Open).count();
         assert!(open <= 2, "{open} extents are open");
     }
 }
@@ -338,17 +295,11 @@ impl Bed {
 /// pool's id and extent size.
 fn recover(file: &[u8]) -> HashMap<Vec<u8>, Known> {
     let start_of = |index: usize| SUPERBLOCKS_BYTES + index * EXTENT;
-    let count = file
-        .len()
-        .saturating_sub(SUPERBLOCKS_BYTES)
-        .div_ceil(EXTENT);
+    let count = file.len().saturating_sub(SUPERBLOCKS_BYTES).div_ceil(EXTENT);
     let mut headers: Vec<(usize, ExtentHeader)> = (0..count)
         .filter_map(|index| {
             let bytes = file.get(start_of(index)..start_of(index) + extent_header::BYTES)?;
-            Some((
-                index,
-                ExtentHeader::parse(bytes.try_into().expect("a header's bytes")).ok()?,
-            ))
+            Some((index, ExtentHeader::parse(bytes.try_into().expect("a header's bytes")).ok()?))
         })
         .collect();
     // A place may lie in the body of a run and still bear the header of its former use: the higher
@@ -365,18 +316,10 @@ fn recover(file: &[u8]) -> HashMap<Vec<u8>, Known> {
         let end = start_of(run.end).min(file.len());
         replay(&file[..end], start_of(index), &header, &mut newest);
     }
-    newest
-        .into_iter()
-        .filter_map(|(key, (_, known))| Some((key, known?)))
-        .collect()
+    newest.into_iter().filter_map(|(key, (_, known))| Some((key, known?))).collect()
 }
 
-fn replay(
-    file: &[u8],
-    start: usize,
-    header: &ExtentHeader,
-    newest: &mut HashMap<Vec<u8>, (u64, Option<Known>)>,
-) {
+fn replay(file: &[u8], start: usize, header: &ExtentHeader, newest: &mut HashMap<Vec<u8>, (u64, Option<Known>)>) {
     let seed = ExtentSeed::new(POOL_ID, header.sequence);
     let mut at = start + extent_header::BYTES;
     let mut ordinal = 0;
@@ -412,9 +355,7 @@ fn known_of(record: &Record<'_>) -> Known {
 }
 
 fn seed() -> u64 {
-    let given = std::env::var("EAGLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let given = std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("EAGLE_SEED={seed}");
     seed
@@ -458,14 +399,8 @@ fn what_commits_name_is_enough_to_read_the_log_back() {
     let (recovered_keys, keys) = (recovered.len(), bed.model.len());
     for (key, known) in bed.model {
         let found = recovered.get(&key).expect("a living key is found");
-        let known = Known {
-            offset: found.offset,
-            ..known
-        };
-        assert!(
-            *found == known,
-            "key {key:?} is another: {found:?}, {known:?}"
-        );
+        let known = Known { offset: found.offset, ..known };
+        assert!(*found == known, "key {key:?} is another: {found:?}, {known:?}");
     }
     assert_eq!(recovered_keys, keys, "a dead key came back");
 }
@@ -477,10 +412,7 @@ fn overwriting_for_ever_stays_within_bounds() {
     let keys: u32 = if cfg!(miri) { 100 } else { 10_000 };
     let live = u64::from(keys) * 96;
     let capacity_bytes = (live * 17 / 10).max(8 * EXTENT as u64);
-    let config = LogConfig {
-        extent_bytes: EXTENT,
-        ..LogConfig::new(POOL_ID, capacity_bytes)
-    };
+    let config = LogConfig { extent_bytes: EXTENT, ..LogConfig::new(POOL_ID, capacity_bytes) };
     let mut log = Log::anonymous(config).expect("a log");
     let mut rng = Rng::with_seed(seed());
     let mut offsets: Vec<Option<PoolOffset>> = vec![None; keys as usize];
@@ -500,18 +432,12 @@ fn overwriting_for_ever_stays_within_bounds() {
         }
     }
     assert!(log.usage().bytes <= capacity_bytes);
-    log.check(|offset| offsets.contains(&Some(offset)))
-        .expect("a consistent log");
-    eprintln!(
-        "{copied} records copied for {writes} written, {:?}",
-        log.usage()
-    );
+    log.check(|offset| offsets.contains(&Some(offset))).expect("a consistent log");
+    eprintln!("{copied} records copied for {writes} written, {:?}", log.usage());
 }
 
 fn compact_once(log: &mut Log, offsets: &mut [Option<PoolOffset>]) -> u64 {
-    let victim = log
-        .victim(Policy::CostBenefit, 5)
-        .expect("dead space to win");
+    let victim = log.victim(Policy::CostBenefit, 5).expect("dead space to win");
     let mut walk = log.walk(victim);
     let mut copied = 0;
     while let Some(found) = log.step(&mut walk) {

@@ -48,12 +48,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 512 MiB an argument, 1 Mi arguments, 64 KiB a line, authenticated.
     fn default() -> Self {
-        Self {
-            bulk_len_max: 512 * 1024 * 1024,
-            args_max: 1024 * 1024,
-            inline_len_max: 64 * 1024,
-            authenticated: true,
-        }
+        Self { bulk_len_max: 512 * 1024 * 1024, args_max: 1024 * 1024, inline_len_max: 64 * 1024, authenticated: true }
     }
 }
 
@@ -111,10 +106,7 @@ impl Decoder {
         max: usize,
         out: &mut Requests,
     ) -> Decoded {
-        assert!(
-            u32::try_from(bytes.len()).is_ok(),
-            "a buffer stays below 4 GiB"
-        );
+        assert!(u32::try_from(bytes.len()).is_ok(), "a buffer stays below 4 GiB");
         let mut start = from;
         let mut count = 0;
         let mut need = 0;
@@ -149,11 +141,7 @@ impl Decoder {
                 }
             }
         }
-        Decoded {
-            consumed: start - from,
-            need,
-            error,
-        }
+        Decoded { consumed: start - from, need, error }
     }
 
     /// Whether no request is in parts.
@@ -168,11 +156,7 @@ impl Decoder {
 
     /// Goes on with the request that begins at `bytes[0]`.
     fn step(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<Step, ProtocolError> {
-        if bytes[0] == b'*' {
-            self.multibulk(bytes, limits)
-        } else {
-            self.inline(bytes, limits)
-        }
+        if bytes[0] == b'*' { self.multibulk(bytes, limits) } else { self.inline(bytes, limits) }
     }
 
     fn inline(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<Step, ProtocolError> {
@@ -186,14 +170,9 @@ impl Decoder {
             [line @ .., b'\r'] => line,
             line => line,
         };
-        inline::split(line, &mut self.ranges)
-            .map_err(|inline::Unbalanced| ProtocolError::UnbalancedQuotes)?;
+        inline::split(line, &mut self.ranges).map_err(|inline::Unbalanced| ProtocolError::UnbalancedQuotes)?;
         let len = newline + 1;
-        Ok(if self.ranges.is_empty() {
-            Step::Nothing(len)
-        } else {
-            Step::Request(len)
-        })
+        Ok(if self.ranges.is_empty() { Step::Nothing(len) } else { Step::Request(len) })
     }
 
     fn multibulk(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, ProtocolError> {
@@ -228,11 +207,7 @@ impl Decoder {
     }
 
     /// The number of arguments, and where the first one's header begins. Negative numbers are none.
-    fn count(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-    ) -> Result<Option<(u32, usize)>, ProtocolError> {
+    fn count(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(u32, usize)>, ProtocolError> {
         let end = match self.find(b'\r', bytes, 0, limits) {
             Found::At(end) => end,
             Found::NotYet => return Ok(None),
@@ -249,12 +224,7 @@ impl Decoder {
     }
 
     /// The place of the argument whose header is at `header`.
-    fn bulk(
-        &mut self,
-        bytes: &[u8],
-        header: usize,
-        limits: &Limits,
-    ) -> Result<Option<ArgRange>, ProtocolError> {
+    fn bulk(&mut self, bytes: &[u8], header: usize, limits: &Limits) -> Result<Option<ArgRange>, ProtocolError> {
         let end = match self.find(b'\r', bytes, header, limits) {
             Found::At(end) => end,
             Found::NotYet => return Ok(None),
@@ -272,12 +242,9 @@ impl Decoder {
         }
         let start = end + 2;
         // A request that would not fit into a buffer of 4 GiB has an argument too long for it.
-        let after = u32::try_from(start.saturating_add(len).saturating_add(2))
-            .map_err(|_| ProtocolError::BulkLength)?;
-        Ok(Some(ArgRange {
-            start: start as u32,
-            end: after - 2,
-        }))
+        let after =
+            u32::try_from(start.saturating_add(len).saturating_add(2)).map_err(|_| ProtocolError::BulkLength)?;
+        Ok(Some(ArgRange { start: start as u32, end: after - 2 }))
     }
 
     /// Finds the end of the line that begins at `line`, going on where the last search stopped. The end counts as found
@@ -302,8 +269,7 @@ impl Decoder {
     /// Moves the finished request at `start..end` to `out`.
     fn hand_over(&mut self, start: usize, end: usize, out: &mut Requests) {
         let first = out.begin();
-        out.ranges_mut()
-            .extend(self.ranges.iter().map(|range| range.shifted(start as u32)));
+        out.ranges_mut().extend(self.ranges.iter().map(|range| range.shifted(start as u32)));
         out.finish(first, end as u32);
         self.reset();
     }

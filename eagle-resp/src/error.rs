@@ -35,11 +35,7 @@ impl ProtocolError {
         out.extend_from_slice(b"-ERR Protocol error: ");
         match self {
             Self::ExpectedBulk(got) => {
-                let shown = if matches!(got, b'\r' | b'\n') {
-                    b' '
-                } else {
-                    got
-                };
+                let shown = if matches!(got, b'\r' | b'\n') { b' ' } else { got };
                 out.extend_from_slice(b"expected '$', got '");
                 out.push(shown);
                 out.push(b'\'');
@@ -90,37 +86,19 @@ mod tests {
             (ProtocolError::ExpectedBulk(b'x'), b"expected '$', got 'x'"),
             (ProtocolError::ExpectedBulk(b'\r'), b"expected '$', got ' '"),
             (ProtocolError::ExpectedBulk(b'\n'), b"expected '$', got ' '"),
-            (
-                ProtocolError::ExpectedBulk(0xff),
-                b"expected '$', got '\xff'",
-            ),
-            (
-                ProtocolError::UnbalancedQuotes,
-                b"unbalanced quotes in request",
-            ),
+            (ProtocolError::ExpectedBulk(0xff), b"expected '$', got '\xff'"),
+            (ProtocolError::UnbalancedQuotes, b"unbalanced quotes in request"),
             (ProtocolError::InlineTooBig, b"too big inline request"),
-            (
-                ProtocolError::MultibulkCountTooBig,
-                b"too big mbulk count string",
-            ),
+            (ProtocolError::MultibulkCountTooBig, b"too big mbulk count string"),
             (ProtocolError::BulkCountTooBig, b"too big bulk count string"),
-            (
-                ProtocolError::UnauthenticatedMultibulkLength,
-                b"unauthenticated multibulk length",
-            ),
-            (
-                ProtocolError::UnauthenticatedBulkLength,
-                b"unauthenticated bulk length",
-            ),
+            (ProtocolError::UnauthenticatedMultibulkLength, b"unauthenticated multibulk length"),
+            (ProtocolError::UnauthenticatedBulkLength, b"unauthenticated bulk length"),
         ];
         for (error, words) in rows {
             let mut line = Vec::new();
             error.write_line(&mut line);
             assert_eq!(line, [b"-ERR Protocol error: ", *words, b"\r\n"].concat());
         }
-        assert_eq!(
-            ProtocolError::ExpectedBulk(0).to_string(),
-            "Protocol error: expected '$', got '\\x00'"
-        );
+        assert_eq!(ProtocolError::ExpectedBulk(0).to_string(), "Protocol error: expected '$', got '\\x00'");
     }
 }

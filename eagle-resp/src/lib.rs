@@ -37,9 +37,7 @@ pub use value::Value;
 /// The randomness of a test: seeded by `EAGLE_SEED` or else anew; the seed is printed, to show if the test fails.
 #[cfg(test)]
 fn test_random() -> fastrand::Rng {
-    let seed = std::env::var("EAGLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("EAGLE_SEED={seed}");
     fastrand::Rng::with_seed(seed)

@@ -32,10 +32,7 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
         [b'0'] => Some(0),
         [b'1'..=b'9', ..] if text.len() <= 20 => text.iter().try_fold(0u64, |n, byte| {
             let digit = byte.wrapping_sub(b'0');
-            (digit <= 9)
-                .then_some(n)?
-                .checked_mul(10)?
-                .checked_add(u64::from(digit))
+            (digit <= 9).then_some(n)?.checked_mul(10)?.checked_add(u64::from(digit))
         }),
         _ => None,
     }
@@ -48,11 +45,7 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
         return hex::parse::<Double>(text).map(|n| f64::from_bits(n.to_bits() as u64));
     }
     if let Some(is_negative) = spelt_infinity(text) {
-        return Some(if is_negative {
-            f64::NEG_INFINITY
-        } else {
-            f64::INFINITY
-        });
+        return Some(if is_negative { f64::NEG_INFINITY } else { f64::INFINITY });
     }
     if !is_decimal(text) {
         return None;
@@ -84,9 +77,7 @@ fn is_decimal(text: &[u8]) -> bool {
 
 /// Whether a decimal number has no digit but zero before its exponent.
 fn is_spelt_zero(text: &[u8]) -> bool {
-    text.iter()
-        .take_while(|byte| !matches!(byte, b'e' | b'E'))
-        .all(|byte| !matches!(byte, b'1'..=b'9'))
+    text.iter().take_while(|byte| !matches!(byte, b'e' | b'E')).all(|byte| !matches!(byte, b'1'..=b'9'))
 }
 
 /// Whether `text` is the word for infinity, and if so whether it is the negative one.
@@ -216,10 +207,7 @@ mod tests {
         for &(text, expected) in rows {
             assert_eq!(parse_f64(text.as_bytes()), expected, "{text:?}");
         }
-        assert_eq!(
-            parse_f64(b"-0").map(f64::to_bits),
-            Some((-0.0f64).to_bits())
-        );
+        assert_eq!(parse_f64(b"-0").map(f64::to_bits), Some((-0.0f64).to_bits()));
         assert_eq!(parse_f64(b"\xff"), None);
         assert_eq!(parse_f64(b"1\0"), None);
     }

@@ -74,11 +74,7 @@ impl<'a> Reply<'a> {
         self.header(b'$', len);
         let start = self.out.len();
         write(self.out);
-        assert_eq!(
-            self.out.len() - start,
-            len,
-            "a bulk has the length that its header says"
-        );
+        assert_eq!(self.out.len() - start, len, "a bulk has the length that its header says");
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -204,11 +200,7 @@ impl<'a> Reply<'a> {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
-                assert_eq!(
-                    format.len(),
-                    3,
-                    "the kind of a verbatim text has three letters"
-                );
+                assert_eq!(format.len(), 3, "the kind of a verbatim text has three letters");
                 self.header(b'=', text.len() + 4);
                 self.out.extend_from_slice(format.as_bytes());
                 self.out.push(b':');
@@ -226,16 +218,9 @@ impl<'a> Reply<'a> {
     /// An error that may quote bytes of the client. As in Redis, line ends at its end are dropped and others become blanks.
     pub fn error_bytes(&mut self, line: &[u8]) {
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        let len = line
-            .iter()
-            .rposition(|byte| !is_line_end(byte))
-            .map_or(0, |last| last + 1);
+        let len = line.iter().rposition(|byte| !is_line_end(byte)).map_or(0, |last| last + 1);
         self.out.push(b'-');
-        self.out.extend(
-            line[..len]
-                .iter()
-                .map(|byte| if is_line_end(byte) { b' ' } else { *byte }),
-        );
+        self.out.extend(line[..len].iter().map(|byte| if is_line_end(byte) { b' ' } else { *byte }));
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -248,16 +233,9 @@ impl<'a> Reply<'a> {
 
     fn header(&mut self, kind: u8, n: usize) {
         if n < 10 {
-            self.out
-                .extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
+            self.out.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
         } else if n < 100 {
-            self.out.extend_from_slice(&[
-                kind,
-                b'0' + (n / 10) as u8,
-                b'0' + (n % 10) as u8,
-                b'\r',
-                b'\n',
-            ]);
+            self.out.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
         } else {
             self.line(kind, itoa::Buffer::new().format(n).as_bytes());
         }
@@ -306,10 +284,7 @@ mod tests {
             (|r| r.bulk(b"a|b"), ["$3|a|b|"; 2]),
             (|r| r.bulk(&[b'x'; 10]), ["$10|xxxxxxxxxx|"; 2]),
             (|r| r.bulk_parts(&[b"ab", b"", b"cd"]), ["$4|abcd|"; 2]),
-            (
-                |r| r.bulk_with(2, |out| out.extend_from_slice(b"ab")),
-                ["$2|ab|"; 2],
-            ),
+            (|r| r.bulk_with(2, |out| out.extend_from_slice(b"ab")), ["$2|ab|"; 2]),
             (|r| r.bulk_integer(-12), ["$3|-12|"; 2]),
             (|r| r.null(), ["$-1|", "_|"]),
             (|r| r.null_array(), ["*-1|", "_|"]),
@@ -352,13 +327,7 @@ mod tests {
             reply.array_at(outer, 3);
         });
         let pairs = ":0|:1|".repeat(6);
-        assert_eq!(
-            said,
-            [
-                format!("*3|:7|*12|{pairs}*0|"),
-                format!("*3|:7|%6|{pairs}~0|")
-            ]
-        );
+        assert_eq!(said, [format!("*3|:7|*12|{pairs}*0|"), format!("*3|:7|%6|{pairs}~0|")]);
     }
 
     #[test]
@@ -368,10 +337,7 @@ mod tests {
         for len in 0..=bytes.len() {
             let mut out = Vec::new();
             Reply::new(&mut out, Protocol::Resp2).bulk(&bytes[..len]);
-            assert_eq!(
-                out,
-                [format!("${len}\r\n").as_bytes(), &bytes[..len], b"\r\n"].concat()
-            );
+            assert_eq!(out, [format!("${len}\r\n").as_bytes(), &bytes[..len], b"\r\n"].concat());
         }
     }
 

@@ -28,10 +28,7 @@ const _: () = assert!(size_of::<ArgRange>() == 8);
 impl ArgRange {
     /// The same place in bytes that have `by` more bytes in front.
     pub(crate) fn shifted(self, by: u32) -> Self {
-        Self {
-            start: self.start + by,
-            end: self.end + by,
-        }
+        Self { start: self.start + by, end: self.end + by }
     }
 
     fn of(self, bytes: &[u8]) -> &[u8] {
@@ -69,34 +66,22 @@ impl<'a> Args<'a> {
 
     /// All arguments in order.
     pub fn iter(&self) -> Iter<'a> {
-        Iter {
-            bytes: self.bytes,
-            ranges: self.ranges.iter(),
-        }
+        Iter { bytes: self.bytes, ranges: self.ranges.iter() }
     }
 
     /// The arguments from `i` on. Panics if there are fewer than `i`.
     pub fn from(&self, i: usize) -> Args<'a> {
-        Args {
-            bytes: self.bytes,
-            ranges: &self.ranges[i..],
-        }
+        Args { bytes: self.bytes, ranges: &self.ranges[i..] }
     }
 
     /// The first `n` arguments. Panics if there are fewer than `n`.
     pub fn first(&self, n: usize) -> Args<'a> {
-        Args {
-            bytes: self.bytes,
-            ranges: &self.ranges[..n],
-        }
+        Args { bytes: self.bytes, ranges: &self.ranges[..n] }
     }
 
     /// Bytes of all arguments together, without what the protocol puts around them.
     pub fn bytes_len(&self) -> usize {
-        self.ranges
-            .iter()
-            .map(|range| (range.end - range.start) as usize)
-            .sum()
+        self.ranges.iter().map(|range| (range.end - range.start) as usize).sum()
     }
 }
 
@@ -127,9 +112,7 @@ impl Eq for Args<'_> {}
 
 impl fmt::Debug for Args<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
-            .finish()
+        f.debug_list().entries(self.iter().map(|arg| arg.escape_ascii().to_string())).finish()
     }
 }
 
@@ -188,10 +171,7 @@ impl OwnedArgs {
 
     /// The arguments as commands take them.
     pub fn as_args(&self) -> Args<'_> {
-        Args {
-            bytes: &self.bytes,
-            ranges: &self.ranges,
-        }
+        Args { bytes: &self.bytes, ranges: &self.ranges }
     }
 
     /// Heap bytes held.
@@ -216,10 +196,7 @@ impl<'a> FromIterator<&'a [u8]> for OwnedArgs {
 
 impl From<Args<'_>> for OwnedArgs {
     fn from(args: Args<'_>) -> Self {
-        let mut owned = Self {
-            bytes: Vec::with_capacity(args.bytes_len()),
-            ranges: Vec::with_capacity(args.len()),
-        };
+        let mut owned = Self { bytes: Vec::with_capacity(args.bytes_len()), ranges: Vec::with_capacity(args.len()) };
         owned.extend(args);
         owned
     }
@@ -280,10 +257,7 @@ impl Requests {
     pub fn args<'a>(&'a self, i: usize, bytes: &'a [u8]) -> Args<'a> {
         let head = self.heads[i];
         let first = head.first as usize;
-        Args {
-            bytes,
-            ranges: &self.ranges[first..first + head.argc as usize],
-        }
+        Args { bytes, ranges: &self.ranges[first..first + head.argc as usize] }
     }
 
     /// Position in the bytes after request `i`.
@@ -313,11 +287,7 @@ impl Requests {
     /// Makes a request of the ranges pushed since `first`.
     pub(crate) fn finish(&mut self, first: usize, end: u32) {
         let argc = self.ranges.len() - first;
-        self.heads.push(Head {
-            first: position(first),
-            argc: position(argc),
-            end,
-        });
+        self.heads.push(Head { first: position(first), argc: position(argc), end });
     }
 
     /// Drops the ranges pushed since `first`.
@@ -335,10 +305,7 @@ impl Requests {
 fn append(bytes: &mut Vec<u8>, arg: &[u8]) -> ArgRange {
     let start = position(bytes.len());
     bytes.extend_from_slice(arg);
-    ArgRange {
-        start,
-        end: position(bytes.len()),
-    }
+    ArgRange { start, end: position(bytes.len()) }
 }
 
 /// A position or a count as it is stored.
@@ -355,16 +322,10 @@ mod tests {
         // Index, get, iteration from both ends, head and tail all show the same arguments.
         let owned: OwnedArgs = [&b"SET"[..], b"k", b"", b"v\n"].into_iter().collect();
         let args = owned.as_args();
-        assert_eq!(
-            (args.len(), args.is_empty(), args.bytes_len()),
-            (4, false, 6)
-        );
+        assert_eq!((args.len(), args.is_empty(), args.bytes_len()), (4, false, 6));
         assert_eq!(&args[1], b"k");
         assert_eq!((args.get(2), args.get(4)), (Some(&b""[..]), None));
-        assert_eq!(
-            args.iter().rev().collect::<Vec<_>>(),
-            [&b"v\n"[..], b"", b"k", b"SET"]
-        );
+        assert_eq!(args.iter().rev().collect::<Vec<_>>(), [&b"v\n"[..], b"", b"k", b"SET"]);
         assert_eq!(args.from(2).iter().collect::<Vec<_>>(), [&b""[..], b"v\n"]);
         assert_eq!(args.first(2).into_iter().len(), 2);
         assert!(args.from(4).is_empty());
@@ -385,10 +346,7 @@ mod tests {
             batch.append(&mut bytes, []);
             batch.append(&mut bytes, OwnedArgs::from_iter([&b"PING"[..]]).as_args());
             assert_eq!(batch.len(), 3);
-            assert_eq!(
-                batch.args(0, &bytes).iter().collect::<Vec<_>>(),
-                [&b"GET"[..], b"k"]
-            );
+            assert_eq!(batch.args(0, &bytes).iter().collect::<Vec<_>>(), [&b"GET"[..], b"k"]);
             assert_eq!(batch.args(1, &bytes).len(), 0);
             assert_eq!(&batch.args(2, &bytes)[0], b"PING");
             assert_eq!([batch.end(0), batch.end(1), batch.end(2)], [4, 4, 8]);

@@ -139,11 +139,7 @@ fn item<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<Item<'a>>, ValueEr
     }
     let rest = &bytes[*at + 1..];
     let Some(len) = memchr(b'\r', &rest[..rest.len().min(LINE_LEN_MAX)]) else {
-        return if rest.len() >= LINE_LEN_MAX {
-            Err(ValueError::Line)
-        } else {
-            Ok(None)
-        };
+        return if rest.len() >= LINE_LEN_MAX { Err(ValueError::Line) } else { Ok(None) };
     };
     match rest.get(len + 1) {
         None => return Ok(None),
@@ -227,12 +223,7 @@ fn parse_at(bytes: &[u8], at: &mut usize, depth: usize) -> Result<Option<Value>,
 }
 
 /// `n` replies as pairs.
-fn pairs(
-    bytes: &[u8],
-    at: &mut usize,
-    depth: usize,
-    n: usize,
-) -> Result<Option<Vec<(Value, Value)>>, ValueError> {
+fn pairs(bytes: &[u8], at: &mut usize, depth: usize, n: usize) -> Result<Option<Vec<(Value, Value)>>, ValueError> {
     let mut pairs = Vec::new();
     for _ in 0..n / 2 {
         let Some(key) = parse_at(bytes, at, depth + 1)? else {
@@ -250,9 +241,7 @@ fn leaf(kind: u8, text: &[u8]) -> Result<Value, ValueError> {
     Ok(match kind {
         b'+' => Value::Simple(text.to_vec()),
         b'-' | b'!' => Value::Error(text.to_vec()),
-        b':' => Value::Integer(
-            parse_i64(text.strip_prefix(b"+").unwrap_or(text)).ok_or(ValueError::Line)?,
-        ),
+        b':' => Value::Integer(parse_i64(text.strip_prefix(b"+").unwrap_or(text)).ok_or(ValueError::Line)?),
         b'$' => Value::Bulk(text.to_vec()),
         b',' => {
             let text = std::str::from_utf8(text).map_err(|_| ValueError::Line)?;
@@ -264,20 +253,14 @@ fn leaf(kind: u8, text: &[u8]) -> Result<Value, ValueError> {
             _ => return Err(ValueError::Line),
         },
         b'(' => {
-            let digits = text
-                .strip_prefix(b"-")
-                .or_else(|| text.strip_prefix(b"+"))
-                .unwrap_or(text);
+            let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
             if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
                 return Err(ValueError::Line);
             }
             Value::BigNumber(text.to_vec())
         }
         _ => match text {
-            [a, b, c, b':', text @ ..] => Value::Verbatim {
-                format: [*a, *b, *c],
-                text: text.to_vec(),
-            },
+            [a, b, c, b':', text @ ..] => Value::Verbatim { format: [*a, *b, *c], text: text.to_vec() },
             _ => return Err(ValueError::Line),
         },
     })
@@ -307,38 +290,17 @@ mod tests {
             (b"*-1\r\n", Null),
             (b"_\r\n", Null),
             (b"*0\r\n", Array(vec![])),
-            (
-                b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n",
-                Array(vec![Array(vec![Integer(1)]), bulk("a")]),
-            ),
-            (
-                b"%1\r\n+k\r\n~1\r\n:1\r\n",
-                Map(vec![(Simple(b"k".to_vec()), Set(vec![Integer(1)]))]),
-            ),
-            (
-                b">2\r\n+m\r\n#t\r\n",
-                Push(vec![Simple(b"m".to_vec()), Boolean(true)]),
-            ),
+            (b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n", Array(vec![Array(vec![Integer(1)]), bulk("a")])),
+            (b"%1\r\n+k\r\n~1\r\n:1\r\n", Map(vec![(Simple(b"k".to_vec()), Set(vec![Integer(1)]))])),
+            (b">2\r\n+m\r\n#t\r\n", Push(vec![Simple(b"m".to_vec()), Boolean(true)])),
             (b",1.5\r\n", Double(1.5)),
             (b",-inf\r\n", Double(f64::NEG_INFINITY)),
             (b",1e+30\r\n", Double(1e30)),
-            (
-                b"(-123456789012345678901234567890\r\n",
-                BigNumber(b"-123456789012345678901234567890".to_vec()),
-            ),
-            (
-                b"=6\r\ntxt:hi\r\n",
-                Verbatim {
-                    format: *b"txt",
-                    text: b"hi".to_vec(),
-                },
-            ),
+            (b"(-123456789012345678901234567890\r\n", BigNumber(b"-123456789012345678901234567890".to_vec())),
+            (b"=6\r\ntxt:hi\r\n", Verbatim { format: *b"txt", text: b"hi".to_vec() }),
             (
                 b"|1\r\n+ttl\r\n:5\r\n*1\r\n_\r\n",
-                Attribute(
-                    vec![(Simple(b"ttl".to_vec()), Integer(5))],
-                    Box::new(Array(vec![Null])),
-                ),
+                Attribute(vec![(Simple(b"ttl".to_vec()), Integer(5))], Box::new(Array(vec![Null]))),
             ),
         ]
     }
@@ -350,19 +312,11 @@ mod tests {
             let shown = bytes.escape_ascii();
             for follows in [&b""[..], b"+next\r\n", b"\xff"] {
                 let more = [bytes, follows].concat();
-                assert_eq!(
-                    Value::parse(&more),
-                    Ok(Some((value.clone(), bytes.len()))),
-                    "{shown}"
-                );
+                assert_eq!(Value::parse(&more), Ok(Some((value.clone(), bytes.len()))), "{shown}");
                 assert_eq!(skip(&more), Ok(Some(bytes.len())), "{shown}");
             }
             for len in 0..bytes.len() {
-                assert_eq!(
-                    Value::parse(&bytes[..len]),
-                    Ok(None),
-                    "{len} bytes of {shown}"
-                );
+                assert_eq!(Value::parse(&bytes[..len]), Ok(None), "{len} bytes of {shown}");
                 assert_eq!(skip(&bytes[..len]), Ok(None), "{len} bytes of {shown}");
             }
         }
@@ -397,10 +351,7 @@ mod tests {
         }
         assert_eq!(Value::parse(&[b'+'; LINE_LEN_MAX + 1]), Err(Line));
         assert_eq!(Value::parse(b"*9223372036854775807\r\n:1\r\n"), Ok(None));
-        assert_eq!(
-            skip(b"%9223372036854775807\r\n%9223372036854775807\r\n"),
-            Ok(None)
-        );
+        assert_eq!(skip(b"%9223372036854775807\r\n%9223372036854775807\r\n"), Ok(None));
         assert_eq!(skip(b"$9223372036854775807\r\n"), Ok(None));
     }
 
@@ -409,10 +360,7 @@ mod tests {
         // The deepest value allowed is read, one deeper is refused, and skipping takes any depth.
         let nested = |depth: usize| [b"*1\r\n".repeat(depth), b":1\r\n".to_vec()].concat();
         assert!(matches!(Value::parse(&nested(DEPTH_MAX)), Ok(Some(_))));
-        assert_eq!(
-            Value::parse(&nested(DEPTH_MAX + 1)),
-            Err(ValueError::TooDeep)
-        );
+        assert_eq!(Value::parse(&nested(DEPTH_MAX + 1)), Err(ValueError::TooDeep));
         let deep = nested(100_000);
         assert_eq!(skip(&deep), Ok(Some(deep.len())));
     }
@@ -442,11 +390,7 @@ mod tests {
     }
 
     fn random_value(random: &mut fastrand::Rng, depth: u32) -> Value {
-        let mut text = |n| {
-            (0..random.usize(..n))
-                .map(|_| random.u8(b' '..b'~'))
-                .collect::<Vec<u8>>()
-        };
+        let mut text = |n| (0..random.usize(..n)).map(|_| random.u8(b' '..b'~')).collect::<Vec<u8>>();
         let text = text(30);
         let parts = if depth == 0 { 0 } else { random.usize(..4) };
         let part = |random: &mut fastrand::Rng| random_value(random, depth.saturating_sub(1));
@@ -463,10 +407,7 @@ mod tests {
             9 => Value::Double(random.f64() * 1e6),
             10 => Value::Boolean(random.bool()),
             11 => Value::BigNumber(random.u64(..).to_string().into_bytes()),
-            _ => Value::Verbatim {
-                format: *b"mkd",
-                text,
-            },
+            _ => Value::Verbatim { format: *b"mkd", text },
         }
     }
 

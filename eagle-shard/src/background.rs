@@ -46,10 +46,7 @@ impl Shard {
         left = left.saturating_sub(self.sweep_expired(now, left));
         left = left.saturating_sub(self.compact(left, budget.is_idle));
         left = left.saturating_sub(self.age_heat(now, left));
-        Progress {
-            records: budget.records - left,
-            more: left == 0,
-        }
+        Progress { records: budget.records - left, more: left == 0 }
     }
 
     /// Ages heat, a segment of the index at a time, until the pass is over or the budget spent. Returns what it used of that.
@@ -62,26 +59,15 @@ impl Shard {
             let aging = &mut self.aging;
             let Some(database) = self.databases.get_mut(usize::from(aging.db)) else {
                 let next_pass = UnixMs(now.0 + heat::AGING_PERIOD_SECONDS * 1000 / 2);
-                *aging = Aging {
-                    next_pass,
-                    ..Aging::default()
-                };
+                *aging = Aging { next_pass, ..Aging::default() };
                 break;
             };
-            match database.dash.update_words(aging.segment, |word| {
-                word.with_heat(heat::aged(word.heat(), now))
-            }) {
+            match database.dash.update_words(aging.segment, |word| word.with_heat(heat::aged(word.heat(), now))) {
                 Some(entries) => {
                     aging.segment = aging.segment.after();
                     done += 1 + entries / ENTRIES_A_RECORD;
                 }
-                None => {
-                    *aging = Aging {
-                        db: aging.db + 1,
-                        segment: SegmentId::FIRST,
-                        ..*aging
-                    }
-                }
+                None => *aging = Aging { db: aging.db + 1, segment: SegmentId::FIRST, ..*aging },
             }
         }
         done

@@ -119,21 +119,15 @@ impl Shard {
         let usage = self.log.usage();
         let left = usage.bytes_max.saturating_sub(usage.bytes);
         let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT;
-        let percent = if is_short || is_idle {
-            EAGER_PERCENT
-        } else {
-            LAZY_PERCENT
-        };
-        let has_dead =
-            usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
+        let percent = if is_short || is_idle { EAGER_PERCENT } else { LAZY_PERCENT };
+        let has_dead = usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
         has_dead || self.has_many_tombstones()
     }
 
     /// Whether tombstones take more than their share; then extents are compacted to be rid of what they kill.
     fn has_many_tombstones(&self) -> bool {
         let usage = self.log.usage();
-        usage.extents as u64 > EXTENTS_MIN
-            && usage.bytes_tombstones * 100 > usage.bytes_used * TOMBSTONE_PERCENT
+        usage.extents as u64 > EXTENTS_MIN && usage.bytes_tombstones * 100 > usage.bytes_used * TOMBSTONE_PERCENT
     }
 
     /// A slice of compaction, as far as dead space is above its bound: `records`, or more to keep pace with the writers. Returns how
@@ -142,10 +136,7 @@ impl Shard {
         let owed = self.compactor.owed.min(OWED_BYTES_MAX) * PACE_PERCENT / 100;
         let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
         self.compactor.owed = 0;
-        while (done < records || to_pay > 0)
-            && self.flushed.is_empty()
-            && self.wants_compaction(is_idle)
-        {
+        while (done < records || to_pay > 0) && self.flushed.is_empty() && self.wants_compaction(is_idle) {
             let Some(passed) = self.reclaim(STEP_RECORDS, Urgency::Later) else {
                 break;
             };
@@ -191,9 +182,7 @@ impl Shard {
         let victim = match urgency {
             Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
-            Urgency::Later => self
-                .log
-                .victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
+            Urgency::Later => self.log.victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
         };
         let extent = victim.or_else(|| {
             let is_due = urgency == Urgency::Always || self.has_many_tombstones();
@@ -216,8 +205,7 @@ impl Shard {
         let mut batch = [None; BATCH];
         let count = self.meet(walk, &mut batch);
         for candidate in batch.iter().flatten() {
-            if let (Some(at), Some(db)) = (candidate.located, self.database_index(candidate.space))
-            {
+            if let (Some(at), Some(db)) = (candidate.located, self.database_index(candidate.space)) {
                 self.databases[db].dash.prefetch_words(at);
             }
         }
@@ -244,33 +232,19 @@ impl Shard {
         let mut count = 0;
         while count < BATCH {
             let before = *walk;
-            let Some(Met {
-                offset,
-                version,
-                record,
-            }) = self.log.step(walk)
-            else {
+            let Some(Met { offset, version, record }) = self.log.step(walk) else {
                 break;
             };
             let (kind, space) = (record.kind(), record.db());
             let located = match kind {
                 Kind::String | Kind::Head => {
                     let hashed = Hashed::of_key(self.config.seed, record.key());
-                    self.database_index(space)
-                        .map(|db| self.databases[db].dash.locate(hashed))
+                    self.database_index(space).map(|db| self.databases[db].dash.locate(hashed))
                 }
                 _ => None,
             };
             let bytes = record.bytes_on_medium();
-            batch[count] = Some(Candidate {
-                offset,
-                version,
-                bytes,
-                kind,
-                space,
-                located,
-                before,
-            });
+            batch[count] = Some(Candidate { offset, version, bytes, kind, space, located, before });
             count += 1;
         }
         count
@@ -278,12 +252,7 @@ impl Shard {
 
     /// Moves a record if something points at it. Returns whether something does.
     fn move_if_alive(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
-        let &Candidate {
-            offset,
-            version,
-            kind,
-            ..
-        } = candidate;
+        let &Candidate { offset, version, kind, .. } = candidate;
         match kind {
             Kind::String | Kind::Head => self.move_keyed(candidate),
             Kind::Chunk => {
@@ -323,8 +292,7 @@ impl Shard {
     }
 
     fn move_keyed(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
-        let (Some(located), Some(db)) = (candidate.located, self.database_index(candidate.space))
-        else {
+        let (Some(located), Some(db)) = (candidate.located, self.database_index(candidate.space)) else {
             return Ok(false);
         };
         let offset = candidate.offset;
@@ -334,25 +302,20 @@ impl Shard {
         };
         let word = dash.word(place);
         let moved = self.log.relocate(offset, candidate.version)?;
-        self.databases[db]
-            .dash
-            .set(place, word.with_offset(moved.raw()));
+        self.databases[db].dash.set(place, word.with_offset(moved.raw()));
         Ok(true)
     }
 
     /// Tombstones that are alive: all but those that the walk has dealt with.
     pub(crate) fn tombstones(&self) -> impl Iterator<Item = PoolOffset> {
         let passed = self.compactor.passed(&self.log);
-        let is_passed = move |extent: ExtentId, offset: PoolOffset| {
-            passed.is_some_and(|(at, last)| at == extent && offset <= last)
-        };
+        let is_passed =
+            move |extent: ExtentId, offset: PoolOffset| passed.is_some_and(|(at, last)| at == extent && offset <= last);
         let records = |(extent, _)| self.log.records(extent).map(move |found| (extent, found));
         let is_tombstone = |record: &Record<'_>| record.kind() == Kind::Tombstone;
         let found = self.log.extents().flat_map(records);
         found
-            .filter(move |(extent, (offset, record))| {
-                is_tombstone(record) && !is_passed(*extent, *offset)
-            })
+            .filter(move |(extent, (offset, record))| is_tombstone(record) && !is_passed(*extent, *offset))
             .map(|found| found.1.0)
     }
 }

@@ -42,12 +42,7 @@ impl Shard {
             }
             let next_round = UnixMs(now.0 + EXPIRY_ROUND_MS);
             let records = std::mem::take(&mut self.sweeper.records);
-            self.sweeper = Sweeper {
-                next_round,
-                records,
-                is_under_way: true,
-                ..Sweeper::default()
-            };
+            self.sweeper = Sweeper { next_round, records, is_under_way: true, ..Sweeper::default() };
         }
         let mut done = 0;
         while done < units {
@@ -56,11 +51,7 @@ impl Shard {
                 self.sweeper.is_under_way = false;
                 break;
             };
-            let due = if database.expires == 0 {
-                None
-            } else {
-                database.dash.next_due(segment, now.0)
-            };
+            let due = if database.expires == 0 { None } else { database.dash.next_due(segment, now.0) };
             let Some(due) = due else {
                 (self.sweeper.db, self.sweeper.segment) = (db + 1, SegmentId::FIRST);
                 continue;
@@ -73,13 +64,7 @@ impl Shard {
     }
 
     /// Removes expired keys of one segment, at most `units`. Returns what it did, and whether none are left.
-    fn sweep_segment(
-        &mut self,
-        db: DbId,
-        segment: SegmentId,
-        now: UnixMs,
-        units: usize,
-    ) -> (usize, bool) {
+    fn sweep_segment(&mut self, db: DbId, segment: SegmentId, now: UnixMs, units: usize) -> (usize, bool) {
         let dash = &mut self.databases[usize::from(db.0)].dash;
         let mut records = std::mem::take(&mut self.sweeper.records);
         records.clear();
@@ -118,11 +103,7 @@ impl Shard {
 
     /// Removes the key of a record whose time has come. False if there is no room for its tombstone.
     fn expire_record(&mut self, db: DbId, offset: PoolOffset) -> bool {
-        if self
-            .log
-            .reserve_privileged(self.log.delete_bytes(offset))
-            .is_err()
-        {
+        if self.log.reserve_privileged(self.log.delete_bytes(offset)).is_err() {
             return false;
         }
         let (hashed, found) = self.find_record(db, offset);
@@ -134,9 +115,7 @@ impl Shard {
     fn keep_due(&mut self, db: DbId, records: &[u64], now: UnixMs) {
         for raw in records {
             let (_, found) = self.find_record(db, PoolOffset::from_raw(*raw));
-            self.databases[usize::from(db.0)]
-                .dash
-                .note_expiry(found.place, now.0);
+            self.databases[usize::from(db.0)].dash.note_expiry(found.place, now.0);
         }
     }
 
@@ -144,9 +123,7 @@ impl Shard {
     fn find_record(&self, db: DbId, offset: PoolOffset) -> (Hashed, Found) {
         let hashed = Hashed::of_key(self.config.seed, self.log.read(offset).key());
         let dash = &self.databases[usize::from(db.0)].dash;
-        let place = dash
-            .find(hashed, |word| word.offset() == offset.raw())
-            .expect("its entry was just read");
+        let place = dash.find(hashed, |word| word.offset() == offset.raw()).expect("its entry was just read");
         let word = dash.word(place);
         (hashed, Found { place, word })
     }

@@ -65,10 +65,7 @@ impl Flushed {
             };
             let words = table.into_iter().flat_map(Remains::words).map(Word::offset);
             let chunks = chunks.into_iter().flatten().copied();
-            words
-                .chain(chunks)
-                .filter(|raw| *raw != 0)
-                .map(PoolOffset::from_raw)
+            words.chain(chunks).filter(|raw| *raw != 0).map(PoolOffset::from_raw)
         })
     }
 }
@@ -109,11 +106,9 @@ impl Shard {
         if first == second {
             return Ok(());
         }
-        self.databases
-            .swap(usize::from(first.0), usize::from(second.0));
+        self.databases.swap(usize::from(first.0), usize::from(second.0));
         if let Err(error) = self.mark_swap() {
-            self.databases
-                .swap(usize::from(first.0), usize::from(second.0));
+            self.databases.swap(usize::from(first.0), usize::from(second.0));
             return Err(error);
         }
         Ok(())
@@ -126,9 +121,7 @@ impl Shard {
         if self.databases.get(own)?.space == space {
             return Some(own);
         }
-        self.databases
-            .iter()
-            .position(|database| database.space == space)
+        self.databases.iter().position(|database| database.space == space)
     }
 
     /// No key is left: nothing in the log is alive.
@@ -144,10 +137,7 @@ impl Shard {
             return Ok(());
         }
         let space = self.databases[usize::from(db.0)].space;
-        let parts = RecordParts {
-            db: space,
-            ..RecordParts::new(Kind::Flush, &[], &[])
-        };
+        let parts = RecordParts { db: space, ..RecordParts::new(Kind::Flush, &[], &[]) };
         self.make_privileged_room(parts.bytes())?;
         let mark = self.log.append(&parts);
         if let Some(before) = self.databases[usize::from(db.0)].flush_mark.replace(mark) {
@@ -161,11 +151,7 @@ impl Shard {
         if self.config.in_place {
             return Ok(());
         }
-        let spaces: Vec<u8> = self
-            .databases
-            .iter()
-            .flat_map(|database| database.space.to_le_bytes())
-            .collect();
+        let spaces: Vec<u8> = self.databases.iter().flat_map(|database| database.space.to_le_bytes()).collect();
         let value: &[&[u8]] = &[&spaces];
         let parts = RecordParts::new(Kind::Swap, &[], value);
         self.make_privileged_room(parts.bytes())?;

@@ -40,10 +40,7 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     loop {
         if p < pattern.len() && t < text.len() {
             if pattern[p] == b'*' {
-                p += pattern[p..]
-                    .iter()
-                    .take_while(|&&byte| byte == b'*')
-                    .count();
+                p += pattern[p..].iter().take_while(|&&byte| byte == b'*').count();
                 if p == pattern.len() {
                     return true;
                 }
@@ -121,10 +118,7 @@ fn in_range(first: u8, last: u8, byte: u8, case: Case) -> bool {
         Case::Ignore => signed(byte.cast_unsigned().to_ascii_lowercase()),
     };
     // The ends are put in order before their case is folded.
-    let (low, high) = (
-        signed(first).min(signed(last)),
-        signed(first).max(signed(last)),
-    );
+    let (low, high) = (signed(first).min(signed(last)), signed(first).max(signed(last)));
     (fold(low)..=fold(high)).contains(&fold(signed(byte)))
 }
 
@@ -189,13 +183,7 @@ mod tests {
             (b"[\\a-z]", b"z", true),
         ];
         for (pattern, text, expected) in cases {
-            assert_eq!(
-                yes(pattern, text),
-                expected,
-                "{} on {}",
-                pattern.escape_ascii(),
-                text.escape_ascii()
-            );
+            assert_eq!(yes(pattern, text), expected, "{} on {}", pattern.escape_ascii(), text.escape_ascii());
         }
     }
 
@@ -215,8 +203,7 @@ mod tests {
     #[test]
     fn case_is_ignored_when_asked() {
         // CONFIG GET's patterns: letters and ranges fold, escapes within a class do not.
-        let folded =
-            |pattern: &str, text: &str| matches(pattern.as_bytes(), text.as_bytes(), Case::Ignore);
+        let folded = |pattern: &str, text: &str| matches(pattern.as_bytes(), text.as_bytes(), Case::Ignore);
         assert!(folded("MAX*", "maxmemory"));
         assert!(folded("[A-C]x", "bX"));
         assert!(!folded("[\\A]", "a"));
@@ -236,8 +223,7 @@ mod tests {
         while !p.is_empty() && !t.is_empty() {
             if p[0] == b'*' {
                 let rest = &p[p.iter().take_while(|&&byte| byte == b'*').count()..];
-                return rest.is_empty()
-                    || (0..t.len()).any(|start| by_recursion(rest, &t[start..]));
+                return rest.is_empty() || (0..t.len()).any(|start| by_recursion(rest, &t[start..]));
             }
             let (matched, next) = one(p, t[0], Case::Sensitive);
             if !matched {
@@ -254,13 +240,10 @@ mod tests {
     #[test]
     fn going_back_to_the_last_star_is_enough() {
         // Random patterns over a small alphabet: the loop answers as full backtracking does.
-        let seed = std::env::var("EAGLE_SEED")
-            .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        let seed = std::env::var("EAGLE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
         let mut random = fastrand::Rng::with_seed(seed);
         let mut pick = |alphabet: &[u8], most: usize| -> Vec<u8> {
-            (0..random.usize(..=most))
-                .map(|_| alphabet[random.usize(..alphabet.len())])
-                .collect()
+            (0..random.usize(..=most)).map(|_| alphabet[random.usize(..alphabet.len())]).collect()
         };
         for _ in 0..200_000 {
             let (pattern, text) = (pick(b"ab*?[]^-\\c", 9), pick(b"abc-]\\", 8));

@@ -32,9 +32,7 @@ const MASK: u64 = (1 << 9) - 1;
 
 // Fine heat is still right when the next pass finds it, coarse heat too.
 const _: () = assert!(FINE_SECONDS + AGING_PERIOD_SECONDS < MASK);
-const _: () = assert!(
-    (COARSE_UNITS_MAX + 1) * COARSE_SECONDS + AGING_PERIOD_SECONDS < (MASK - 2) * COARSE_SECONDS
-);
+const _: () = assert!((COARSE_UNITS_MAX + 1) * COARSE_SECONDS + AGING_PERIOD_SECONDS < (MASK - 2) * COARSE_SECONDS);
 
 /// The heat of a key that is used now.
 #[inline]
@@ -46,11 +44,7 @@ pub(crate) fn used(now: UnixMs) -> u16 {
 pub(crate) fn used_before(now: UnixMs, idle_seconds: u64) -> u16 {
     let second = now.0 / 1000;
     let then = second.saturating_sub(idle_seconds.min(IDLE_SECONDS_MAX));
-    if second - then < FINE_SECONDS {
-        (then & MASK) as u16
-    } else {
-        COARSE | ((then / COARSE_SECONDS) & MASK) as u16
-    }
+    if second - then < FINE_SECONDS { (then & MASK) as u16 } else { COARSE | ((then / COARSE_SECONDS) & MASK) as u16 }
 }
 
 /// Seconds since the key with this heat was last used; coarse heat counts from the end of its unit.
@@ -67,11 +61,7 @@ pub(crate) fn idle_seconds(heat: u16, now: UnixMs) -> u64 {
 #[inline]
 pub(crate) fn aged(heat: u16, now: UnixMs) -> u16 {
     let idle = idle_seconds(heat, now);
-    if idle < FINE_SECONDS || heat & COARSE != 0 && idle <= IDLE_SECONDS_MAX {
-        heat
-    } else {
-        used_before(now, idle)
-    }
+    if idle < FINE_SECONDS || heat & COARSE != 0 && idle <= IDLE_SECONDS_MAX { heat } else { used_before(now, idle) }
 }
 
 #[cfg(test)]
@@ -94,15 +84,9 @@ mod tests {
                 if second < FINE_SECONDS {
                     assert_eq!(idle, second);
                 } else if second < IDLE_SECONDS_MAX {
-                    assert!(
-                        idle.abs_diff(second) <= COARSE_SECONDS,
-                        "{idle} s shown after {second} s"
-                    );
+                    assert!(idle.abs_diff(second) <= COARSE_SECONDS, "{idle} s shown after {second} s");
                 } else {
-                    assert!(
-                        idle >= IDLE_SECONDS_MAX - COARSE_SECONDS,
-                        "{idle} s shown after {second} s"
-                    );
+                    assert!(idle >= IDLE_SECONDS_MAX - COARSE_SECONDS, "{idle} s shown after {second} s");
                 }
             }
         }
@@ -114,10 +98,7 @@ mod tests {
         let now = UnixMs(1_700_000_000_000);
         for idle in [0, 1, 100, 255, 256, 1000, 86_400, IDLE_SECONDS_MAX, 1 << 40] {
             let shown = idle_seconds(used_before(now, idle), now);
-            assert!(
-                shown.abs_diff(idle.min(IDLE_SECONDS_MAX)) <= COARSE_SECONDS,
-                "{idle} shown as {shown}"
-            );
+            assert!(shown.abs_diff(idle.min(IDLE_SECONDS_MAX)) <= COARSE_SECONDS, "{idle} shown as {shown}");
         }
     }
 }

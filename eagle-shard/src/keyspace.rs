@@ -31,12 +31,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn new(space: u16) -> Self {
-        Self {
-            dash: Dash::new(),
-            space,
-            expires: 0,
-            flush_mark: None,
-        }
+        Self { dash: Dash::new(), space, expires: 0, flush_mark: None }
     }
 }
 
@@ -130,9 +125,7 @@ impl Shard {
             return found;
         }
         let word = found.word.with_heat(heat);
-        self.databases[usize::from(db.0)]
-            .dash
-            .set(found.place, word);
+        self.databases[usize::from(db.0)].dash.set(found.place, word);
         Found { word, ..found }
     }
 
@@ -154,11 +147,7 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn expiry(&self, found: Found) -> Option<UnixMs> {
-        if found.word.has_expiry() {
-            self.record(found).expiry().map(UnixMs)
-        } else {
-            None
-        }
+        if found.word.has_expiry() { self.record(found).expiry().map(UnixMs) } else { None }
     }
 
     /// Time since the key was last used, in milliseconds: whole seconds for some minutes, then steps of 512 seconds up to
@@ -173,11 +162,7 @@ impl Shard {
     pub fn memory_usage(&self, found: Found) -> usize {
         let entry = size_of::<Word>() + size_of::<u8>();
         let record = self.record(found);
-        let large = if found.form() == Form::LargeString {
-            self.large.memory_usage(&self.log, record)
-        } else {
-            0
-        };
+        let large = if found.form() == Form::LargeString { self.large.memory_usage(&self.log, record) } else { 0 };
         entry + record.bytes_on_medium() + large
     }
 
@@ -196,9 +181,7 @@ impl Shard {
     /// Whether no database has a key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.databases
-            .iter()
-            .all(|database| database.dash.is_empty())
+        self.databases.iter().all(|database| database.dash.is_empty())
     }
 
     /// Removes the key.
@@ -214,35 +197,20 @@ impl Shard {
     ///
     /// # Panics
     /// If the expiry exceeds 48 bits.
-    pub fn set_expiry(
-        &mut self,
-        db: DbId,
-        key: Key<'_>,
-        found: Found,
-        expiry: Option<UnixMs>,
-    ) -> Result<(), Error> {
+    pub fn set_expiry(&mut self, db: DbId, key: Key<'_>, found: Found, expiry: Option<UnixMs>) -> Result<(), Error> {
         if expiry.is_none() && !found.word.has_expiry() {
             return Ok(());
         }
         if let Some(at) = expiry
             && self.log.set_expiry(found.offset(), at.0)
         {
-            self.databases[usize::from(db.0)]
-                .dash
-                .note_expiry(found.place, at.0);
+            self.databases[usize::from(db.0)].dash.note_expiry(found.place, at.0);
             return Ok(());
         }
         let record = self.record(found);
         let bytes = eagle_pmem::layout::record_bytes_max(record.key().len(), record.value().len());
-        let found = if self.make_privileged_room(bytes)? {
-            self.find_again(db, key)
-        } else {
-            found
-        };
-        let edit = Edit {
-            expiry: Some(expiry.map(|at| at.0)),
-            ..Edit::default()
-        };
+        let found = if self.make_privileged_room(bytes)? { self.find_again(db, key) } else { found };
+        let edit = Edit { expiry: Some(expiry.map(|at| at.0)), ..Edit::default() };
         let offset = self.log.append_copy(found.offset(), &edit);
         self.log.kill(found.offset());
         self.repoint(db, found, found.word.with_offset(offset.raw()), expiry);
@@ -252,22 +220,15 @@ impl Shard {
     /// Lets an entry point at a copy of its record.
     #[inline]
     pub(crate) fn replace_offset(&mut self, db: DbId, found: Found, offset: PoolOffset) {
-        self.databases[usize::from(db.0)]
-            .dash
-            .set(found.place, found.word.with_offset(offset.raw()));
+        self.databases[usize::from(db.0)].dash.set(found.place, found.word.with_offset(offset.raw()));
     }
 
     /// The key's entry, expired or not.
     #[inline]
     pub(crate) fn peek(&self, db: DbId, key: Key<'_>) -> Option<Found> {
         let dash = &self.databases[usize::from(db.0)].dash;
-        let place = dash.find(key.hashed, |word| {
-            is_same(self.log.read(offset_of(word)).key(), key.bytes)
-        })?;
-        Some(Found {
-            place,
-            word: dash.word(place),
-        })
+        let place = dash.find(key.hashed, |word| is_same(self.log.read(offset_of(word)).key(), key.bytes))?;
+        Some(Found { place, word: dash.word(place) })
     }
 
     /// The key's entry after something may have moved it.
@@ -281,13 +242,7 @@ impl Shard {
     /// # Errors
     /// Out of memory. Nothing was changed.
     #[inline]
-    pub(crate) fn put(
-        &mut self,
-        db: DbId,
-        key: Key<'_>,
-        old: Option<Found>,
-        new: NewValue<'_>,
-    ) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, new: NewValue<'_>) -> Result<(), Error> {
         let parts = self.parts(db, key, new);
         if let Some(found) = old
             && found.form() == Form::String
@@ -297,11 +252,7 @@ impl Shard {
             return Ok(());
         }
         let moved = self.make_room(parts.bytes())?;
-        let old = if moved {
-            old.map(|_| self.find_again(db, key))
-        } else {
-            old
-        };
+        let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
         let offset = self.log.append(&parts);
         self.point(db, key, old, offset, new.form, new.expiry);
         Ok(())
@@ -338,9 +289,7 @@ impl Shard {
             self.repoint(db, found, word, expiry);
             return;
         }
-        let word = word
-            .with_heat(heat::used(self.now))
-            .with_expiry(expiry.is_some());
+        let word = word.with_heat(heat::used(self.now)).with_expiry(expiry.is_some());
         let (log, seed) = (&self.log, self.config.seed);
         let rehash = |word: Word| KeyHash::of(seed, log.read(offset_of(word)).key());
         let database = &mut self.databases[usize::from(db.0)];
@@ -354,9 +303,7 @@ impl Shard {
     /// Gives an entry another word, used now, with this expiry.
     #[inline]
     fn repoint(&mut self, db: DbId, found: Found, word: Word, expiry: Option<UnixMs>) {
-        let word = word
-            .with_heat(heat::used(self.now))
-            .with_expiry(expiry.is_some());
+        let word = word.with_heat(heat::used(self.now)).with_expiry(expiry.is_some());
         if word == found.word && expiry.is_none() {
             return;
         }
@@ -373,20 +320,14 @@ impl Shard {
     pub(crate) fn unlink(&mut self, db: DbId, hashed: Hashed, found: Found) {
         let database = &mut self.databases[usize::from(db.0)];
         let word = database.dash.remove(found.place, hashed);
-        debug_assert_eq!(
-            word.offset(),
-            found.word.offset(),
-            "a place was used after a change"
-        );
+        debug_assert_eq!(word.offset(), found.word.offset(), "a place was used after a change");
         database.expires -= usize::from(found.word.has_expiry());
     }
 
     /// What was found is dead, and nothing takes its place.
     pub(crate) fn bury(&mut self, found: Found) {
         self.disown(found);
-        let room = self
-            .log
-            .reserve_privileged(self.log.delete_bytes(found.offset()));
+        let room = self.log.reserve_privileged(self.log.delete_bytes(found.offset()));
         room.expect("room for tombstones was made before the command began");
         self.log.delete(found.offset());
     }

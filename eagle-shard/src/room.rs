@@ -44,9 +44,7 @@ impl Shard {
         if !self.compactor.is_low() && self.log.reserve_privileged(bytes).is_ok() {
             return Ok(false);
         }
-        self.gain_room(bytes, Urgency::Always, |log| {
-            log.reserve_privileged(bytes).is_ok()
-        })
+        self.gain_room(bytes, Urgency::Always, |log| log.reserve_privileged(bytes).is_ok())
     }
 
     /// Makes sure that the tombstones that a command may write fit, where the log has any.
@@ -82,9 +80,7 @@ impl Shard {
             if is_enough && owed == 0 {
                 break;
             }
-            let Some(passed) =
-                self.reclaim(STEP_RECORDS, if is_enough { Urgency::Now } else { urgency })
-            else {
+            let Some(passed) = self.reclaim(STEP_RECORDS, if is_enough { Urgency::Now } else { urgency }) else {
                 if is_enough {
                     break;
                 }

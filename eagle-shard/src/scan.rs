@@ -51,18 +51,9 @@ impl Shard {
         let mut tries = 0;
         let found = loop {
             let place = dash.random(&mut self.rng)?;
-            let found = Found {
-                place,
-                word: dash.word(place),
-            };
+            let found = Found { place, word: dash.word(place) };
             tries += 1;
-            if !found.word.has_expiry()
-                || self
-                    .log
-                    .read(found.offset())
-                    .expiry()
-                    .is_none_or(|at| at > now.0)
-            {
+            if !found.word.has_expiry() || self.log.read(found.offset()).expiry().is_none_or(|at| at > now.0) {
                 break Some(found);
             }
             if tries == RANDOM_TRIES {
@@ -70,14 +61,8 @@ impl Shard {
             }
         };
         // Nearly all are expired: the first that is not.
-        let is_alive = |word: &Word| {
-            !word.has_expiry()
-                || self
-                    .log
-                    .read(offset_of(*word))
-                    .expiry()
-                    .is_none_or(|at| at > now.0)
-        };
+        let is_alive =
+            |word: &Word| !word.has_expiry() || self.log.read(offset_of(*word)).expiry().is_none_or(|at| at > now.0);
         let word = match found {
             Some(found) => found.word,
             None => dash.iter().map(|(_, word)| word).find(is_alive)?,

@@ -141,9 +141,7 @@ impl Shard {
             // A record taken at random out of 100 MB costs a third less where its page is a huge one.
             huge_pages: true,
         })?;
-        let databases = (0..config.databases)
-            .map(|number| Database::new(u16::from(number)))
-            .collect();
+        let databases = (0..config.databases).map(|number| Database::new(u16::from(number))).collect();
         let rng = fastrand::Rng::with_seed(config.seed ^ u64::from(config.index));
         Ok(Self {
             log,
@@ -165,10 +163,7 @@ impl Shard {
     /// A key with its slot and hash under the shard's seed.
     #[inline]
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
-        Key {
-            bytes,
-            hashed: hash_key(self.config.seed, bytes),
-        }
+        Key { bytes, hashed: hash_key(self.config.seed, bytes) }
     }
 
     /// What the shard was made with.
@@ -183,9 +178,7 @@ impl Shard {
     /// If the command's row says that the node runs it, or its handler fails after it began a reply.
     #[inline]
     pub fn execute(&mut self, call: &mut Call<'_>) {
-        let Run::Shard(run) = call.spec.run else {
-            panic!("{} is no command of a shard", call.spec.name)
-        };
+        let Run::Shard(run) = call.spec.run else { panic!("{} is no command of a shard", call.spec.name) };
         self.now = call.now;
         self.stats.commands += 1;
         let begin = call.reply.out.len();
@@ -194,12 +187,7 @@ impl Shard {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            assert_eq!(
-                call.reply.out.len(),
-                begin,
-                "{} failed after it began its reply",
-                call.spec.name
-            );
+            assert_eq!(call.reply.out.len(), begin, "{} failed after it began its reply", call.spec.name);
             self.error_line.clear();
             error.write(&mut self.error_line);
             call.reply.error_line(&self.error_line);
@@ -286,42 +274,26 @@ impl Shard {
         let mut alive = HashMap::new();
         let mut add = |offset: PoolOffset, what: &'static str| {
             let before = alive.insert(offset, what);
-            assert_eq!(
-                before, None,
-                "two owners of one record, the second a {what}"
-            );
+            assert_eq!(before, None, "two owners of one record, the second a {what}");
         };
         for database in &self.databases {
             let mut expires = 0;
             for (place, word) in database.dash.iter() {
                 let record = self.log.read(offset_of(word));
                 let key = self.key(record.key());
-                let found = database
-                    .dash
-                    .find(key.hashed, |other| other == database.dash.word(place));
+                let found = database.dash.find(key.hashed, |other| other == database.dash.word(place));
                 assert_eq!(found, Some(place), "an entry is found by its record's key");
-                assert_eq!(
-                    (record.db(), record.expiry().is_some()),
-                    (database.space, word.has_expiry())
-                );
+                assert_eq!((record.db(), record.expiry().is_some()), (database.space, word.has_expiry()));
                 expires += usize::from(word.has_expiry());
                 add(offset_of(word), "key");
             }
             assert_eq!(expires, database.expires, "keys with expiry are counted");
-            database
-                .flush_mark
-                .into_iter()
-                .for_each(|offset| add(offset, "flush mark"));
+            database.flush_mark.into_iter().for_each(|offset| add(offset, "flush mark"));
         }
-        self.swap_mark
-            .into_iter()
-            .for_each(|offset| add(offset, "swap mark"));
+        self.swap_mark.into_iter().for_each(|offset| add(offset, "swap mark"));
         self.large.chunks().for_each(|offset| add(offset, "chunk"));
-        self.flushed
-            .offsets()
-            .for_each(|offset| add(offset, "flushed record"));
-        self.tombstones()
-            .for_each(|offset| add(offset, "tombstone"));
+        self.flushed.offsets().for_each(|offset| add(offset, "flushed record"));
+        self.tombstones().for_each(|offset| add(offset, "tombstone"));
         self.log.check(|offset| alive.contains_key(&offset))
     }
 }

@@ -22,11 +22,7 @@ impl SlotId {
 
     /// The slot with this number, or `None` from 16384 on.
     pub const fn new(number: u16) -> Option<SlotId> {
-        if (number as usize) < SLOT_COUNT {
-            Some(SlotId(number))
-        } else {
-            None
-        }
+        if (number as usize) < SLOT_COUNT { Some(SlotId(number)) } else { None }
     }
 
     /// The slot of a key: of its hash tag if it has one, else of the whole key.
@@ -51,11 +47,7 @@ impl SlotId {
 /// The hash tag of `key`, or all of it where it has none.
 #[inline]
 fn hashed_part(key: &[u8]) -> &[u8] {
-    if may_have_tag(key) {
-        tag_or_key(key)
-    } else {
-        key
-    }
+    if may_have_tag(key) { tag_or_key(key) } else { key }
 }
 
 /// Whether there may be a `{` in `key`: inline and in few instructions for the short keys that most are.
@@ -112,8 +104,7 @@ pub fn crc16(bytes: &[u8]) -> u16 {
 #[inline]
 fn step<const N: usize>(crc: u16, bytes: &[u8]) -> u16 {
     let [high, low] = crc.to_be_bytes();
-    let mut next =
-        TABLES[N - 1][usize::from(bytes[0] ^ high)] ^ TABLES[N - 2][usize::from(bytes[1] ^ low)];
+    let mut next = TABLES[N - 1][usize::from(bytes[0] ^ high)] ^ TABLES[N - 2][usize::from(bytes[1] ^ low)];
     for i in 2..N {
         next ^= TABLES[N - 1 - i][usize::from(bytes[i])];
     }
@@ -130,11 +121,7 @@ const fn tables() -> [[u16; 256]; 8] {
         let mut crc = (byte as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 0x8000 != 0 {
-                (crc << 1) ^ 0x1021
-            } else {
-                crc << 1
-            };
+            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
             bit += 1;
         }
         tables[0][byte] = crc;
@@ -162,11 +149,7 @@ mod tests {
         for byte in bytes {
             crc ^= u16::from(*byte) << 8;
             for _ in 0..8 {
-                crc = if crc & 0x8000 != 0 {
-                    (crc << 1) ^ 0x1021
-                } else {
-                    crc << 1
-                };
+                crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
             }
         }
         crc
@@ -183,15 +166,9 @@ mod tests {
     #[test]
     fn slicing_agrees_with_the_bitwise_definition() {
         // Every length to 70 bytes gives the CRC that the definition gives bit by bit.
-        let bytes: Vec<u8> = (0..70u8)
-            .map(|i| i.wrapping_mul(151).wrapping_add(17))
-            .collect();
+        let bytes: Vec<u8> = (0..70u8).map(|i| i.wrapping_mul(151).wrapping_add(17)).collect();
         for length in 0..=bytes.len() {
-            assert_eq!(
-                crc16(&bytes[..length]),
-                crc16_bitwise(&bytes[..length]),
-                "length {length}"
-            );
+            assert_eq!(crc16(&bytes[..length]), crc16_bitwise(&bytes[..length]), "length {length}");
         }
     }
 
@@ -204,11 +181,7 @@ mod tests {
             for open in 0..len.saturating_sub(2) {
                 let mut key = plain.clone();
                 (key[open], key[open + 2]) = (b'{', b'}');
-                assert_eq!(
-                    SlotId::of(&key).0,
-                    crc16_bitwise(b"z") % 16384,
-                    "length {len}, at {open}"
-                );
+                assert_eq!(SlotId::of(&key).0, crc16_bitwise(b"z") % 16384, "length {len}, at {open}");
             }
         }
     }

@@ -136,13 +136,7 @@ impl KeySpec {
     /// A single key at `first`.
     #[must_use]
     pub const fn one(first: u8, access: KeyFlags) -> Self {
-        Self {
-            first,
-            last: 0,
-            step: 1,
-            access,
-            notes: "",
-        }
+        Self { first, last: 0, step: 1, access, notes: "" }
     }
 
     /// With a remark.
@@ -154,13 +148,7 @@ impl KeySpec {
     /// Keys from `first` to the end, `step` apart.
     #[must_use]
     pub const fn rest(first: u8, step: u8, access: KeyFlags) -> Self {
-        Self {
-            first,
-            last: -1,
-            step,
-            access,
-            notes: "",
-        }
+        Self { first, last: -1, step, access, notes: "" }
     }
 
     /// The indices of this range in a command of `argc` arguments (name included); none beyond its end.
@@ -171,9 +159,7 @@ impl KeySpec {
         } else {
             argc.saturating_sub(self.last.unsigned_abs() as usize)
         };
-        (first..=last.max(first))
-            .step_by(usize::from(self.step))
-            .take_while(move |&index| index < argc)
+        (first..=last.max(first)).step_by(usize::from(self.step)).take_while(move |&index| index < argc)
     }
 }
 
@@ -352,11 +338,7 @@ impl Spec {
     #[must_use]
     pub fn takes(&self, argc: usize) -> bool {
         let bound = self.arity.unsigned_abs() as usize;
-        if self.arity >= 0 {
-            argc == bound
-        } else {
-            argc >= bound
-        }
+        if self.arity >= 0 { argc == bound } else { argc >= bound }
     }
 
     /// Indices of all keys among `argc` arguments (name included), in the order of the key specifications.
@@ -368,10 +350,7 @@ impl Spec {
     #[must_use]
     pub fn keys_are_whole(&self, argc: usize) -> bool {
         self.keys.iter().all(|range| {
-            range.last >= 0
-                || argc
-                    .saturating_sub(usize::from(range.first))
-                    .is_multiple_of(usize::from(range.step))
+            range.last >= 0 || argc.saturating_sub(usize::from(range.first)).is_multiple_of(usize::from(range.step))
         })
     }
 
@@ -397,10 +376,7 @@ mod tests {
         // MSET k v k v: keys at 1 and 3; GET k: 1; a missing last argument is no key.
         let mset = KeySpec::rest(1, 2, KeyFlags::OW);
         assert_eq!(mset.indices(5).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(
-            KeySpec::one(1, KeyFlags::RO).indices(2).collect::<Vec<_>>(),
-            [1]
-        );
+        assert_eq!(KeySpec::one(1, KeyFlags::RO).indices(2).collect::<Vec<_>>(), [1]);
         assert_eq!(KeySpec::one(2, KeyFlags::RO).indices(2).count(), 0);
     }
 }

@@ -139,10 +139,7 @@ impl Argument {
     #[must_use]
     pub fn varies(&self) -> bool {
         let own = match self.kind {
-            Kind::OneOf => self
-                .within
-                .iter()
-                .any(|choice| choice.varies() || choice.least() != self.within[0].least()),
+            Kind::OneOf => self.within.iter().any(|choice| choice.varies() || choice.least() != self.within[0].least()),
             Kind::Block => self.within.iter().any(Self::varies),
             _ => false,
         };
@@ -159,10 +156,7 @@ pub fn least(arguments: &[Argument]) -> usize {
 /// Parses a row's syntax. Panics if it is none: rows are part of the program.
 #[must_use]
 pub fn parse(syntax: &'static str) -> Vec<Argument> {
-    let mut parser = Parser {
-        rest: syntax,
-        whole: syntax,
-    };
+    let mut parser = Parser { rest: syntax, whole: syntax };
     let arguments = parser.sequence();
     parser.expect(parser.rest.is_empty(), "something is left");
     arguments
@@ -190,10 +184,7 @@ impl Parser {
     fn argument(&mut self) -> Argument {
         let mut argument = if self.skip("[") {
             let inner = self.group("]");
-            Argument {
-                optional: true,
-                ..inner
-            }
+            Argument { optional: true, ..inner }
         } else if self.skip("{") {
             self.group("}")
         } else {
@@ -205,10 +196,7 @@ impl Parser {
 
     /// What stands within brackets, up to the closing one: a named group, or one argument.
     fn group(&mut self, close: &str) -> Argument {
-        let named = self
-            .rest
-            .find([':', '[', ']', '{', '}', '|', ' '])
-            .filter(|&at| self.rest[at..].starts_with(": "));
+        let named = self.rest.find([':', '[', ']', '{', '}', '|', ' ']).filter(|&at| self.rest[at..].starts_with(": "));
         let label = named.map(|at| {
             let label = &self.rest[..at];
             self.rest = &self.rest[at + 1..];
@@ -222,10 +210,7 @@ impl Parser {
         self.expect(closed, "a bracket is not closed");
         let one_of = choices.len() > 1;
         let single = choices.iter().all(|choice| choice.len() == 1);
-        self.expect(
-            single || !one_of,
-            "a choice of several needs its own braces",
-        );
+        self.expect(single || !one_of, "a choice of several needs its own braces");
         let mut within: Vec<_> = choices.into_iter().flatten().collect();
         let Some(label) = label else {
             self.expect(within.len() == 1, "a group of several needs a name");
@@ -233,23 +218,12 @@ impl Parser {
         };
         let (name, since) = split(label, '@');
         let kind = if one_of { Kind::OneOf } else { Kind::Block };
-        Argument {
-            name,
-            kind,
-            token: None,
-            since,
-            optional: false,
-            multiple: false,
-            within,
-        }
+        Argument { name, kind, token: None, since, optional: false, multiple: false, within }
     }
 
     /// A word, a token, or a token with what it stands before.
     fn word(&mut self) -> Argument {
-        let end = self
-            .rest
-            .find([' ', '[', ']', '{', '}', '|'])
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find([' ', '[', ']', '{', '}', '|']).unwrap_or(self.rest.len());
         let end = self.rest[..end].find("...").unwrap_or(end);
         let (word, rest) = self.rest.split_at(end);
         self.expect(!word.is_empty(), "a word is missing");
@@ -263,11 +237,7 @@ impl Parser {
             self.rest = behind;
             let valued = self.argument();
             self.expect(valued.token.is_none(), "two tokens before one value");
-            return Argument {
-                token: Some(word),
-                since,
-                ..valued
-            };
+            return Argument { token: Some(word), since, ..valued };
         }
         Argument {
             name: word,
@@ -284,24 +254,11 @@ impl Parser {
         let (name, kind) = split(word, ':');
         let kind = match kind {
             Some(wanted) => Kind::ALL.into_iter().find(|kind| kind.name() == wanted),
-            None => Some(
-                KINDS
-                    .into_iter()
-                    .find(|(known, _)| *known == name)
-                    .map_or(Kind::String, |(_, kind)| kind),
-            ),
+            None => Some(KINDS.into_iter().find(|(known, _)| *known == name).map_or(Kind::String, |(_, kind)| kind)),
         };
         self.expect(kind.is_some(), "a type is unknown");
         let kind = kind.unwrap_or(Kind::String);
-        Argument {
-            name,
-            kind,
-            token: None,
-            since,
-            optional: false,
-            multiple: false,
-            within: Vec::new(),
-        }
+        Argument { name, kind, token: None, since, optional: false, multiple: false, within: Vec::new() }
     }
 
     fn skip(&mut self, what: &str) -> bool {
@@ -311,17 +268,12 @@ impl Parser {
     }
 
     fn expect(&self, holds: bool, complaint: &str) {
-        assert!(
-            holds,
-            "{complaint} at `{}` of syntax `{}`",
-            self.rest, self.whole
-        );
+        assert!(holds, "{complaint} at `{}` of syntax `{}`", self.rest, self.whole);
     }
 }
 
 fn split(text: &'static str, at: char) -> (&'static str, Option<&'static str>) {
-    text.split_once(at)
-        .map_or((text, None), |(before, behind)| (before, Some(behind)))
+    text.split_once(at).map_or((text, None), |(before, behind)| (before, Some(behind)))
 }
 
 /// The arguments in the notation of the command pages: `key value [NX | XX] [EX seconds | KEEPTTL]`.
@@ -370,26 +322,15 @@ mod tests {
     use super::*;
 
     fn word(name: &'static str, kind: Kind) -> Argument {
-        Argument {
-            name,
-            kind,
-            token: None,
-            since: None,
-            optional: false,
-            multiple: false,
-            within: Vec::new(),
-        }
+        Argument { name, kind, token: None, since: None, optional: false, multiple: false, within: Vec::new() }
     }
 
     #[test]
     fn set_is_parsed_as_redis_documents_it() {
         // The tree that Redis' COMMAND DOCS shows for SET, shortened: values, a one-of, tokens with values, versions.
-        let syntax = "key value [condition@2.6.12: NX | XX] [GET@6.2.0] [expiration: EX@2.6.12 seconds | KEEPTTL@6.0.0]";
-        let token = |name, since| Argument {
-            token: Some(name),
-            since,
-            ..word(name, Kind::PureToken)
-        };
+        let syntax =
+            "key value [condition@2.6.12: NX | XX] [GET@6.2.0] [expiration: EX@2.6.12 seconds | KEEPTTL@6.0.0]";
+        let token = |name, since| Argument { token: Some(name), since, ..word(name, Kind::PureToken) };
         let expected = [
             word("key", Kind::Key),
             word("value", Kind::String),
@@ -399,18 +340,11 @@ mod tests {
                 within: vec![token("NX", None), token("XX", None)],
                 ..word("condition", Kind::OneOf)
             },
-            Argument {
-                optional: true,
-                ..token("GET", Some("6.2.0"))
-            },
+            Argument { optional: true, ..token("GET", Some("6.2.0")) },
             Argument {
                 optional: true,
                 within: vec![
-                    Argument {
-                        token: Some("EX"),
-                        since: Some("2.6.12"),
-                        ..word("seconds", Kind::Integer)
-                    },
+                    Argument { token: Some("EX"), since: Some("2.6.12"), ..word("seconds", Kind::Integer) },
                     token("KEEPTTL", Some("6.0.0")),
                 ],
                 ..word("expiration", Kind::OneOf)
@@ -422,23 +356,12 @@ mod tests {
     #[test]
     fn repetition_blocks_and_types_are_parsed() {
         // MSET's repeated block, a type that the vocabulary does not give, a token before a block.
-        let [data] = &parse("{data: key value}...")[..] else {
-            panic!("one argument")
-        };
-        assert!(
-            data.multiple
-                && data.kind == Kind::Block
-                && data.name == "data"
-                && data.within.len() == 2
-        );
+        let [data] = &parse("{data: key value}...")[..] else { panic!("one argument") };
+        assert!(data.multiple && data.kind == Kind::Block && data.name == "data" && data.within.len() == 2);
         assert_eq!(parse("increment:double"), [word("increment", Kind::Double)]);
-        let [limit] = &parse("[LIMIT {limit: offset count}]")[..] else {
-            panic!("one argument")
-        };
+        let [limit] = &parse("[LIMIT {limit: offset count}]")[..] else { panic!("one argument") };
         assert!(limit.optional && limit.token == Some("LIMIT") && limit.kind == Kind::Block);
-        let [get] = &parse("[GET pattern...]")[..] else {
-            panic!("one argument")
-        };
+        let [get] = &parse("[GET pattern...]")[..] else { panic!("one argument") };
         assert!(get.optional && get.multiple && get.token == Some("GET"));
     }
 
@@ -449,14 +372,8 @@ mod tests {
             ("key [condition@7.0.0: NX | XX]", "key [NX | XX]"),
             ("key...", "key [key ...]"),
             ("{data: key value}...", "key value [key value ...]"),
-            (
-                "source destination [DB destination-db] [REPLACE]",
-                "source destination [DB destination-db] [REPLACE]",
-            ),
-            (
-                "key {where: LEFT | RIGHT} [LIMIT {limit: offset count}]",
-                "key <LEFT | RIGHT> [LIMIT offset count]",
-            ),
+            ("source destination [DB destination-db] [REPLACE]", "source destination [DB destination-db] [REPLACE]"),
+            ("key {where: LEFT | RIGHT} [LIMIT {limit: offset count}]", "key <LEFT | RIGHT> [LIMIT offset count]"),
         ] {
             assert_eq!(page(&parse(syntax)), expected);
         }
@@ -474,11 +391,7 @@ mod tests {
             ("{what: key | AT offset}", 1, true),
         ] {
             let arguments = parse(syntax);
-            assert_eq!(
-                (least(&arguments), arguments.iter().any(Argument::varies)),
-                (fewest, varies),
-                "{syntax}"
-            );
+            assert_eq!((least(&arguments), arguments.iter().any(Argument::varies)), (fewest, varies), "{syntax}");
         }
     }
 

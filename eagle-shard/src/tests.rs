@@ -45,25 +45,14 @@ struct History {
 
 /// The seed of this run; a failing test names it.
 fn seed() -> u64 {
-    std::env::var("EAGLE_SEED").map_or_else(
-        |_| fastrand::u64(..),
-        |seed| seed.parse().expect("EAGLE_SEED is a number"),
-    )
+    std::env::var("EAGLE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("EAGLE_SEED is a number"))
 }
 
 impl History {
     fn new(config: ShardConfig, seed: u64, keys: u32, large_every: u32) -> Self {
         let shard = Shard::new(config).expect("a shard");
         let (model, now) = (BTreeMap::new(), UnixMs(1_700_000_000_000));
-        Self {
-            shard,
-            model,
-            rng: fastrand::Rng::with_seed(seed),
-            now,
-            keys,
-            large_every,
-            refused: 0,
-        }
+        Self { shard, model, rng: fastrand::Rng::with_seed(seed), now, keys, large_every, refused: 0 }
     }
 
     fn run(&mut self, steps: usize) {
@@ -106,11 +95,7 @@ impl History {
     fn any_name(&mut self) -> (DbId, Vec<u8>) {
         let number = self.rng.u32(0..self.keys);
         // A few keys are long enough for the long form of a record.
-        let text = if number.is_multiple_of(97) {
-            format!("{number:0>300}")
-        } else {
-            format!("key:{number}")
-        };
+        let text = if number.is_multiple_of(97) { format!("{number:0>300}") } else { format!("key:{number}") };
         (DbId(self.rng.u8(0..DATABASES)), text.into_bytes())
     }
 
@@ -124,9 +109,7 @@ impl History {
             _ => rng.usize(0..65_536),
         };
         let first = rng.u8(..);
-        (0..len)
-            .map(|at| first.wrapping_add((at % 251) as u8))
-            .collect()
+        (0..len).map(|at| first.wrapping_add((at % 251) as u8)).collect()
     }
 
     fn any_expiry(&mut self) -> Option<UnixMs> {
@@ -147,12 +130,7 @@ impl History {
         let found = self.shard.find_read(db, key, self.now);
         let expected = self.expected(name);
         let shown = found.map(|found| shown(&self.shard, found));
-        assert!(
-            shown == expected,
-            "{name:?}: shown {:?}, expected {:?}",
-            brief(&shown),
-            brief(&expected)
-        );
+        assert!(shown == expected, "{name:?}: shown {:?}, expected {:?}", brief(&shown), brief(&expected));
     }
 
     fn compare_all(&mut self) {
@@ -171,12 +149,8 @@ impl History {
         scanned.sort();
         scanned.dedup();
         let now = self.now;
-        self.model
-            .retain(|_, value| value.expiry.is_none_or(|at| at > now));
-        assert!(
-            scanned.iter().eq(self.model.keys()),
-            "a scan shows the keys that there are"
-        );
+        self.model.retain(|_, value| value.expiry.is_none_or(|at| at > now));
+        assert!(scanned.iter().eq(self.model.keys()), "a scan shows the keys that there are");
         for name in scanned {
             let key = self.shard.key(&name.1);
             self.compare(DbId(name.0), key, &name);
@@ -191,11 +165,7 @@ impl History {
     }
 
     /// Takes over what the model would have if the shard did what was asked.
-    fn settle<T>(
-        &mut self,
-        done: &Result<T, Error>,
-        change: impl FnOnce(&mut BTreeMap<Name, Value>),
-    ) {
+    fn settle<T>(&mut self, done: &Result<T, Error>, change: impl FnOnce(&mut BTreeMap<Name, Value>)) {
         match done {
             Ok(_) => change(&mut self.model),
             Err(error) => {
@@ -215,19 +185,9 @@ impl History {
             _ => self.any_bytes(),
         };
         let encoding = [Encoding::Natural, Encoding::Text, Encoding::Raw][self.rng.usize(0..3)];
-        let encoding = if bytes.len() > 65_536 {
-            Encoding::Raw
-        } else {
-            encoding
-        };
-        let value = Value {
-            bytes,
-            expiry: self.any_expiry(),
-            encoding,
-        };
-        let done = self
-            .shard
-            .put_string(db, key, old, &value.bytes, value.expiry, encoding);
+        let encoding = if bytes.len() > 65_536 { Encoding::Raw } else { encoding };
+        let value = Value { bytes, expiry: self.any_expiry(), encoding };
+        let done = self.shard.put_string(db, key, old, &value.bytes, value.expiry, encoding);
         self.expected(&name);
         self.settle(&done, |model| drop(model.insert(name, value)));
     }
@@ -238,11 +198,7 @@ impl History {
         let done = self.shard.append(db, key, old, &tail);
         let before = self.expected(&name);
         let is_new = before.is_none();
-        let mut value = before.unwrap_or(Value {
-            bytes: Vec::new(),
-            expiry: None,
-            encoding: Encoding::Natural,
-        });
+        let mut value = before.unwrap_or(Value { bytes: Vec::new(), expiry: None, encoding: Encoding::Natural });
         value.bytes.extend_from_slice(&tail);
         if (!is_new && !tail.is_empty()) || value.bytes.len() > 65_536 {
             value.encoding = Encoding::Raw;
@@ -255,11 +211,7 @@ impl History {
 
     fn set_range(&mut self, db: DbId, key: Key<'_>, name: Name) {
         let bytes = self.any_bytes();
-        let far = if self.rng.u32(0..self.large_every) == 0 {
-            400_000
-        } else {
-            200
-        };
+        let far = if self.rng.u32(0..self.large_every) == 0 { 400_000 } else { 200 };
         let at = self.rng.usize(0..far);
         let old = self.shard.find(db, key, self.now);
         let done = self.shard.set_range(db, key, old, at, &bytes);
@@ -268,11 +220,7 @@ impl History {
             assert_eq!(done, Ok(before.map_or(0, |value| value.bytes.len())));
             return;
         }
-        let mut value = before.unwrap_or(Value {
-            bytes: Vec::new(),
-            expiry: None,
-            encoding: Encoding::Raw,
-        });
+        let mut value = before.unwrap_or(Value { bytes: Vec::new(), expiry: None, encoding: Encoding::Raw });
         let len = value.bytes.len().max(at + bytes.len());
         value.bytes.resize(len, 0);
         value.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
@@ -313,11 +261,8 @@ impl History {
         }
         let to = (to_db, self.shard.key(&to_bytes));
         let value = self.expected(name).expect("the shard has it");
-        let done = if is_move {
-            self.shard.move_key((db, key), found, to)
-        } else {
-            self.shard.copy_key((db, key), found, to)
-        };
+        let done =
+            if is_move { self.shard.move_key((db, key), found, to) } else { self.shard.copy_key((db, key), found, to) };
         self.settle(&done, |model| {
             if is_move {
                 model.remove(name);
@@ -334,12 +279,8 @@ impl History {
             return;
         };
         let exported = self.shard.export(found);
-        let exported =
-            crate::Exported::from_bytes(exported.as_bytes().to_vec()).expect("what was exported");
-        let (value, replace) = (
-            self.expected(name).expect("the shard has it"),
-            self.rng.bool(),
-        );
+        let exported = crate::Exported::from_bytes(exported.as_bytes().to_vec()).expect("what was exported");
+        let (value, replace) = (self.expected(name).expect("the shard has it"), self.rng.bool());
         let to = self.shard.key(&to_bytes);
         let done = self.shard.import(to_db, to, &exported, replace, self.now);
         let is_there = self.expected(&to_name).is_some();
@@ -372,35 +313,23 @@ impl History {
             _ => db,
         };
         self.settle(&done, |model| {
-            *model = std::mem::take(model)
-                .into_iter()
-                .map(|((db, key), value)| ((other(db), key), value))
-                .collect();
+            *model = std::mem::take(model).into_iter().map(|((db, key), value)| ((other(db), key), value)).collect();
         });
     }
 
     fn background(&mut self) {
-        let budget = Budget {
-            records: self.rng.usize(0..300),
-            is_idle: self.rng.bool(),
-        };
+        let budget = Budget { records: self.rng.usize(0..300), is_idle: self.rng.bool() };
         self.shard.background(self.now, budget);
     }
 }
 
 fn shown(shard: &Shard, found: Found) -> Value {
     let bytes = shard.string(found).expect("a string").to_vec();
-    Value {
-        bytes,
-        expiry: shard.expiry(found),
-        encoding: shard.encoding(found),
-    }
+    Value { bytes, expiry: shard.expiry(found), encoding: shard.encoding(found) }
 }
 
 fn brief(value: &Option<Value>) -> Option<(usize, Option<UnixMs>, Encoding)> {
-    value
-        .as_ref()
-        .map(|value| (value.bytes.len(), value.expiry, value.encoding))
+    value.as_ref().map(|value| (value.bytes.len(), value.expiry, value.encoding))
 }
 
 #[test]
@@ -412,12 +341,7 @@ fn overwriting_for_ever_takes_bounded_memory() {
     const KEYS: usize = 20_000;
     const LEN_MAX: usize = 1000;
     for in_place in [true, false] {
-        let config = ShardConfig {
-            in_place,
-            extent_size: 256 << 10,
-            capacity_max: 1 << 30,
-            ..ShardConfig::default()
-        };
+        let config = ShardConfig { in_place, extent_size: 256 << 10, capacity_max: 1 << 30, ..ShardConfig::default() };
         let mut shard = Shard::new(config).expect("a shard");
         let mut rng = fastrand::Rng::with_seed(seed);
         let (mut now, mut worst) = (UnixMs(1_700_000_000_000), 0.0f64);
@@ -427,18 +351,10 @@ fn overwriting_for_ever_takes_bounded_memory() {
                 let key = shard.key(name.as_bytes());
                 let old = shard.find(DbId(0), key, now);
                 let value = vec![b'v'; rng.usize(..LEN_MAX)];
-                shard
-                    .put_string(DbId(0), key, old, &value, None, Encoding::Natural)
-                    .expect("room");
+                shard.put_string(DbId(0), key, old, &value, None, Encoding::Natural).expect("room");
                 if step % 64 == 0 {
                     shard.commit();
-                    shard.background(
-                        now,
-                        Budget {
-                            records: 1,
-                            is_idle: false,
-                        },
-                    );
+                    shard.background(now, Budget { records: 1, is_idle: false });
                 }
             }
             now.0 += 100;
@@ -467,9 +383,7 @@ fn deleting_for_ever_takes_bounded_memory() {
     for number in 0..1_000_000u32 {
         let name = number.to_string();
         let key = shard.key(name.as_bytes());
-        shard
-            .put_string(DbId(0), key, None, &[b'v'; 20], None, Encoding::Natural)
-            .expect("room");
+        shard.put_string(DbId(0), key, None, &[b'v'; 20], None, Encoding::Natural).expect("room");
         let old = number.saturating_sub(2000);
         if !old.is_multiple_of(500) {
             let name = old.to_string();
@@ -481,38 +395,18 @@ fn deleting_for_ever_takes_bounded_memory() {
         }
         if number.is_multiple_of(64) {
             shard.commit();
-            shard.background(
-                now,
-                Budget {
-                    records: 64,
-                    is_idle: false,
-                },
-            );
+            shard.background(now, Budget { records: 64, is_idle: false });
             worst = worst.max(shard.usage().log_bytes);
         }
     }
     let usage = shard.usage();
-    eprintln!(
-        "{} keys, {} KiB alive, {} KiB in use at most",
-        usage.keys,
-        usage.log_live_bytes >> 10,
-        worst >> 10
-    );
-    assert!(
-        usage.keys < 5000 && worst < 6 << 20,
-        "a million tombstones would take 24 MB"
-    );
+    eprintln!("{} keys, {} KiB alive, {} KiB in use at most", usage.keys, usage.log_live_bytes >> 10, worst >> 10);
+    assert!(usage.keys < 5000 && worst < 6 << 20, "a million tombstones would take 24 MB");
     shard.check().expect("the log's accounts");
 }
 
 fn small_config(in_place: bool, capacity_max: u64) -> ShardConfig {
-    ShardConfig {
-        extent_size: 256 << 10,
-        capacity_max,
-        in_place,
-        databases: DATABASES,
-        ..ShardConfig::default()
-    }
+    ShardConfig { extent_size: 256 << 10, capacity_max, in_place, databases: DATABASES, ..ShardConfig::default() }
 }
 
 #[test]
@@ -522,8 +416,7 @@ fn keyspace_is_a_map_while_memory_is_plenty() {
     eprintln!("EAGLE_SEED={seed}");
     for in_place in [true, false] {
         for (keys, large_every) in [(60, 30), (20_000, 1000)] {
-            let mut history =
-                History::new(small_config(in_place, 1 << 30), seed, keys, large_every);
+            let mut history = History::new(small_config(in_place, 1 << 30), seed, keys, large_every);
             for _ in 0..3 {
                 history.run(12_000);
             }

@@ -33,8 +33,7 @@ impl Exported {
     /// Takes over bytes of [`Exported::as_bytes`]; `None` if they are none.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
-        let is_one =
-            bytes.len() >= HEADER_BYTES && bytes[0] == 0 && Encoding::from_byte(bytes[1]).is_some();
+        let is_one = bytes.len() >= HEADER_BYTES && bytes[0] == 0 && Encoding::from_byte(bytes[1]).is_some();
         is_one.then_some(Self(bytes))
     }
 
@@ -54,33 +53,16 @@ impl Shard {
     ///
     /// # Panics
     /// If source and destination are the same.
-    pub fn move_key(
-        &mut self,
-        from: (DbId, Key<'_>),
-        found: Found,
-        to: (DbId, Key<'_>),
-    ) -> Result<(), Error> {
-        assert!(
-            from.0 != to.0 || from.1.bytes != to.1.bytes,
-            "a key cannot move onto itself"
-        );
+    pub fn move_key(&mut self, from: (DbId, Key<'_>), found: Found, to: (DbId, Key<'_>)) -> Result<(), Error> {
+        assert!(from.0 != to.0 || from.1.bytes != to.1.bytes, "a key cannot move onto itself");
         let record = self.record(found);
-        let bytes = record_bytes_max(to.1.bytes.len(), record.value().len())
-            + self.log.delete_bytes(found.offset());
-        let found = if self.make_room(bytes)? {
-            self.find_again(from.0, from.1)
-        } else {
-            found
-        };
+        let bytes = record_bytes_max(to.1.bytes.len(), record.value().len()) + self.log.delete_bytes(found.offset());
+        let found = if self.make_room(bytes)? { self.find_again(from.0, from.1) } else { found };
         let expiry = self.expiry(found);
         self.unlink(from.0, from.1.hashed, found);
         self.log.begin_group(bytes);
         let space = self.databases[usize::from(to.0.0)].space;
-        let edit = Edit {
-            key: Some(to.1.bytes),
-            db: Some(space),
-            ..Edit::default()
-        };
+        let edit = Edit { key: Some(to.1.bytes), db: Some(space), ..Edit::default() };
         let offset = self.log.append_copy(found.offset(), &edit);
         let old = self.peek(to.0, to.1);
         self.point(to.0, to.1, old, offset, found.form(), expiry);
@@ -96,52 +78,27 @@ impl Shard {
     ///
     /// # Panics
     /// If source and destination are the same.
-    pub fn copy_key(
-        &mut self,
-        from: (DbId, Key<'_>),
-        found: Found,
-        to: (DbId, Key<'_>),
-    ) -> Result<(), Error> {
-        assert!(
-            from.0 != to.0 || from.1.bytes != to.1.bytes,
-            "a key cannot be copied onto itself"
-        );
+    pub fn copy_key(&mut self, from: (DbId, Key<'_>), found: Found, to: (DbId, Key<'_>)) -> Result<(), Error> {
+        assert!(from.0 != to.0 || from.1.bytes != to.1.bytes, "a key cannot be copied onto itself");
         let record = self.record(found);
         let bytes = match found.form() {
             Form::String => record_bytes_max(to.1.bytes.len(), record.value().len()),
             Form::LargeString => self.copy_bytes(found.offset(), to.1.bytes.len()),
         };
-        let found = if self.make_room(bytes)? {
-            self.find_again(from.0, from.1)
-        } else {
-            found
-        };
+        let found = if self.make_room(bytes)? { self.find_again(from.0, from.1) } else { found };
         let expiry = self.expiry(found);
         self.log.begin_group(bytes);
         let offset = match found.form() {
             Form::String => {
                 let space = self.databases[usize::from(to.0.0)].space;
-                let edit = Edit {
-                    key: Some(to.1.bytes),
-                    db: Some(space),
-                    ..Edit::default()
-                };
+                let edit = Edit { key: Some(to.1.bytes), db: Some(space), ..Edit::default() };
                 self.log.append_copy(found.offset(), &edit)
             }
             Form::LargeString => {
                 let id = self.copy_chunks(found.offset());
                 let record = self.record(found);
-                let (tag, len) = (
-                    record.tag(),
-                    <[u8; 8]>::try_from(record.value()).expect("a head is 8 bytes"),
-                );
-                let new = NewValue {
-                    form: Form::LargeString,
-                    tag,
-                    expiry,
-                    id: Some(id),
-                    value: &[&len],
-                };
+                let (tag, len) = (record.tag(), <[u8; 8]>::try_from(record.value()).expect("a head is 8 bytes"));
+                let new = NewValue { form: Form::LargeString, tag, expiry, id: Some(id), value: &[&len] };
                 self.log.append(&self.parts(to.0, to.1, new))
             }
         };
@@ -158,12 +115,7 @@ impl Shard {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + string.len());
         bytes.push(Form::String.tag());
         bytes.push(self.encoding(found) as u8);
-        bytes.extend_from_slice(
-            &self
-                .expiry(found)
-                .map_or(NO_EXPIRY, |at| at.0)
-                .to_le_bytes(),
-        );
+        bytes.extend_from_slice(&self.expiry(found).map_or(NO_EXPIRY, |at| at.0).to_le_bytes());
         string.for_each(|piece| bytes.extend_from_slice(piece));
         Exported(bytes)
     }

@@ -22,9 +22,7 @@ impl Grammar {
     pub fn new(rows: impl Iterator<Item = &'static Spec>, keys: usize, now_ms: u64) -> Self {
         Self {
             rows: rows.map(|row| (row, syntax::parse(row.syntax))).collect(),
-            keys: (0..keys)
-                .map(|key| format!("key:{key}").into_bytes())
-                .collect(),
+            keys: (0..keys).map(|key| format!("key:{key}").into_bytes()).collect(),
             now_ms,
         }
     }
@@ -46,11 +44,7 @@ impl Grammar {
         if argument.optional && rng.u8(0..3) > 0 {
             return;
         }
-        let times = if argument.multiple {
-            rng.usize(1..=4)
-        } else {
-            1
-        };
+        let times = if argument.multiple { rng.usize(1..=4) } else { 1 };
         for _ in 0..times {
             if let Some(token) = argument.token {
                 words.push(case(rng, token));
@@ -61,10 +55,7 @@ impl Grammar {
                     let choice = rng.usize(..argument.within.len());
                     self.argument(rng, &argument.within[choice], words);
                 }
-                Kind::Block => argument
-                    .within
-                    .iter()
-                    .for_each(|part| self.argument(rng, part, words)),
+                Kind::Block => argument.within.iter().for_each(|part| self.argument(rng, part, words)),
                 Kind::Key => words.push(self.keys[rng.usize(..self.keys.len())].clone()),
                 Kind::Integer => words.push(integer(rng, argument.name)),
                 Kind::Double => words.push(double(rng)),
@@ -82,11 +73,7 @@ impl Grammar {
             1 => self.now_ms - 100_000,
             _ => self.now_ms + rng.u64(1_000_000..10_000_000),
         };
-        let value = if name.contains("milliseconds") {
-            ms
-        } else {
-            ms / 1000
-        };
+        let value = if name.contains("milliseconds") { ms } else { ms / 1000 };
         value.to_string().into_bytes()
     }
 }
@@ -117,16 +104,7 @@ fn case(rng: &mut Rng, word: &str) -> Vec<u8> {
     match rng.u8(0..3) {
         0 => word.to_ascii_uppercase(),
         1 => word.to_ascii_lowercase(),
-        _ => word
-            .chars()
-            .map(|c| {
-                if rng.bool() {
-                    c.to_ascii_uppercase()
-                } else {
-                    c.to_ascii_lowercase()
-                }
-            })
-            .collect(),
+        _ => word.chars().map(|c| if rng.bool() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect(),
     }
     .into_bytes()
 }
@@ -134,14 +112,7 @@ fn case(rng: &mut Rng, word: &str) -> Vec<u8> {
 fn integer(rng: &mut Rng, name: &str) -> Vec<u8> {
     if name.contains("seconds") {
         // Relative expiries must be as far away as absolute ones, or wrong.
-        const WRONG: [&str; 6] = [
-            "0",
-            "-1",
-            "9223372036854775807",
-            "-9223372036854775808",
-            "1.5",
-            "abc",
-        ];
+        const WRONG: [&str; 6] = ["0", "-1", "9223372036854775807", "-9223372036854775808", "1.5", "abc"];
         if rng.u8(0..4) == 0 {
             return WRONG[rng.usize(..WRONG.len())].as_bytes().to_vec();
         }
@@ -164,9 +135,7 @@ fn integer(rng: &mut Rng, name: &str) -> Vec<u8> {
 }
 
 fn double(rng: &mut Rng) -> Vec<u8> {
-    const ODD: [&str; 10] = [
-        "0", "-0", "1e300", "inf", "-inf", "nan", "0x10", "1e-7", "3.0e3", "abc",
-    ];
+    const ODD: [&str; 10] = ["0", "-0", "1e300", "inf", "-inf", "nan", "0x10", "1e-7", "3.0e3", "abc"];
     if rng.u8(0..3) == 0 {
         return ODD[rng.usize(..ODD.len())].as_bytes().to_vec();
     }
@@ -174,16 +143,7 @@ fn double(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn pattern(rng: &mut Rng) -> Vec<u8> {
-    const PATTERNS: [&str; 8] = [
-        "*",
-        "key:*",
-        "key:?",
-        "key:[1-3]",
-        "key:[^1-3]",
-        "k\\ey:*",
-        "nothing",
-        "*:1*",
-    ];
+    const PATTERNS: [&str; 8] = ["*", "key:*", "key:?", "key:[1-3]", "key:[^1-3]", "k\\ey:*", "nothing", "*:1*"];
     PATTERNS[rng.usize(..PATTERNS.len())].as_bytes().to_vec()
 }
 
@@ -204,8 +164,6 @@ fn string(rng: &mut Rng) -> Vec<u8> {
         5 => b"0012".to_vec(),
         6 | 7 => double(rng),
         8 | 9 => rng.i64(-1000..1000).to_string().into_bytes(),
-        _ => (0..rng.usize(1..30))
-            .map(|_| rng.alphanumeric() as u8)
-            .collect(),
+        _ => (0..rng.usize(1..30)).map(|_| rng.alphanumeric() as u8).collect(),
     }
 }

@@ -16,14 +16,8 @@ use std::ops::Range;
 /// `EAGLE_SEED` is no number.
 pub fn seeds(usual: Range<u64>) -> Box<dyn Iterator<Item = u64>> {
     if let Ok(seed) = std::env::var("EAGLE_SEED") {
-        return Box::new(std::iter::once(
-            seed.parse().expect("EAGLE_SEED is a number"),
-        ));
+        return Box::new(std::iter::once(seed.parse().expect("EAGLE_SEED is a number")));
     }
-    let many = if std::env::var_os("EAGLE_LONG").is_some() {
-        10
-    } else {
-        1
-    };
+    let many = if std::env::var_os("EAGLE_LONG").is_some() { 10 } else { 1 };
     Box::new(usual.start..usual.start + (usual.end - usual.start) * many)
 }

@@ -44,10 +44,7 @@ impl Process {
             let dir = TempDir::new().expect("a temporary folder");
             let port = free_port();
             // A configuration file comes first, as Redis wants it.
-            let file = arguments
-                .iter()
-                .take_while(|word| !word.starts_with("--"))
-                .count();
+            let file = arguments.iter().take_while(|word| !word.starts_with("--")).count();
             let mut child = Command::new(binary)
                 .args(&arguments[..file])
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
@@ -70,10 +67,7 @@ impl Process {
     /// Debian's Redis, the oracle for what Redis 7.0 has.
     #[must_use]
     pub fn redis() -> Self {
-        Self::start(
-            Path::new("redis-server"),
-            &["--save", "", "--appendonly", "no"],
-        )
+        Self::start(Path::new("redis-server"), &["--save", "", "--appendonly", "no"])
     }
 
     /// Valkey 8.1.8, the oracle for what 7.2 added; `None` where it is not installed (`deploy/test.sh` does).
@@ -119,10 +113,7 @@ impl Process {
     /// `kill` fails.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status()
-            .expect("kill runs");
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
         assert!(status.success(), "kill -{name} {pid}");
     }
 
@@ -155,13 +146,8 @@ impl Drop for Process {
 /// It cannot be run.
 #[must_use]
 pub fn run_eagledb(arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(eagledb_path())
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
+    let output = Command::new(eagledb_path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text)
 }
 
@@ -175,10 +161,7 @@ pub fn eagledb_path() -> PathBuf {
         return PathBuf::from(path);
     }
     let test = std::env::current_exe().expect("a test knows its file");
-    let target = test
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists())
-        .expect("tests lie in a target folder");
+    let target = test.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).expect("tests lie in a target folder");
     ["checked", "release", "debug"]
         .iter()
         .map(|profile| target.join(profile).join("eagle-node"))
@@ -190,28 +173,17 @@ pub fn eagledb_path() -> PathBuf {
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn log_file(dir: &Path) -> std::fs::File {
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(dir.join("log"))
-        .expect("a log file")
+    std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file")
 }
 
 fn answers(child: &mut Child, port: u16) -> bool {
     let until = Instant::now() + START_MAX;
     while Instant::now() < until {
-        if child
-            .try_wait()
-            .expect("a child can be waited for")
-            .is_some()
-        {
+        if child.try_wait().expect("a child can be waited for").is_some() {
             return false;
         }
         if pings(port).is_ok() {
@@ -233,10 +205,7 @@ fn pings(port: u16) -> io::Result<()> {
     stream.read_exact(&mut reply)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "why a server does not start belongs into the test's output"
-)]
+#[expect(clippy::print_stderr, reason = "why a server does not start belongs into the test's output")]
 fn eprintln_log(binary: &Path, log: &str) {
     eprintln!("{} ended at start:\n{log}", binary.display());
 }

@@ -28,14 +28,8 @@ impl Wire {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream
-            .set_read_timeout(Some(REPLY_MAX))
-            .expect("a read timeout");
-        Self {
-            stream,
-            received: Vec::new(),
-            start: 0,
-        }
+        stream.set_read_timeout(Some(REPLY_MAX)).expect("a read timeout");
+        Self { stream, received: Vec::new(), start: 0 }
     }
 
     /// Sends bytes as they are.

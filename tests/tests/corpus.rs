@@ -6,16 +6,10 @@ use std::path::Path;
 use eagle_tests::fuzz;
 
 /// Runs `target` on each file of its corpus, at least `count_min` of them.
-#[expect(
-    clippy::print_stdout,
-    reason = "a failed test shows the input it had in hand"
-)]
+#[expect(clippy::print_stdout, reason = "a failed test shows the input it had in hand")]
 fn replay(name: &str, count_min: usize, target: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
-    let entries =
-        fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut count = 0;
     for entry in entries {
         let path = entry.expect("a directory entry").path();
@@ -24,11 +18,7 @@ fn replay(name: &str, count_min: usize, target: fn(&[u8])) {
         target(&data);
         count += 1;
     }
-    assert!(
-        count >= count_min,
-        "only {count} inputs in {}",
-        directory.display()
-    );
+    assert!(count >= count_min, "only {count} inputs in {}", directory.display());
 }
 
 #[test]

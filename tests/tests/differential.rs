@@ -45,13 +45,9 @@ fn rule(name: &str) -> Rule {
         "dbsize" => Rule::AtMost,
         "randomkey" => Rule::Not("by chance, and Redis may find only expired keys"),
         "object|freq" => Rule::Kind,
-        "object|idletime" => {
-            Rule::Not("Redis shares small integers, and with them their idle time")
-        }
+        "object|idletime" => Rule::Not("Redis shares small integers, and with them their idle time"),
         "object|help" => Rule::Not("a text of our own"),
-        "object|refcount" => {
-            Rule::Not("Redis shares small integers (2147483647); here nothing is shared")
-        }
+        "object|refcount" => Rule::Not("Redis shares small integers (2147483647); here nothing is shared"),
         "scan" => Rule::Not("cursors are each server's own; see the test of whole iterations"),
         _ => Rule::Exact,
     }
@@ -67,8 +63,7 @@ fn same(rule: Rule, ours: &Value, theirs: &Value) -> bool {
         (Rule::AtMost, Value::Integer(a), Value::Integer(b)) => a <= b,
         (Rule::Unordered, Value::Array(a), Value::Array(b)) => {
             let sorted = |values: &[Value]| {
-                let mut texts: Vec<String> =
-                    values.iter().map(|value| format!("{value:?}")).collect();
+                let mut texts: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
                 texts.sort();
                 texts
             };
@@ -80,27 +75,14 @@ fn same(rule: Rule, ours: &Value, theirs: &Value) -> bool {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis() as u64
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
 }
 
 /// Rows of the shard that an oracle of this version knows and that clients may send.
 fn rows(since: fn(&str) -> bool) -> impl Iterator<Item = &'static Spec> {
     eagle_shard::command::rows()
-        .flat_map(|row| {
-            if row.subcommands.is_empty() {
-                std::slice::from_ref(row)
-            } else {
-                row.subcommands
-            }
-        })
-        .filter(move |row| {
-            matches!(row.run, Run::Shard(_))
-                && !row.flags.contains(Flags::ADMIN)
-                && since(row.since)
-        })
+        .flat_map(|row| if row.subcommands.is_empty() { std::slice::from_ref(row) } else { row.subcommands })
+        .filter(move |row| matches!(row.run, Run::Shard(_)) && !row.flags.contains(Flags::ADMIN) && since(row.since))
 }
 
 fn compare(
@@ -112,10 +94,7 @@ fn compare(
     counts: &mut BTreeMap<&'static str, usize>,
 ) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (mut a, mut b) = (
-        Wire::connect(ours.address()),
-        Wire::connect(theirs.address()),
-    );
+    let (mut a, mut b) = (Wire::connect(ours.address()), Wire::connect(theirs.address()));
     for wire in [&mut a, &mut b] {
         if resp3 {
             wire.text(&["HELLO", "3"]);
@@ -140,20 +119,11 @@ fn compare(
                 });
             }
             for (index, (row, words)) in commands.iter().enumerate() {
-                let text: Vec<String> = words
-                    .iter()
-                    .map(|word| shorten(&word.escape_ascii().to_string()))
-                    .collect();
-                let place = format!(
-                    "EAGLE_SEED={seed} batch {batch} command {index} resp3 {resp3}: {}",
-                    text.join(" ")
-                );
-                let ours = a
-                    .reply()
-                    .unwrap_or_else(|error| panic!("{place}: our reply: {error}"));
-                let theirs = b
-                    .reply()
-                    .unwrap_or_else(|error| panic!("{place}: their reply: {error}"));
+                let text: Vec<String> = words.iter().map(|word| shorten(&word.escape_ascii().to_string())).collect();
+                let place =
+                    format!("EAGLE_SEED={seed} batch {batch} command {index} resp3 {resp3}: {}", text.join(" "));
+                let ours = a.reply().unwrap_or_else(|error| panic!("{place}: our reply: {error}"));
+                let theirs = b.reply().unwrap_or_else(|error| panic!("{place}: their reply: {error}"));
                 let shown = |value: &Value| shorten(&format!("{value:?}"));
                 assert!(
                     same(rule(row.name), &ours, &theirs),
@@ -181,20 +151,10 @@ fn run(theirs: &Process, label: &str, since: fn(&str) -> bool) {
     for shards in ["1", "2"] {
         let ours = Process::eagledb(&["--shards", shards, "--pool", "none"]);
         for seed in seeds(0..30) {
-            compare(
-                &ours,
-                theirs,
-                seed,
-                seed % 2 == 1,
-                rows(since).collect(),
-                &mut counts,
-            );
+            compare(&ours, theirs, seed, seed % 2 == 1, rows(since).collect(), &mut counts);
         }
     }
-    println!(
-        "{label}: {} commands compared: {counts:?}",
-        counts.values().sum::<usize>()
-    );
+    println!("{label}: {} commands compared: {counts:?}", counts.values().sum::<usize>());
 }
 
 #[test]

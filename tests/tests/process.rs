@@ -16,11 +16,7 @@ use eagle_tests::{
 const WAIT: Duration = Duration::from_secs(30);
 
 fn node(arguments: &[&str]) -> Process {
-    let all: Vec<&str> = ["--pool", "none", "--shards", "2"]
-        .iter()
-        .chain(arguments)
-        .copied()
-        .collect();
+    let all: Vec<&str> = ["--pool", "none", "--shards", "2"].iter().chain(arguments).copied().collect();
     Process::eagledb(&all)
 }
 
@@ -62,12 +58,7 @@ fn shutdown_ends_the_node() {
     let mut wire = Wire::connect(node.address());
     wire.write(b"SHUTDOWN NOSAVE\r\n").expect("written");
     assert!(wire.reply().is_err());
-    assert_eq!(
-        node.wait(WAIT).expect("it ends").code(),
-        Some(0),
-        "{}",
-        node.log()
-    );
+    assert_eq!(node.wait(WAIT).expect("it ends").code(), Some(0), "{}", node.log());
 }
 
 #[test]
@@ -78,16 +69,10 @@ fn what_is_missing_to_start_is_one_sentence() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path().to_str().expect("text");
     for (arguments, cause) in [
-        (
-            vec!["--port", &port, "--bind", "127.0.0.1", "--dir", dir],
-            port.as_str(),
-        ),
+        (vec!["--port", &port, "--bind", "127.0.0.1", "--dir", dir], port.as_str()),
         (vec!["--no-such-directive", "1"], "no-such-directive"),
         (vec!["--port", "99999999"], "port"),
-        (
-            vec!["--dir", "/nowhere/at/all", "--port", "0"],
-            "/nowhere/at/all",
-        ),
+        (vec!["--dir", "/nowhere/at/all", "--port", "0"], "/nowhere/at/all"),
         (vec!["--appendonly", "yes"], "appendonly"),
         (vec!["/no/such/file.conf"], "/no/such/file.conf"),
     ] {
@@ -103,25 +88,15 @@ fn a_configuration_file_in_redis_grammar_is_the_first_argument() {
     // Quotes, comments, blank lines; a flag behind it wins.
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("eagledb.conf");
-    std::fs::write(
-        &file,
-        "# a comment\n\nmaxclients 17\nrequirepass \"pass word\"\ntimeout 42\n",
-    )
-    .expect("written");
+    std::fs::write(&file, "# a comment\n\nmaxclients 17\nrequirepass \"pass word\"\ntimeout 42\n").expect("written");
     let path = file.to_str().expect("text").to_owned();
     let node = Process::eagledb(&[&path, "--pool", "none", "--timeout", "43"]);
     let mut wire = Wire::connect(node.address());
-    assert_eq!(
-        wire.text(&["PING"]),
-        Value::Error(b"NOAUTH Authentication required.".to_vec())
-    );
+    assert_eq!(wire.text(&["PING"]), Value::Error(b"NOAUTH Authentication required.".to_vec()));
     assert_eq!(wire.text(&["AUTH", "pass word"]), ok());
     let get = |wire: &mut Wire, name: &str| wire.text(&["CONFIG", "GET", name]);
     let pair = |name: &str, value: &str| {
-        Value::Array(vec![
-            Value::Bulk(name.as_bytes().to_vec()),
-            Value::Bulk(value.as_bytes().to_vec()),
-        ])
+        Value::Array(vec![Value::Bulk(name.as_bytes().to_vec()), Value::Bulk(value.as_bytes().to_vec())])
     };
     assert_eq!(get(&mut wire, "maxclients"), pair("maxclients", "17"));
     assert_eq!(get(&mut wire, "timeout"), pair("timeout", "43"));
@@ -136,19 +111,12 @@ fn a_client_over_the_limit_gets_redis_error() {
         assert_eq!(client.text(&["PING"]), Value::Simple(b"PONG".to_vec()));
     }
     let mut late = TcpStream::connect(node.address()).expect("accepted");
-    assert_eq!(
-        read_to_end(&mut late),
-        b"-ERR max number of clients reached\r\n"
-    );
+    assert_eq!(read_to_end(&mut late), b"-ERR max number of clients reached\r\n");
     drop(clients.pop());
     let until = Instant::now() + WAIT;
     loop {
         let mut next = Wire::connect(node.address());
-        if next.write(b"PING\r\n").is_ok()
-            && next
-                .reply()
-                .is_ok_and(|reply| reply == Value::Simple(b"PONG".to_vec()))
-        {
+        if next.write(b"PING\r\n").is_ok() && next.reply().is_ok_and(|reply| reply == Value::Simple(b"PONG".to_vec())) {
             break;
         }
         assert!(Instant::now() < until, "a place is free again");
@@ -185,10 +153,7 @@ fn a_pipeline_is_answered_although_nothing_is_read_meanwhile() {
     assert_eq!(wire.command(&[b"SET", b"other", &value]), ok());
     let mut pipeline = Vec::new();
     for index in 0..100_000 {
-        pipeline.extend(encode(&[
-            b"GET",
-            if index % 2 == 0 { b"key" } else { b"other" },
-        ]));
+        pipeline.extend(encode(&[b"GET", if index % 2 == 0 { b"key" } else { b"other" }]));
     }
     wire.write(&pipeline).expect("the server goes on reading");
     for _ in 0..100_000 {
@@ -234,10 +199,7 @@ fn a_byte_at_a_time_is_enough() {
         wire.write(&[byte]).expect("written");
     }
     assert_eq!(wire.reply().expect("a reply"), ok());
-    assert_eq!(
-        wire.reply().expect("a reply"),
-        Value::Bulk(b"value".to_vec())
-    );
+    assert_eq!(wire.reply().expect("a reply"), Value::Bulk(b"value".to_vec()));
 }
 
 #[test]
@@ -245,9 +207,7 @@ fn after_half_close_the_replies_still_come() {
     // The client shuts its sending side; all replies arrive, then the end.
     let node = node(&[]);
     let mut stream = TcpStream::connect(node.address()).expect("accepted");
-    stream
-        .write_all(&encode(&[b"INCR", b"n"]).repeat(1000))
-        .expect("written");
+    stream.write_all(&encode(&[b"INCR", b"n"]).repeat(1000)).expect("written");
     stream.shutdown(Shutdown::Write).expect("half closed");
     let replies = read_to_end(&mut stream);
     let expected: String = (1..=1000).map(|n| format!(":{n}\r\n")).collect();
@@ -259,29 +219,14 @@ fn a_protocol_error_is_told_in_redis_words_then_the_end() {
     // What was whole before it still is answered.
     let node = node(&[]);
     for (bytes, expected) in [
-        (
-            &b"PING\r\n*1\r\n!\r\n"[..],
-            &b"+PONG\r\n-ERR Protocol error: expected '$', got '!'\r\n"[..],
-        ),
-        (
-            b"*99999999999\r\n",
-            b"-ERR Protocol error: invalid multibulk length\r\n",
-        ),
-        (
-            b"*1\r\n$-5\r\n",
-            b"-ERR Protocol error: invalid bulk length\r\n",
-        ),
-        (
-            b"set \"a\r\n",
-            b"-ERR Protocol error: unbalanced quotes in request\r\n",
-        ),
+        (&b"PING\r\n*1\r\n!\r\n"[..], &b"+PONG\r\n-ERR Protocol error: expected '$', got '!'\r\n"[..]),
+        (b"*99999999999\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1\r\n$-5\r\n", b"-ERR Protocol error: invalid bulk length\r\n"),
+        (b"set \"a\r\n", b"-ERR Protocol error: unbalanced quotes in request\r\n"),
     ] {
         let mut stream = TcpStream::connect(node.address()).expect("accepted");
         stream.write_all(bytes).expect("written");
-        assert_eq!(
-            String::from_utf8_lossy(&read_to_end(&mut stream)),
-            String::from_utf8_lossy(expected)
-        );
+        assert_eq!(String::from_utf8_lossy(&read_to_end(&mut stream)), String::from_utf8_lossy(expected));
     }
 }
 
@@ -289,25 +234,14 @@ fn a_protocol_error_is_told_in_redis_words_then_the_end() {
 fn a_large_value_goes_in_and_out() {
     // 64 MB; 512 MB, the limit, with EAGLE_LONG. One byte more than the limit is refused.
     let node = node(&["--proto-max-bulk-len", "512mb"]);
-    let len = if std::env::var_os("EAGLE_LONG").is_some() {
-        512 << 20
-    } else {
-        64 << 20
-    };
+    let len = if std::env::var_os("EAGLE_LONG").is_some() { 512 << 20 } else { 64 << 20 };
     let mut wire = Wire::connect(node.address());
     let value: Vec<u8> = (0..len).map(|index: usize| (index / 7) as u8).collect();
     assert_eq!(wire.command(&[b"SET", b"big", &value]), ok());
     assert_eq!(wire.text(&["STRLEN", "big"]), Value::Integer(len as i64));
-    assert!(
-        wire.text(&["GET", "big"]) == Value::Bulk(value),
-        "the same bytes"
-    );
-    wire.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870913\r\n")
-        .expect("written");
-    assert_eq!(
-        wire.reply().expect("a reply"),
-        Value::Error(b"ERR Protocol error: invalid bulk length".to_vec())
-    );
+    assert!(wire.text(&["GET", "big"]) == Value::Bulk(value), "the same bytes");
+    wire.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870913\r\n").expect("written");
+    assert_eq!(wire.reply().expect("a reply"), Value::Error(b"ERR Protocol error: invalid bulk length".to_vec()));
 }
 
 #[test]
@@ -315,20 +249,14 @@ fn a_unix_socket_serves_too() {
     // With the permissions that were asked for.
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("eagledb.sock");
-    let node = node(&[
-        "--unixsocket",
-        path.to_str().expect("text"),
-        "--unixsocketperm",
-        "700",
-    ]);
+    let node = node(&["--unixsocket", path.to_str().expect("text"), "--unixsocketperm", "700"]);
     let mut stream = UnixStream::connect(&path).expect("accepted");
     stream.set_read_timeout(Some(WAIT)).expect("a timeout");
     stream.write_all(b"PING\r\n").expect("written");
     let mut reply = [0; 7];
     stream.read_exact(&mut reply).expect("a reply");
     assert_eq!(&reply, b"+PONG\r\n");
-    let mode =
-        std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("there").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("there").permissions());
     assert_eq!(mode & 0o777, 0o700);
     drop(node);
 }
@@ -336,17 +264,12 @@ fn a_unix_socket_serves_too() {
 #[test]
 fn two_thousand_connections_are_served() {
     // Held open together, each answered twice; ten thousand with EAGLE_LONG.
-    let count = if std::env::var_os("EAGLE_LONG").is_some() {
-        9_900
-    } else {
-        2_000
-    };
+    let count = if std::env::var_os("EAGLE_LONG").is_some() { 9_900 } else { 2_000 };
     let node = node(&[]);
     let mut wires: Vec<Wire> = (0..count).map(|_| Wire::connect(node.address())).collect();
     for round in 0..2 {
         for (index, wire) in wires.iter_mut().enumerate() {
-            wire.write(&encode(&[b"ECHO", format!("{round}:{index}").as_bytes()]))
-                .expect("written");
+            wire.write(&encode(&[b"ECHO", format!("{round}:{index}").as_bytes()])).expect("written");
         }
         for (index, wire) in wires.iter_mut().enumerate() {
             let expected = Value::Bulk(format!("{round}:{index}").into_bytes());
@@ -361,8 +284,7 @@ fn scan_finds_every_key_on_all_shards() {
     let node = node(&[]);
     let mut wire = Wire::connect(node.address());
     for key in 0..3_000 {
-        wire.write(&encode(&[b"SET", format!("stays:{key}").as_bytes(), b"v"]))
-            .expect("written");
+        wire.write(&encode(&[b"SET", format!("stays:{key}").as_bytes(), b"v"])).expect("written");
     }
     for _ in 0..3_000 {
         assert_eq!(wire.reply().expect("a reply"), ok());
@@ -372,14 +294,10 @@ fn scan_finds_every_key_on_all_shards() {
     for round in 0.. {
         wire.command(&[b"SET", format!("comes:{round}").as_bytes(), b"v"]);
         wire.command(&[b"DEL", format!("comes:{}", round / 2).as_bytes()]);
-        let Value::Array(parts) =
-            wire.command(&[b"SCAN", &cursor, b"MATCH", b"stays:*", b"COUNT", b"50"])
-        else {
+        let Value::Array(parts) = wire.command(&[b"SCAN", &cursor, b"MATCH", b"stays:*", b"COUNT", b"50"]) else {
             panic!("cursor and keys");
         };
-        let [Value::Bulk(next), Value::Array(keys)] = &parts[..] else {
-            panic!("cursor and keys: {parts:?}")
-        };
+        let [Value::Bulk(next), Value::Array(keys)] = &parts[..] else { panic!("cursor and keys: {parts:?}") };
         found.extend(keys.iter().map(|key| format!("{key:?}")));
         cursor.clone_from(next);
         if cursor == b"0" {

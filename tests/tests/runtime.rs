@@ -1,10 +1,7 @@
 //! What the runtime promises of a real process: no wake-up is lost, want of buffers passes, an idle connection
 //! costs little, cores are pinned, and the end is bounded.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "seeds and measurements are what a run shows"
-)]
+#![expect(clippy::print_stdout, reason = "seeds and measurements are what a run shows")]
 
 use std::{
     fs, thread,
@@ -29,9 +26,7 @@ fn ok() -> Value {
 }
 
 fn random() -> fastrand::Rng {
-    let seed = std::env::var("EAGLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("EAGLE_SEED={seed}");
     fastrand::Rng::with_seed(seed)
@@ -40,10 +35,7 @@ fn random() -> fastrand::Rng {
 /// A field of the process' status, in KiB or as it stands there.
 fn status(path: &str, field: &str) -> String {
     let text = fs::read_to_string(path).expect("a running process");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .expect("a field");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
     line.trim_start_matches(':').trim().to_owned()
 }
 
@@ -74,10 +66,7 @@ fn no_wake_up_is_lost_whatever_the_pause() {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let slow: u32 = clients
-        .into_iter()
-        .map(|client| client.join().expect("a client"))
-        .sum();
+    let slow: u32 = clients.into_iter().map(|client| client.join().expect("a client")).sum();
     println!("{slow} of {} pairs took more than 90 ms", CLIENTS * ROUNDS);
     assert!(u64::from(slow) < CLIENTS * ROUNDS / 100, "{slow} were slow");
 }
@@ -90,12 +79,7 @@ fn more_input_at_once_than_there_are_buffers_is_all_served() {
     for round in 0..3 {
         for (client, wire) in wires.iter_mut().enumerate() {
             let value = format!("{client}/{round}/").repeat(4_000);
-            wire.write(&encode(&[
-                b"SET",
-                format!("k{client}").as_bytes(),
-                value.as_bytes(),
-            ]))
-            .expect("written");
+            wire.write(&encode(&[b"SET", format!("k{client}").as_bytes(), value.as_bytes()])).expect("written");
         }
         for wire in &mut wires {
             assert_eq!(wire.reply().expect("a reply"), ok());
@@ -103,10 +87,7 @@ fn more_input_at_once_than_there_are_buffers_is_all_served() {
     }
     for (client, wire) in wires.iter_mut().enumerate() {
         let value = format!("{client}/2/").repeat(4_000);
-        assert_eq!(
-            wire.text(&["GET", &format!("k{client}")]),
-            Value::Bulk(value.into_bytes())
-        );
+        assert_eq!(wire.text(&["GET", &format!("k{client}")]), Value::Bulk(value.into_bytes()));
     }
 }
 
@@ -120,14 +101,9 @@ fn an_idle_connection_costs_less_than_four_kibibytes() {
         let text = status(&path, "VmRSS");
         text.trim_end_matches(" kB").parse().expect("a number")
     };
-    assert_eq!(
-        Wire::connect(node.address()).text(&["PING"]),
-        Value::Simple(b"PONG".to_vec())
-    );
+    assert_eq!(Wire::connect(node.address()).text(&["PING"]), Value::Simple(b"PONG".to_vec()));
     let before = resident_kib();
-    let mut wires: Vec<Wire> = (0..CLIENTS)
-        .map(|_| Wire::connect(node.address()))
-        .collect();
+    let mut wires: Vec<Wire> = (0..CLIENTS).map(|_| Wire::connect(node.address())).collect();
     for (client, wire) in wires.iter_mut().enumerate() {
         assert_eq!(wire.text(&["SET", &format!("{}", client % 10), "v"]), ok());
     }
@@ -161,8 +137,7 @@ fn never_reading(node: &Process) -> Wire {
     let mut wire = Wire::connect(node.address());
     let value = "x".repeat(8 << 20);
     assert_eq!(wire.text(&["SET", "large", &value]), ok());
-    wire.write(&encode(&[b"GET", b"large"]).repeat(8))
-        .expect("written");
+    wire.write(&encode(&[b"GET", b"large"]).repeat(8)).expect("written");
     thread::sleep(Duration::from_millis(200));
     wire
 }
@@ -176,11 +151,7 @@ fn the_end_waits_for_slow_readers_no_longer_than_the_timeout() {
     node.signal("TERM");
     let status = node.wait(WAIT).expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", node.log());
-    assert!(
-        begun.elapsed() >= Duration::from_millis(900),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -189,11 +160,7 @@ fn a_second_signal_ends_the_node_at_once() {
     let mut node = node(&["--shutdown-timeout", "600"]);
     let _reader = never_reading(&node);
     node.signal("TERM");
-    assert!(
-        node.wait(Duration::from_millis(300)).is_none(),
-        "{}",
-        node.log()
-    );
+    assert!(node.wait(Duration::from_millis(300)).is_none(), "{}", node.log());
     node.signal("TERM");
     let status = node.wait(WAIT).expect("it ends");
     assert_eq!(status.code(), Some(1), "{}", node.log());

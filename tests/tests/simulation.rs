@@ -27,9 +27,8 @@ fn each_connection_sees_its_own_commands_in_order() {
         let plan = plan(seed);
         let mut sim = Sim::new(plan.clone());
         let count = usize::from(plan.cores) * 2;
-        let mut clients: Vec<Client> = (0..count)
-            .map(|name| Client::new(&mut sim, name % usize::from(plan.cores), name, 6))
-            .collect();
+        let mut clients: Vec<Client> =
+            (0..count).map(|name| Client::new(&mut sim, name % usize::from(plan.cores), name, 6)).collect();
         for _ in 0..40 {
             for client in &mut clients {
                 if sim.rng.u8(0..3) == 0 {
@@ -71,48 +70,26 @@ fn ask(sim: &mut Sim, at: (usize, eagle_node::core::event::ConnId), words: &[&st
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let before = sim.connection(at).received.len();
     sim.send(at, &encode(&words));
-    let whole = |sim: &Sim| {
-        Value::parse(&sim.connection(at).received[before..])
-            .expect("well-formed")
-            .is_some()
-    };
-    assert!(
-        sim.run_until(20_000, whole),
-        "seed {}: {words:?} is answered",
-        sim.plan.seed
-    );
-    Value::parse(&sim.connection(at).received[before..])
-        .expect("well-formed")
-        .expect("whole")
-        .0
+    let whole = |sim: &Sim| Value::parse(&sim.connection(at).received[before..]).expect("well-formed").is_some();
+    assert!(sim.run_until(20_000, whole), "seed {}: {words:?} is answered", sim.plan.seed);
+    Value::parse(&sim.connection(at).received[before..]).expect("well-formed").expect("whole").0
 }
 
 #[test]
 fn renames_against_each_other_neither_lose_nor_double() {
     // Tokens wander between keys of several shards by RENAMENX of many clients at once. At the end each is there once.
     for seed in seeds(0..150) {
-        let plan = Plan {
-            cores: 3,
-            ..plan(seed)
-        };
+        let plan = Plan { cores: 3, ..plan(seed) };
         let mut sim = Sim::new(plan);
         let first = sim.connect(0);
         for token in 0..4 {
-            ask(
-                &mut sim,
-                first,
-                &["SET", &format!("place{token}"), &format!("token{token}")],
-            );
+            ask(&mut sim, first, &["SET", &format!("place{token}"), &format!("token{token}")]);
         }
         let clients: Vec<_> = (0..6).map(|client| sim.connect(client % 3)).collect();
         for _ in 0..30 {
             for at in &clients {
                 let (from, to) = (sim.rng.u8(0..8), sim.rng.u8(0..8));
-                let words = [
-                    "RENAMENX".into(),
-                    format!("place{from}"),
-                    format!("place{to}"),
-                ];
+                let words = ["RENAMENX".into(), format!("place{from}"), format!("place{to}")];
                 let words: Vec<&[u8]> = words.iter().map(|word: &String| word.as_bytes()).collect();
                 sim.send(*at, &encode(&words));
             }
@@ -122,10 +99,7 @@ fn renames_against_each_other_neither_lose_nor_double() {
         }
         let answered = |sim: &Sim, at| replies(&sim.connection(at).received) == 30;
         let all = |sim: &Sim| clients.iter().all(|at| answered(sim, *at));
-        assert!(
-            sim.run_until(50_000, all),
-            "seed {seed}: every rename is answered"
-        );
+        assert!(sim.run_until(50_000, all), "seed {seed}: every rename is answered");
         let mut tokens: Vec<String> = Vec::new();
         for place in 0..8 {
             if let Value::Bulk(token) = ask(&mut sim, first, &["GET", &format!("place{place}")]) {
@@ -133,24 +107,13 @@ fn renames_against_each_other_neither_lose_nor_double() {
             }
         }
         tokens.sort();
-        assert_eq!(
-            tokens,
-            ["token0", "token1", "token2", "token3"],
-            "seed {seed}"
-        );
+        assert_eq!(tokens, ["token0", "token1", "token2", "token3"], "seed {seed}");
     }
 }
 
 /// A write's reply while its shard's commit does not end, on a connection of the same and of another core.
 fn leaks_before_commit(commits: bool) -> bool {
-    let mut sim = Sim::new(Plan {
-        seed: 7,
-        cores: 2,
-        credit: 8,
-        ring: 4,
-        commits,
-        delay_max: 0,
-    });
+    let mut sim = Sim::new(Plan { seed: 7, cores: 2, credit: 8, ring: 4, commits, delay_max: 0 });
     let clients = [sim.connect(0), sim.connect(1)];
     sim.stalled = vec![true; 2];
     for (index, at) in clients.iter().enumerate() {
@@ -162,9 +125,7 @@ fn leaks_before_commit(commits: bool) -> bool {
     for _ in 0..2_000 {
         sim.step();
     }
-    clients
-        .iter()
-        .any(|at| !sim.connection(*at).received.is_empty())
+    clients.iter().any(|at| !sim.connection(*at).received.is_empty())
 }
 
 #[test]
@@ -177,14 +138,7 @@ fn no_reply_leaves_before_its_commit() {
 #[test]
 fn a_read_promises_what_it_shows() {
     // Another connection's GET of an uncommitted write waits for that commit; one of a committed key does not.
-    let mut sim = Sim::new(Plan {
-        seed: 9,
-        cores: 1,
-        credit: 8,
-        ring: 4,
-        commits: true,
-        delay_max: 0,
-    });
+    let mut sim = Sim::new(Plan { seed: 9, cores: 1, credit: 8, ring: 4, commits: true, delay_max: 0 });
     let (writer, reader) = (sim.connect(0), sim.connect(0));
     ask(&mut sim, writer, &["SET", "old", "1"]);
     sim.stalled[0] = true;
@@ -192,20 +146,13 @@ fn a_read_promises_what_it_shows() {
     for _ in 0..200 {
         sim.step();
     }
-    assert_eq!(
-        ask(&mut sim, reader, &["GET", "old"]),
-        Value::Bulk(b"1".to_vec())
-    );
+    assert_eq!(ask(&mut sim, reader, &["GET", "old"]), Value::Bulk(b"1".to_vec()));
     let before = sim.connection(reader).received.len();
     sim.send(reader, &encode(&[b"GET", b"new"]));
     for _ in 0..200 {
         sim.step();
     }
-    assert_eq!(
-        sim.connection(reader).received.len(),
-        before,
-        "what is not committed is not shown"
-    );
+    assert_eq!(sim.connection(reader).received.len(), before, "what is not committed is not shown");
     sim.stalled[0] = false;
     assert!(sim.run_until(200, |sim| sim.connection(reader).received.len() > before));
 }
@@ -213,14 +160,7 @@ fn a_read_promises_what_it_shows() {
 #[test]
 fn a_failed_commit_acknowledges_nothing() {
     // Connections whose replies waited are closed without them; later writers are refused, committed keys still read.
-    let mut sim = Sim::new(Plan {
-        seed: 11,
-        cores: 2,
-        credit: 8,
-        ring: 4,
-        commits: true,
-        delay_max: 0,
-    });
+    let mut sim = Sim::new(Plan { seed: 11, cores: 2, credit: 8, ring: 4, commits: true, delay_max: 0 });
     let settled = sim.connect(0);
     for key in 0..8 {
         ask(&mut sim, settled, &["SET", &format!("old{key}"), "1"]);
@@ -236,25 +176,14 @@ fn a_failed_commit_acknowledges_nothing() {
     for _ in 0..400 {
         sim.step();
     }
-    assert!(
-        sim.fail_commit(0) && sim.fail_commit(1),
-        "both shards had a commit under way"
-    );
-    assert!(sim.run_until(400, |sim| {
-        writers.iter().all(|at| sim.connection(*at).closed)
-    }));
+    assert!(sim.fail_commit(0) && sim.fail_commit(1), "both shards had a commit under way");
+    assert!(sim.run_until(400, |sim| { writers.iter().all(|at| sim.connection(*at).closed) }));
     for at in &writers {
-        assert!(
-            sim.connection(*at).received.is_empty(),
-            "nothing was acknowledged"
-        );
+        assert!(sim.connection(*at).received.is_empty(), "nothing was acknowledged");
     }
     let later = sim.connect(1);
     for key in 0..8 {
-        assert_eq!(
-            ask(&mut sim, later, &["GET", &format!("old{key}")]),
-            Value::Bulk(b"1".to_vec())
-        );
+        assert_eq!(ask(&mut sim, later, &["GET", &format!("old{key}")]), Value::Bulk(b"1".to_vec()));
         let Value::Error(line) = ask(&mut sim, later, &["SET", &format!("old{key}"), "2"]) else {
             panic!("a writer is refused");
         };

@@ -12,25 +12,20 @@ use std::{
 
 use eagle_shard::{command, shard::ShardConfig, spec::Spec, syntax};
 use eagle_tests::process::Process;
-use eagle_tests::transcript::{
-    Play, Target, Transcript, differences, server::Server, shard::ShardTarget,
-};
+use eagle_tests::transcript::{Play, Target, Transcript, differences, server::Server, shard::ShardTarget};
 
 /// All transcripts with their paths.
 fn transcripts() -> Vec<(PathBuf, Transcript)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
     let list = |directory: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(directory).expect("a directory of transcripts");
-        entries
-            .map(|entry| entry.expect("an entry").path())
-            .collect()
+        entries.map(|entry| entry.expect("an entry").path()).collect()
     };
     let mut files: Vec<_> = list(&root).iter().flat_map(|family| list(family)).collect();
     files.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("a readable file");
-        let transcript = Transcript::parse(&text)
-            .unwrap_or_else(|mistake| panic!("{}: {mistake}", path.display()));
+        let transcript = Transcript::parse(&text).unwrap_or_else(|mistake| panic!("{}: {mistake}", path.display()));
         (path, transcript)
     };
     files.into_iter().map(read).collect()
@@ -38,27 +33,18 @@ fn transcripts() -> Vec<(PathBuf, Transcript)> {
 
 /// Those of commands that a shard executes, by the command's name.
 fn of_shard() -> BTreeMap<&'static str, (PathBuf, Transcript)> {
-    let mut files: BTreeMap<String, _> = transcripts()
-        .into_iter()
-        .map(|(path, text)| (name(&path), (path, text)))
-        .collect();
+    let mut files: BTreeMap<String, _> =
+        transcripts().into_iter().map(|(path, text)| (name(&path), (path, text))).collect();
     let found = command::rows().filter_map(|row| Some((row.name, files.remove(row.name)?)));
     found.collect()
 }
 
 /// The name of the command that a file is about.
 fn name(path: &Path) -> String {
-    path.file_stem()
-        .expect("a file has a name")
-        .to_string_lossy()
-        .into_owned()
+    path.file_stem().expect("a file has a name").to_string_lossy().into_owned()
 }
 
-fn play(
-    target: &mut impl Target,
-    how: Play,
-    files: impl IntoIterator<Item = (PathBuf, Transcript)>,
-) {
+fn play(target: &mut impl Target, how: Play, files: impl IntoIterator<Item = (PathBuf, Transcript)>) {
     let mut failures = String::new();
     for (path, expected) in files {
         let differences = differences(&expected, &expected.run(target, how));
@@ -72,25 +58,14 @@ fn play(
 #[test]
 fn a_shard_answers_as_the_transcripts_say() {
     // Overwriting records in place, as a volatile pool may.
-    play(
-        &mut ShardTarget::new(ShardConfig::default()),
-        Play::OwnClock,
-        of_shard().into_values(),
-    );
+    play(&mut ShardTarget::new(ShardConfig::default()), Play::OwnClock, of_shard().into_values());
 }
 
 #[test]
 fn a_shard_that_only_appends_answers_the_same() {
     // With a log that is to be replayed: no record is changed, deletes leave tombstones.
-    let config = ShardConfig {
-        in_place: false,
-        ..ShardConfig::default()
-    };
-    play(
-        &mut ShardTarget::new(config),
-        Play::OwnClock,
-        of_shard().into_values(),
-    );
+    let config = ShardConfig { in_place: false, ..ShardConfig::default() };
+    play(&mut ShardTarget::new(config), Play::OwnClock, of_shard().into_values());
 }
 
 #[test]
@@ -105,19 +80,14 @@ fn a_node_of_two_shards_answers_the_same() {
     // Keys cross shards. A whole SCAN takes more than one call then, so its transcript is left out.
     let mut node = Server::new(Process::eagledb(&["--shards", "2"]));
     let files = transcripts();
-    play(
-        &mut node,
-        Play::RealClock,
-        files.into_iter().filter(|(path, _)| name(path) != "scan"),
-    );
+    play(&mut node, Play::RealClock, files.into_iter().filter(|(path, _)| name(path) != "scan"));
 }
 
 #[test]
 fn a_real_redis_answers_the_same() {
     // Debian's redis-server decides; what Redis 7.2 added is asked of a Valkey 8.1.8 (deploy/test.sh installs it).
-    let (newer, older): (Vec<_>, Vec<_>) = transcripts()
-        .into_iter()
-        .partition(|(_, transcript)| transcript.wants_valkey());
+    let (newer, older): (Vec<_>, Vec<_>) =
+        transcripts().into_iter().partition(|(_, transcript)| transcript.wants_valkey());
     check_or_bless(&mut Server::new(Process::redis()), older);
     match Process::valkey() {
         Some(valkey) => check_or_bless(&mut Server::new(valkey), newer),
@@ -132,10 +102,7 @@ fn check_or_bless(server: &mut Server, files: Vec<(PathBuf, Transcript)>) {
     let bless = |(path, transcript): (PathBuf, Transcript)| -> io::Result<()> {
         fs::write(path, transcript.run(server, Play::RealClock).to_string())
     };
-    files
-        .into_iter()
-        .try_for_each(bless)
-        .expect("the files can be written");
+    files.into_iter().try_for_each(bless).expect("the files can be written");
 }
 
 #[test]
@@ -143,45 +110,22 @@ fn every_command_has_a_transcript() {
     // A file for each row; in it, each subcommand and each option of the row's syntax is asked for.
     let files = of_shard();
     for row in command::rows() {
-        let (path, transcript) = files
-            .get(row.name)
-            .unwrap_or_else(|| panic!("{} has no transcript", row.name));
-        let words: Vec<Vec<String>> = transcript
-            .requests()
-            .map(|request| upper_case(&request))
-            .collect();
+        let (path, transcript) = files.get(row.name).unwrap_or_else(|| panic!("{} has no transcript", row.name));
+        let words: Vec<Vec<String>> = transcript.requests().map(|request| upper_case(&request)).collect();
         for wanted in std::iter::once(row).chain(row.subcommands) {
             let names: Vec<String> = wanted.name.split('|').map(str::to_uppercase).collect();
-            let asked: Vec<_> = words
-                .iter()
-                .filter(|words| words.starts_with(&names))
-                .collect();
-            assert!(
-                !asked.is_empty(),
-                "{} does not ask {}",
-                path.display(),
-                wanted.name
-            );
+            let asked: Vec<_> = words.iter().filter(|words| words.starts_with(&names)).collect();
+            assert!(!asked.is_empty(), "{} does not ask {}", path.display(), wanted.name);
             for token in tokens(wanted) {
-                let is_asked = asked
-                    .iter()
-                    .any(|words| words.iter().any(|word| word == token));
-                assert!(
-                    is_asked,
-                    "{} does not ask {} with {token}",
-                    path.display(),
-                    wanted.name
-                );
+                let is_asked = asked.iter().any(|words| words.iter().any(|word| word == token));
+                assert!(is_asked, "{} does not ask {} with {token}", path.display(), wanted.name);
             }
         }
     }
 }
 
 fn upper_case(request: &eagle_resp::OwnedArgs) -> Vec<String> {
-    let words = request
-        .as_args()
-        .iter()
-        .map(|word| String::from_utf8_lossy(word).to_uppercase());
+    let words = request.as_args().iter().map(|word| String::from_utf8_lossy(word).to_uppercase());
     words.collect()
 }
 

@@ -27,12 +27,7 @@ pub(super) fn slow_reader(server: &Server) -> Result<Outcome> {
     const VALUE_BYTES: usize = 64 << 10;
     const DURATION: Duration = Duration::from_secs(4);
     let mut client = server.client()?;
-    client.expect_ok(&[
-        "CONFIG",
-        "SET",
-        "client-output-buffer-limit",
-        &format!("normal {LIMIT_BYTES} 0 0"),
-    ])?;
+    client.expect_ok(&["CONFIG", "SET", "client-output-buffer-limit", &format!("normal {LIMIT_BYTES} 0 0")])?;
     client.expect_ok(&["SET", "value", &"x".repeat(VALUE_BYTES)])?;
     let mut request = Vec::new();
     for _ in 0..4 * LIMIT_BYTES / VALUE_BYTES {
@@ -96,10 +91,7 @@ fn is_cut(port: u16, request: &[u8], pinger: &mut Pinger) -> Result<bool> {
 }
 
 fn ended(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// A second of pings with nothing beside them.
@@ -115,10 +107,8 @@ fn ping_alone(pinger: &mut Pinger) -> Result<Delays> {
 pub(super) fn write_first(server: &Server) -> Result<Outcome> {
     const REQUESTS: u32 = 1_000_000;
     const KEYS: u32 = 1000;
-    let order: Vec<u32> = shuffled(0..REQUESTS, &mut Rng::with_seed(1))
-        .into_iter()
-        .map(|number| number % KEYS)
-        .collect();
+    let order: Vec<u32> =
+        shuffled(0..REQUESTS, &mut Rng::with_seed(1)).into_iter().map(|number| number % KEYS).collect();
     let keys: Vec<u32> = (0..KEYS).collect();
     let fill = Requests::set(&keys, |_| 64, None);
     let mut stream = connect(server.port)?;
@@ -128,27 +118,17 @@ pub(super) fn write_first(server: &Server) -> Result<Outcome> {
     exchange(&mut stream, &Requests::get(&order, 64))?;
     let seconds = started.elapsed().as_secs_f64();
     let peak = server.peak_resident_bytes()? >> 20;
-    Ok(Outcome::new(
-        true,
-        format!("all answered in {seconds:.1} s, server's memory at most {peak} MB"),
-    ))
+    Ok(Outcome::new(true, format!("all answered in {seconds:.1} s, server's memory at most {peak} MB")))
 }
 
 /// Writes all requests, then reads all replies.
 fn exchange(stream: &mut TcpStream, requests: &Requests) -> Result<()> {
     stream.set_write_timeout(Some(STALL_MAX))?;
     stream.set_read_timeout(Some(STALL_MAX))?;
-    stream
-        .write_all(requests.bytes())
-        .context("the server stopped reading requests")?;
+    stream.write_all(requests.bytes()).context("the server stopped reading requests")?;
     let mut replies = ReplyReader::new(&requests.expect);
     while replies.count < requests.len() {
-        ensure!(
-            replies.read(stream)?,
-            "no reply for {} s after {} of them",
-            STALL_MAX.as_secs(),
-            replies.count
-        );
+        ensure!(replies.read(stream)?, "no reply for {} s after {} of them", STALL_MAX.as_secs(), replies.count);
     }
     Ok(())
 }
@@ -163,21 +143,13 @@ struct ReplyReader<'a> {
 
 impl<'a> ReplyReader<'a> {
     fn new(expect: &'a Expect) -> Self {
-        Self {
-            expect,
-            buffer: vec![0; STEP_BYTES],
-            filled: 0,
-            count: 0,
-        }
+        Self { expect, buffer: vec![0; STEP_BYTES], filled: 0, count: 0 }
     }
 
     /// Reads once; false if there was nothing to read (in the socket's time).
     fn read(&mut self, stream: &mut TcpStream) -> Result<bool> {
         match stream.read(&mut self.buffer[self.filled..]) {
-            Ok(0) => bail!(
-                "the server closed the connection after {} replies",
-                self.count
-            ),
+            Ok(0) => bail!("the server closed the connection after {} replies", self.count),
             Ok(count) => self.filled += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -195,11 +167,7 @@ pub(super) fn pipeline(server: &Server) -> Result<Outcome> {
     const TOTAL_BYTES: usize = 100 << 20;
     let keys: Vec<u32> = shuffled(0..1_000_000, &mut Rng::with_seed(1));
     let requests = Requests::set(&keys, |_| 64, None);
-    ensure!(
-        requests.bytes().len() >= TOTAL_BYTES,
-        "the pipeline has only {} bytes",
-        requests.bytes().len()
-    );
+    ensure!(requests.bytes().len() >= TOTAL_BYTES, "the pipeline has only {} bytes", requests.bytes().len());
     let mut pinger = Pinger::connect(server.port)?;
     let alone = ping_alone(&mut pinger)?;
 
@@ -218,12 +186,7 @@ pub(super) fn pipeline(server: &Server) -> Result<Outcome> {
         if replies.read(&mut stream)? {
             moved = Instant::now();
         }
-        ensure!(
-            moved.elapsed() < STALL_MAX,
-            "no reply for {} s after {} of them",
-            STALL_MAX.as_secs(),
-            replies.count
-        );
+        ensure!(moved.elapsed() < STALL_MAX, "no reply for {} s after {} of them", STALL_MAX.as_secs(), replies.count);
         pinger.poll()?;
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -231,25 +194,18 @@ pub(super) fn pipeline(server: &Server) -> Result<Outcome> {
     let megabytes = requests.bytes().len() >> 20;
     Ok(Outcome::new(
         beside.p99_ms() <= P99_MS_MAX,
-        format!(
-            "{megabytes} MB in {seconds:.2} s; {beside} (p99 alone {:.3} ms)",
-            alone.p99_ms()
-        ),
+        format!("{megabytes} MB in {seconds:.2} s; {beside} (p99 alone {:.3} ms)", alone.p99_ms()),
     ))
 }
 
 /// Every byte is a packet of its own, in both grammars of requests.
 pub(super) fn byte_wise(server: &Server) -> Result<Outcome> {
     let mut request = Vec::new();
-    encode(
-        &mut request,
-        [b"SET".as_slice(), b"key", b"line\r\nbreak"].into_iter(),
-    );
+    encode(&mut request, [b"SET".as_slice(), b"key", b"line\r\nbreak"].into_iter());
     encode(&mut request, [b"GET".as_slice(), b"key"].into_iter());
     encode(&mut request, [b"INCR".as_slice(), b"counter"].into_iter());
     request.extend_from_slice(b"SET other \"quoted \\x41\"\r\nGET other\r\nPING\r\n");
-    let expected: &[u8] =
-        b"+OK\r\n$11\r\nline\r\nbreak\r\n:1\r\n+OK\r\n$8\r\nquoted A\r\n+PONG\r\n";
+    let expected: &[u8] = b"+OK\r\n$11\r\nline\r\nbreak\r\n:1\r\n+OK\r\n$8\r\nquoted A\r\n+PONG\r\n";
 
     let mut stream = connect(server.port)?;
     stream.set_read_timeout(Some(STALL_MAX))?;
@@ -262,10 +218,7 @@ pub(super) fn byte_wise(server: &Server) -> Result<Outcome> {
     stream.read_exact(&mut reply)?;
     let milliseconds = started.elapsed().as_millis();
     let figures = if reply == expected {
-        format!(
-            "{} bytes, all replies right, in {milliseconds} ms",
-            request.len()
-        )
+        format!("{} bytes, all replies right, in {milliseconds} ms", request.len())
     } else {
         format!("replies differ: {}", reply.escape_ascii())
     };
@@ -277,21 +230,13 @@ pub(super) fn huge_value(server: &Server) -> Result<Outcome> {
     const BLOCK_BYTES: usize = 1 << 20;
     const BLOCKS: usize = 512;
     let mut rng = Rng::with_seed(1);
-    let block: Vec<u8> = std::iter::repeat_with(|| rng.u8(..))
-        .take(BLOCK_BYTES)
-        .collect();
+    let block: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(BLOCK_BYTES).collect();
     let mut stream = connect(server.port)?;
     stream.set_write_timeout(Some(STALL_MAX))?;
     stream.set_read_timeout(Some(STALL_MAX))?;
 
     let started = Instant::now();
-    stream.write_all(
-        format!(
-            "*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n${}\r\n",
-            BLOCKS * BLOCK_BYTES
-        )
-        .as_bytes(),
-    )?;
+    stream.write_all(format!("*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n${}\r\n", BLOCKS * BLOCK_BYTES).as_bytes())?;
     for _ in 0..BLOCKS {
         stream.write_all(&block)?;
     }
@@ -301,20 +246,14 @@ pub(super) fn huge_value(server: &Server) -> Result<Outcome> {
 
     let started = Instant::now();
     stream.write_all(b"*2\r\n$3\r\nGET\r\n$4\r\nhuge\r\n")?;
-    expect_bytes(
-        &mut stream,
-        format!("${}\r\n", BLOCKS * BLOCK_BYTES).as_bytes(),
-    )?;
+    expect_bytes(&mut stream, format!("${}\r\n", BLOCKS * BLOCK_BYTES).as_bytes())?;
     for _ in 0..BLOCKS {
         expect_bytes(&mut stream, &block)?;
     }
     expect_bytes(&mut stream, b"\r\n")?;
     let back = started.elapsed().as_secs_f64();
     let peak = server.peak_resident_bytes()? >> 20;
-    Ok(Outcome::new(
-        true,
-        format!("same bytes; SET {there:.2} s, GET {back:.2} s, server's memory at most {peak} MB"),
-    ))
+    Ok(Outcome::new(true, format!("same bytes; SET {there:.2} s, GET {back:.2} s, server's memory at most {peak} MB")))
 }
 
 fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) -> Result<()> {
@@ -323,11 +262,7 @@ fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) -> Result<()> {
     let first = stream.read(&mut bytes)?;
     ensure!(first > 0, "the server closed the connection");
     let told = || bytes[..first.min(80)].escape_ascii().to_string();
-    ensure!(
-        bytes[..first] == expected[..first],
-        "other bytes came than were expected: {}",
-        told()
-    );
+    ensure!(bytes[..first] == expected[..first], "other bytes came than were expected: {}", told());
     stream.read_exact(&mut bytes[first..])?;
     ensure!(bytes == expected, "other bytes came than were sent");
     Ok(())

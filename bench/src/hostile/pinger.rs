@@ -35,13 +35,7 @@ impl Pinger {
     pub(super) fn connect(port: u16) -> Result<Self> {
         let stream = connect(port)?;
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            sent: None,
-            due: Instant::now(),
-            received: Vec::new(),
-            milliseconds: Vec::new(),
-        })
+        Ok(Self { stream, sent: None, due: Instant::now(), received: Vec::new(), milliseconds: Vec::new() })
     }
 
     /// Sends a PING if one is due, or takes a PONG if one has come.
@@ -61,11 +55,7 @@ impl Pinger {
             Err(error) => return Err(error.into()),
         }
         if self.received.len() >= REPLY.len() {
-            ensure!(
-                self.received == REPLY,
-                "a PING got {}",
-                String::from_utf8_lossy(&self.received)
-            );
+            ensure!(self.received == REPLY, "a PING got {}", String::from_utf8_lossy(&self.received));
             self.received.clear();
             self.milliseconds.push(sent.elapsed().as_secs_f64() * 1e3);
             self.sent = None;
@@ -91,11 +81,7 @@ pub(super) struct Delays {
 impl Delays {
     /// The delay that 99 of 100 stayed below; without any ping, endless.
     pub(super) fn p99_ms(&self) -> f64 {
-        if self.sorted.is_empty() {
-            f64::INFINITY
-        } else {
-            quantile(&self.sorted, 0.99)
-        }
+        if self.sorted.is_empty() { f64::INFINITY } else { quantile(&self.sorted, 0.99) }
     }
 }
 

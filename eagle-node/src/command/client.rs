@@ -41,13 +41,7 @@ pub(super) const ROWS: &[Spec] = &[Spec {
 }];
 
 const SUBCOMMANDS: &[Spec] = &[
-    Spec {
-        name: "client|getname",
-        arity: 2,
-        since: "2.6.9",
-        summary: "Returns the name of the connection.",
-        ..CLIENT
-    },
+    Spec { name: "client|getname", arity: 2, since: "2.6.9", summary: "Returns the name of the connection.", ..CLIENT },
     Spec {
         name: "client|help",
         arity: 2,
@@ -86,16 +80,10 @@ const SUBCOMMANDS: &[Spec] = &[
             ("2.8.12", "Added new filter format."),
             ("2.8.12", "`ID` option."),
             ("3.2.0", "Added `master` type in for `TYPE` option."),
-            (
-                "5.0.0",
-                "Replaced `slave` `TYPE` with `replica`. `slave` still supported for backward compatibility.",
-            ),
+            ("5.0.0", "Replaced `slave` `TYPE` with `replica`. `slave` still supported for backward compatibility."),
             ("6.2.0", "`LADDR` option."),
             ("8.0.0", "`MAXAGE` option."),
-            (
-                "8.0.0",
-                "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility.",
-            ),
+            ("8.0.0", "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility."),
         ],
         ..CLIENT
     },
@@ -112,19 +100,10 @@ const SUBCOMMANDS: &[Spec] = &[
             ("2.8.12", "Added unique client `id` field."),
             ("5.0.0", "Added optional `TYPE` filter."),
             ("6.0.0", "Added `user` field."),
-            (
-                "6.2.0",
-                "Added `argv-mem`, `tot-mem`, `laddr` and `redir` fields and the optional `ID` filter.",
-            ),
-            (
-                "7.0.0",
-                "Added `resp`, `multi-mem`, `rbs` and `rbp` fields.",
-            ),
+            ("6.2.0", "Added `argv-mem`, `tot-mem`, `laddr` and `redir` fields and the optional `ID` filter."),
+            ("7.0.0", "Added `resp`, `multi-mem`, `rbs` and `rbp` fields."),
             ("7.0.3", "Added `ssub` field."),
-            (
-                "8.0.0",
-                "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility.",
-            ),
+            ("8.0.0", "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility."),
         ],
         ..CLIENT
     },
@@ -260,15 +239,9 @@ fn setname(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 fn setinfo(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     let (option, value) = (&call.args[2], &call.args[3]);
     let (field, wrong) = if is(option, "lib-name") {
-        (
-            &mut call.session.lib_name,
-            "ERR lib-name cannot contain spaces, newlines or special characters.",
-        )
+        (&mut call.session.lib_name, "ERR lib-name cannot contain spaces, newlines or special characters.")
     } else if is(option, "lib-ver") {
-        (
-            &mut call.session.lib_ver,
-            "ERR lib-ver cannot contain spaces, newlines or special characters.",
-        )
+        (&mut call.session.lib_ver, "ERR lib-ver cannot contain spaces, newlines or special characters.")
     } else {
         let line = [b"ERR Unrecognized option '", option, b"'"].concat();
         refuse(core, call, &line);
@@ -335,48 +308,28 @@ mod tests {
         let arity = |name: &str| format!("-ERR wrong number of arguments for '{name}' command");
         for (request, reply) in [
             ("CLIENT", arity("client").as_str()),
-            (
-                "CLIENT FOO",
-                "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.",
-            ),
+            ("CLIENT FOO", "-ERR unknown subcommand 'FOO'. Try CLIENT HELP."),
             ("CLIENT ID", ":1"),
             ("CLIENT ID x", &arity("client|id")),
             ("CLIENT GETNAME", "$-1"),
             ("CLIENT SETNAME hi", "+OK"),
             ("CLIENT GETNAME", "$2\r\nhi"),
-            (
-                "CLIENT SETNAME a\u{1}b",
-                "-ERR Client names cannot contain spaces, newlines or special characters.",
-            ),
+            ("CLIENT SETNAME a\u{1}b", "-ERR Client names cannot contain spaces, newlines or special characters."),
             ("CLIENT SETNAME \"\"", "+OK"),
             ("CLIENT GETNAME", "$-1"),
             ("CLIENT SETINFO lib-name foo", "+OK"),
             ("CLIENT SETINFO LIB-VER 1", "+OK"),
-            (
-                "CLIENT SETINFO lib-foo 1",
-                "-ERR Unrecognized option 'lib-foo'",
-            ),
-            (
-                "CLIENT SETINFO lib-name a\u{1}b",
-                "-ERR lib-name cannot contain spaces, newlines or special characters.",
-            ),
+            ("CLIENT SETINFO lib-foo 1", "-ERR Unrecognized option 'lib-foo'"),
+            ("CLIENT SETINFO lib-name a\u{1}b", "-ERR lib-name cannot contain spaces, newlines or special characters."),
             ("CLIENT NO-EVICT on", "+OK"),
             ("CLIENT NO-EVICT x", "-ERR syntax error"),
             ("CLIENT NO-TOUCH on", "+OK"),
             ("CLIENT REPLY ON", "+OK"),
             ("CLIENT REPLY x", "-ERR syntax error"),
         ] {
-            assert_eq!(
-                trial.ask(client, request),
-                format!("{reply}\r\n"),
-                "{request}"
-            );
+            assert_eq!(trial.ask(client, request), format!("{reply}\r\n"), "{request}");
         }
-        assert!(
-            trial
-                .ask(client, "CLIENT HELP")
-                .contains("+    Prints this help.\r\n")
-        );
+        assert!(trial.ask(client, "CLIENT HELP").contains("+    Prints this help.\r\n"));
     }
 
     #[test]

@@ -13,16 +13,8 @@ use crate::core::{
     stats::{CoreReport, Part, seconds_since},
 };
 
-pub(super) const LIST: NodeRun = NodeRun::Every {
-    begin: list_begin,
-    each: list_each,
-    merge: list_merge,
-};
-pub(super) const KILL: NodeRun = NodeRun::Every {
-    begin: kill_begin,
-    each: kill_each,
-    merge: kill_merge,
-};
+pub(super) const LIST: NodeRun = NodeRun::Every { begin: list_begin, each: list_each, merge: list_merge };
+pub(super) const KILL: NodeRun = NodeRun::Every { begin: kill_begin, each: kill_each, merge: kill_merge };
 
 /// Why the options of a command are wrong: a constant line, or one that quotes the client.
 #[derive(Debug)]
@@ -38,11 +30,7 @@ impl From<Error> for Wrong {
 }
 
 /// Turns options' mistake into a reply, or begins to gather.
-fn begin(
-    core: &mut Core,
-    call: &mut NodeCall<'_>,
-    checked: Result<(), Wrong>,
-) -> Result<Begin, Error> {
+fn begin(core: &mut Core, call: &mut NodeCall<'_>, checked: Result<(), Wrong>) -> Result<Begin, Error> {
     match checked {
         Ok(()) => Ok(Begin::Gather),
         Err(Wrong::Error(error)) => Err(error),
@@ -70,9 +58,7 @@ impl ClientType {
             word if is(word, "master") || is(word, "primary") => Ok(Self::Primary),
             word if is(word, "slave") || is(word, "replica") => Ok(Self::Replica),
             word if is(word, "pubsub") => Ok(Self::PubSub),
-            _ => Err(Wrong::Line(
-                [b"ERR Unknown client type '", word, b"'"].concat(),
-            )),
+            _ => Err(Wrong::Line([b"ERR Unknown client type '", word, b"'"].concat())),
         }
     }
 
@@ -134,13 +120,8 @@ fn list_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> 
 fn list_each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
     let listed = Listed::parse(asked.args).expect("checked before cores were asked");
     let shown = core.sessions().filter(|session| listed.shows(session));
-    let lines = shown
-        .map(|session| (session.id, last_line(session, asked.now)))
-        .collect();
-    CoreReport {
-        core: core.id(),
-        part: Part::Clients(lines),
-    }
+    let lines = shown.map(|session| (session.id, last_line(session, asked.now))).collect();
+    CoreReport { core: core.id(), part: Part::Clients(lines) }
 }
 
 fn list_merge(_: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
@@ -176,16 +157,9 @@ struct Filter<'a> {
 impl<'a> Filter<'a> {
     fn parse(args: Args<'a>) -> Result<Self, Wrong> {
         if args.len() == 3 {
-            return Ok(Self {
-                addr: args.get(2),
-                old: true,
-                ..Self::default()
-            });
+            return Ok(Self { addr: args.get(2), old: true, ..Self::default() });
         }
-        let mut filter = Self {
-            skip_me: true,
-            ..Self::default()
-        };
+        let mut filter = Self { skip_me: true, ..Self::default() };
         let mut at = 2;
         while let Some(option) = args.get(at) {
             let value = args.get(at + 1).ok_or(Error::Syntax)?;
@@ -198,17 +172,14 @@ impl<'a> Filter<'a> {
     fn condition(&mut self, option: &[u8], value: &'a [u8]) -> Result<(), Wrong> {
         match option {
             option if is(option, "ID") => {
-                let id = number::parse_i64(value)
-                    .and_then(|id| u64::try_from(id).ok())
-                    .filter(|id| *id > 0);
+                let id = number::parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
                 self.id = Some(id.ok_or(Error::Line("ERR client-id should be greater than 0"))?);
             }
             option if is(option, "MAXAGE") => {
                 let age = number::parse_i64(value);
                 let age = age.ok_or(Error::Line("ERR maxage is not an integer or out of range"))?;
                 let age = u64::try_from(age).ok().filter(|age| *age > 0);
-                self.age_s_min =
-                    Some(age.ok_or(Error::Line("ERR maxage should be greater than 0"))?);
+                self.age_s_min = Some(age.ok_or(Error::Line("ERR maxage should be greater than 0"))?);
             }
             option if is(option, "TYPE") => self.kind = Some(ClientType::parse(value)?),
             option if is(option, "ADDR") => self.addr = Some(value),
@@ -228,15 +199,9 @@ impl<'a> Filter<'a> {
     fn meets(&self, session: &Session, is_asker: bool, now: Now) -> bool {
         self.id.is_none_or(|id| session.id == id)
             && self.kind.is_none_or(|kind| kind.is(session))
-            && self
-                .addr
-                .is_none_or(|addr| remote(&session.peer).as_bytes() == addr)
-            && self
-                .laddr
-                .is_none_or(|addr| local(&session.peer).as_bytes() == addr)
-            && self
-                .age_s_min
-                .is_none_or(|age| seconds_since(session.created_us, now) >= age)
+            && self.addr.is_none_or(|addr| remote(&session.peer).as_bytes() == addr)
+            && self.laddr.is_none_or(|addr| local(&session.peer).as_bytes() == addr)
+            && self.age_s_min.is_none_or(|age| seconds_since(session.created_us, now) >= age)
             && !(self.skip_me && is_asker)
     }
 }
@@ -249,29 +214,16 @@ fn kill_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> 
 fn kill_each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
     let filter = Filter::parse(asked.args).expect("checked before cores were asked");
     let here = asked.from == core.id();
-    let met =
-        |session: &&Session| filter.meets(session, here && session.conn == asked.asker, asked.now);
-    let killed: Vec<_> = core
-        .sessions()
-        .filter(met)
-        .map(|session| session.conn)
-        .collect();
+    let met = |session: &&Session| filter.meets(session, here && session.conn == asked.asker, asked.now);
+    let killed: Vec<_> = core.sessions().filter(met).map(|session| session.conn).collect();
     for conn in &killed {
         // The client that asks still gets its answer.
         core.kill(*conn, here && *conn == asked.asker);
     }
-    CoreReport {
-        core: core.id(),
-        part: Part::Killed(killed.len() as u64),
-    }
+    CoreReport { core: core.id(), part: Part::Killed(killed.len() as u64) }
 }
 
-fn kill_merge(
-    core: &mut Core,
-    call: &MergeCall<'_>,
-    reports: Vec<CoreReport>,
-    reply: &mut Reply<'_>,
-) {
+fn kill_merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
     let mut killed = 0;
     for report in reports {
         match report.part {
@@ -279,9 +231,7 @@ fn kill_merge(
             other => unreachable!("the killed are counted, not {other:?}"),
         }
     }
-    let old = Filter::parse(call.args)
-        .expect("checked before cores were asked")
-        .old;
+    let old = Filter::parse(call.args).expect("checked before cores were asked").old;
     match (old, killed) {
         (true, 0) => {
             let line = "ERR No such client";
@@ -363,21 +313,9 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
 }
 
 fn flags(session: &Session) -> String {
-    let all = [
-        (matches!(session.peer, Peer::Unix { .. }), 'U'),
-        (session.no_evict, 'e'),
-        (session.no_touch, 'T'),
-    ];
-    let flags: String = all
-        .into_iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, flag)| flag)
-        .collect();
-    if flags.is_empty() {
-        "N".to_owned()
-    } else {
-        flags
-    }
+    let all = [(matches!(session.peer, Peer::Unix { .. }), 'U'), (session.no_evict, 'e'), (session.no_touch, 'T')];
+    let flags: String = all.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
+    if flags.is_empty() { "N".to_owned() } else { flags }
 }
 
 #[cfg(test)]
@@ -402,15 +340,9 @@ mod tests {
         // In the order in which they came; by type and by id, ids in the order asked for.
         let (mut trial, clients) = trial();
         assert_eq!(ids(&trial.ask(clients[1], "CLIENT LIST")), [1, 2, 3, 4]);
-        assert_eq!(
-            ids(&trial.ask(clients[0], "CLIENT LIST TYPE normal")),
-            [1, 2, 3, 4]
-        );
+        assert_eq!(ids(&trial.ask(clients[0], "CLIENT LIST TYPE normal")), [1, 2, 3, 4]);
         assert_eq!(ids(&trial.ask(clients[0], "CLIENT LIST ID 4 7 2")), [4, 2]);
-        assert_eq!(
-            trial.ask(clients[0], "CLIENT LIST TYPE pubsub"),
-            "$0\r\n\r\n"
-        );
+        assert_eq!(trial.ask(clients[0], "CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
         for (request, reply) in [
             ("CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'\r\n"),
             ("CLIENT LIST TYPE", "-ERR syntax error\r\n"),
@@ -429,17 +361,11 @@ mod tests {
         assert_eq!(trial.ask(clients[0], "CLIENT KILL ID 2"), ":1\r\n");
         assert_eq!(trial.ask(clients[0], "CLIENT KILL ID 2"), ":0\r\n");
         assert!(trial.is_closed(clients[1]));
-        assert_eq!(
-            trial.ask(clients[0], "CLIENT KILL 127.0.0.1:50003"),
-            "+OK\r\n"
-        );
+        assert_eq!(trial.ask(clients[0], "CLIENT KILL 127.0.0.1:50003"), "+OK\r\n");
         assert!(trial.is_closed(clients[3]));
         assert_eq!(trial.ask(clients[0], "CLIENT KILL TYPE normal"), ":1\r\n");
         assert!(trial.is_closed(clients[2]) && !trial.is_closed(clients[0]));
-        assert_eq!(
-            trial.ask(clients[0], "CLIENT KILL LADDR 127.0.0.1:6379 SKIPME no"),
-            ":1\r\n"
-        );
+        assert_eq!(trial.ask(clients[0], "CLIENT KILL LADDR 127.0.0.1:6379 SKIPME no"), ":1\r\n");
         assert!(trial.is_closed(clients[0]));
     }
 
@@ -459,10 +385,7 @@ mod tests {
         // Recorded from redis-server 7.0.15; MAXAGE from Valkey 8.1.8.
         let (mut trial, clients) = trial();
         for (request, line) in [
-            (
-                "CLIENT KILL",
-                "wrong number of arguments for 'client|kill' command",
-            ),
+            ("CLIENT KILL", "wrong number of arguments for 'client|kill' command"),
             ("CLIENT KILL 1.2.3.4:5", "No such client"),
             ("CLIENT KILL ID abc", "client-id should be greater than 0"),
             ("CLIENT KILL ID 0", "client-id should be greater than 0"),
@@ -471,20 +394,10 @@ mod tests {
             ("CLIENT KILL USER nope", "No such user 'nope'"),
             ("CLIENT KILL SKIPME maybe", "syntax error"),
             ("CLIENT KILL ADDR 1:1 LADDR", "syntax error"),
-            (
-                "CLIENT KILL MAXAGE abc",
-                "maxage is not an integer or out of range",
-            ),
-            (
-                "CLIENT KILL MAXAGE 0 ID 9",
-                "maxage should be greater than 0",
-            ),
+            ("CLIENT KILL MAXAGE abc", "maxage is not an integer or out of range"),
+            ("CLIENT KILL MAXAGE 0 ID 9", "maxage should be greater than 0"),
         ] {
-            assert_eq!(
-                trial.ask(clients[0], request),
-                format!("-ERR {line}\r\n"),
-                "{request}"
-            );
+            assert_eq!(trial.ask(clients[0], request), format!("-ERR {line}\r\n"), "{request}");
         }
     }
 }

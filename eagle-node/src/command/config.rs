@@ -20,10 +20,7 @@ use crate::{
 };
 
 const CONFIG: Spec = Spec {
-    flags: Flags::ADMIN
-        .union(Flags::NOSCRIPT)
-        .union(Flags::LOADING)
-        .union(Flags::STALE),
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
     group: Group::Server,
     complexity: "O(1)",
     ..Spec::BLANK
@@ -54,10 +51,7 @@ const SUBCOMMANDS: &[Spec] = &[
         since: "2.0.0",
         complexity: EACH_DIRECTIVE,
         summary: "Returns the effective values of configuration parameters.",
-        history: &[(
-            "7.0.0",
-            "Added the ability to pass multiple pattern parameters in one call",
-        )],
+        history: &[("7.0.0", "Added the ability to pass multiple pattern parameters in one call")],
         ..CONFIG
     },
     Spec {
@@ -92,10 +86,7 @@ const SUBCOMMANDS: &[Spec] = &[
         since: "2.0.0",
         complexity: EACH_DIRECTIVE,
         summary: "Sets configuration parameters in-flight.",
-        history: &[(
-            "7.0.0",
-            "Added the ability to set multiple parameters in one call.",
-        )],
+        history: &[("7.0.0", "Added the ability to set multiple parameters in one call.")],
         ..CONFIG
     },
 ];
@@ -103,23 +94,9 @@ const SUBCOMMANDS: &[Spec] = &[
 pub(super) const RUNS: &[(&str, NodeRun)] = &[
     ("config|get", NodeRun::Here(get)),
     ("config|help", NodeRun::Here(help)),
-    (
-        "config|resetstat",
-        NodeRun::Every {
-            begin: resetstat_begin,
-            each: resetstat_each,
-            merge: merge_ok,
-        },
-    ),
+    ("config|resetstat", NodeRun::Every { begin: resetstat_begin, each: resetstat_each, merge: merge_ok }),
     ("config|rewrite", NodeRun::Here(rewrite)),
-    (
-        "config|set",
-        NodeRun::Every {
-            begin: set_begin,
-            each: set_each,
-            merge: merge_ok,
-        },
-    ),
+    ("config|set", NodeRun::Every { begin: set_begin, each: set_each, merge: merge_ok }),
 ];
 
 const HELP: &[&str] = &[
@@ -154,20 +131,14 @@ fn set_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
     if !words.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
-    let pairs: Vec<(&[u8], &[u8])> = words
-        .chunks_exact(2)
-        .map(|pair| (pair[0], pair[1]))
-        .collect();
+    let pairs: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     // Others may change the configuration at the same time: ours is applied to what is there then.
     let changed = core.shared().change_config(|present| present.with(&pairs));
     if let Err(error) = changed {
         refuse(core, call, format!("ERR {error}").as_bytes());
         return Ok(Begin::Answered);
     }
-    let names: Vec<_> = pairs
-        .iter()
-        .map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase())
-        .collect();
+    let names: Vec<_> = pairs.iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
     tracing::info!("a client changed the configuration: {}", names.join(", "));
     for name in Config::without_effect(&pairs) {
         tracing::warn!("directive '{name}' is accepted but has no effect");
@@ -178,10 +149,7 @@ fn set_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
 fn set_each(core: &mut Core, _: &Asked<'_>) -> CoreReport {
     core.reload_config();
     log::set_level(Arc::clone(core.config()).loglevel);
-    CoreReport {
-        core: core.id(),
-        part: Part::Done,
-    }
+    CoreReport { core: core.id(), part: Part::Done }
 }
 
 fn resetstat_begin(_: &mut Core, _: &mut NodeCall<'_>) -> Result<Begin, Error> {
@@ -191,10 +159,7 @@ fn resetstat_begin(_: &mut Core, _: &mut NodeCall<'_>) -> Result<Begin, Error> {
 fn resetstat_each(core: &mut Core, _: &Asked<'_>) -> CoreReport {
     core.stats_mut().reset();
     core.shard_mut().stats = Stats::default();
-    CoreReport {
-        core: core.id(),
-        part: Part::Done,
-    }
+    CoreReport { core: core.id(), part: Part::Done }
 }
 
 fn merge_ok(_: &mut Core, _: &MergeCall<'_>, _: Vec<CoreReport>, reply: &mut Reply<'_>) {
@@ -204,11 +169,7 @@ fn merge_ok(_: &mut Core, _: &MergeCall<'_>, _: Vec<CoreReport>, reply: &mut Rep
 fn rewrite(core: &mut Core, _: &mut NodeCall<'_>) -> Result<(), Error> {
     const NO_FILE: &str = "ERR The server is running without a config file";
     const NOT_YET: &str = "ERR CONFIG REWRITE is not available yet: change the file by hand";
-    Err(Error::Line(if core.config().config_file.is_empty() {
-        NO_FILE
-    } else {
-        NOT_YET
-    }))
+    Err(Error::Line(if core.config().config_file.is_empty() { NO_FILE } else { NOT_YET }))
 }
 
 #[cfg(test)]
@@ -220,19 +181,13 @@ mod tests {
         // Set on one core, read on the other; a password that is set keeps new clients out but not old ones.
         let mut trial = Trial::new(2, Config::default());
         let (one, other) = (trial.connect(0), trial.connect(1));
-        assert_eq!(
-            trial.ask(one, "CONFIG SET maxclients 77 timeout 5"),
-            "+OK\r\n"
-        );
+        assert_eq!(trial.ask(one, "CONFIG SET maxclients 77 timeout 5"), "+OK\r\n");
         assert_eq!(trial.ask(other, "CONFIG GET maxclients timeou?"), {
             "*4\r\n$10\r\nmaxclients\r\n$2\r\n77\r\n$7\r\ntimeout\r\n$1\r\n5\r\n"
         });
         assert_eq!(trial.ask(one, "CONFIG SET requirepass secret"), "+OK\r\n");
         let late = trial.connect(1);
-        assert_eq!(
-            trial.ask(late, "PING"),
-            "-NOAUTH Authentication required.\r\n"
-        );
+        assert_eq!(trial.ask(late, "PING"), "-NOAUTH Authentication required.\r\n");
         assert_eq!(trial.ask(other, "PING"), "+PONG\r\n");
     }
 
@@ -244,15 +199,9 @@ mod tests {
         let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
         for key in ["a", "b", "c", "d"] {
             let longer = format!("SETRANGE {key} 1048576 x");
-            assert_eq!(
-                trial.ask(client, "CONFIG SET proto-max-bulk-len 1mb"),
-                "+OK\r\n"
-            );
+            assert_eq!(trial.ask(client, "CONFIG SET proto-max-bulk-len 1mb"), "+OK\r\n");
             assert_eq!(trial.ask(client, &longer), too_long);
-            assert_eq!(
-                trial.ask(client, "CONFIG SET proto-max-bulk-len 2mb"),
-                "+OK\r\n"
-            );
+            assert_eq!(trial.ask(client, "CONFIG SET proto-max-bulk-len 2mb"), "+OK\r\n");
             assert_eq!(trial.ask(client, &longer), ":1048577\r\n");
         }
     }
@@ -268,35 +217,19 @@ mod tests {
                 "CONFIG SET failed (possibly related to argument 'maxclients') - \
                  argument must be between 1 and 4294967295 inclusive",
             ),
-            (
-                "CONFIG SET timeout 5 bogus 1",
-                "Unknown option or number of arguments for CONFIG SET - 'bogus'",
-            ),
+            ("CONFIG SET timeout 5 bogus 1", "Unknown option or number of arguments for CONFIG SET - 'bogus'"),
             (
                 "CONFIG SET appendonly yes",
                 "CONFIG SET failed (possibly related to argument 'appendonly') - \
                  nothing is kept on disk yet, so the only value is 'no'",
             ),
             ("CONFIG SET timeout 5 maxclients", "syntax error"),
-            (
-                "CONFIG SET timeout",
-                "wrong number of arguments for 'config|set' command",
-            ),
-            (
-                "CONFIG REWRITE",
-                "The server is running without a config file",
-            ),
+            ("CONFIG SET timeout", "wrong number of arguments for 'config|set' command"),
+            ("CONFIG REWRITE", "The server is running without a config file"),
         ] {
-            assert_eq!(
-                trial.ask(client, request),
-                format!("-ERR {line}\r\n"),
-                "{request}"
-            );
+            assert_eq!(trial.ask(client, request), format!("-ERR {line}\r\n"), "{request}");
         }
-        assert_eq!(
-            trial.ask(client, "CONFIG GET timeout"),
-            "*2\r\n$7\r\ntimeout\r\n$3\r\n300\r\n"
-        );
+        assert_eq!(trial.ask(client, "CONFIG GET timeout"), "*2\r\n$7\r\ntimeout\r\n$3\r\n300\r\n");
     }
 
     #[test]
@@ -307,11 +240,7 @@ mod tests {
         for key in 0..20 {
             trial.ask(other, &format!("GET key{key}"));
         }
-        assert!(
-            trial
-                .ask(one, "INFO stats")
-                .contains("keyspace_misses:20\r\n")
-        );
+        assert!(trial.ask(one, "INFO stats").contains("keyspace_misses:20\r\n"));
         assert_eq!(trial.ask(one, "CONFIG RESETSTAT"), "+OK\r\n");
         let stats = trial.ask(one, "INFO all");
         for line in ["keyspace_misses:0", "total_connections_received:0"] {

@@ -26,12 +26,8 @@ const ALWAYS: Flags = Flags::NOSCRIPT
     .union(Flags::NO_AUTH)
     .union(Flags::ALLOW_BUSY);
 
-const CONNECTION: Spec = Spec {
-    categories: Categories::CONNECTION,
-    group: Group::Connection,
-    complexity: "O(1)",
-    ..Spec::BLANK
-};
+const CONNECTION: Spec =
+    Spec { categories: Categories::CONNECTION, group: Group::Connection, complexity: "O(1)", ..Spec::BLANK };
 
 pub(super) const ROWS: &[Spec] = &[
     Spec {
@@ -83,20 +79,10 @@ pub(super) const ROWS: &[Spec] = &[
         flags: ALWAYS,
         since: "1.0.0",
         summary: "Closes the connection.",
-        deprecated: Some(Deprecated {
-            since: "7.2.0",
-            replaced_by: "just closing the connection",
-        }),
+        deprecated: Some(Deprecated { since: "7.2.0", replaced_by: "just closing the connection" }),
         ..CONNECTION
     },
-    Spec {
-        name: "reset",
-        arity: 1,
-        flags: ALWAYS,
-        since: "6.2.0",
-        summary: "Resets the connection.",
-        ..CONNECTION
-    },
+    Spec { name: "reset", arity: 1, flags: ALWAYS, since: "6.2.0", summary: "Resets the connection.", ..CONNECTION },
     Spec {
         name: "select",
         syntax: "index:integer",
@@ -172,12 +158,7 @@ fn auth(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn authenticate(
-    config: &Config,
-    session: &mut Session,
-    user: &[u8],
-    password: &[u8],
-) -> Result<(), Error> {
+fn authenticate(config: &Config, session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Error> {
     const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     let right = config.requirepass.is_empty() || config.requirepass.matches(password);
     if user != DEFAULT_USER || !right {
@@ -198,9 +179,7 @@ fn hello(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
         Some(Some(3)) => Protocol::Resp3,
         Some(Some(_)) => return Err(Error::Line("NOPROTO unsupported protocol version")),
         Some(None) => {
-            return Err(Error::Line(
-                "ERR Protocol version is not an integer or out of range",
-            ));
+            return Err(Error::Line("ERR Protocol version is not an integer or out of range"));
         }
     };
     let (mut name, mut login) = (None, None);
@@ -264,9 +243,7 @@ pub(super) fn checked_name(name: &[u8]) -> Result<&[u8], Error> {
     if is_word(name) {
         Ok(name)
     } else {
-        Err(Error::Line(
-            "ERR Client names cannot contain spaces, newlines or special characters.",
-        ))
+        Err(Error::Line("ERR Client names cannot contain spaces, newlines or special characters."))
     }
 }
 
@@ -284,11 +261,7 @@ mod tests {
         let mut trial = Trial::new(1, config);
         let client = trial.connect(0);
         for (request, reply) in requests {
-            assert_eq!(
-                trial.ask(client, request),
-                format!("{reply}\r\n"),
-                "{request}"
-            );
+            assert_eq!(trial.ask(client, request), format!("{reply}\r\n"), "{request}");
         }
     }
 
@@ -305,40 +278,25 @@ mod tests {
             &[
                 ("PING", "+PONG"),
                 ("ping a", "$1\r\na"),
-                (
-                    "PING a b",
-                    "-ERR wrong number of arguments for 'ping' command",
-                ),
+                ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
                 ("ECHO a", "$1\r\na"),
                 ("SELECT 15", "+OK"),
                 ("SELECT 16", "-ERR DB index is out of range"),
                 ("SELECT -1", "-ERR DB index is out of range"),
                 ("SELECT abc", "-ERR value is not an integer or out of range"),
                 ("HELLO 4", "-NOPROTO unsupported protocol version"),
-                (
-                    "HELLO abc",
-                    "-ERR Protocol version is not an integer or out of range",
-                ),
+                ("HELLO abc", "-ERR Protocol version is not an integer or out of range"),
                 ("HELLO 2 AUTH", "-ERR Syntax error in HELLO option 'AUTH'"),
-                (
-                    "HELLO 2 SETNAME",
-                    "-ERR Syntax error in HELLO option 'SETNAME'",
-                ),
+                ("HELLO 2 SETNAME", "-ERR Syntax error in HELLO option 'SETNAME'"),
                 ("HELLO 2 FOO", "-ERR Syntax error in HELLO option 'FOO'"),
-                (
-                    "HELLO 2 AUTH default x",
-                    &format!("*14\r\n{}", greeting("2")),
-                ),
+                ("HELLO 2 AUTH default x", &format!("*14\r\n{}", greeting("2"))),
                 ("HELLO 3 SETNAME nm", &format!("%7\r\n{}", greeting("3"))),
                 ("HELLO", &format!("%7\r\n{}", greeting("3"))),
                 ("CLIENT GETNAME", "$2\r\nnm"),
                 ("RESET", "+RESET"),
                 ("CLIENT GETNAME", "$-1"),
                 ("AUTH a b c", "-ERR syntax error"),
-                (
-                    "AUTH foo bar",
-                    "-WRONGPASS invalid username-password pair or user is disabled.",
-                ),
+                ("AUTH foo bar", "-WRONGPASS invalid username-password pair or user is disabled."),
                 ("AUTH default x", "+OK"),
                 (
                     "AUTH x",
@@ -372,10 +330,7 @@ mod tests {
                 ("AUTH default secret", "+OK"),
                 ("PING", "+PONG"),
             ],
-            Config {
-                requirepass: Secret(b"secret".to_vec()),
-                ..Config::default()
-            },
+            Config { requirepass: Secret(b"secret".to_vec()), ..Config::default() },
         );
     }
 

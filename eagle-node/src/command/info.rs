@@ -55,22 +55,11 @@ const SECTIONS: &[Section] = &[
 /// The sections that the arguments ask for, in the order of the table.
 fn selected(args: Args<'_>) -> impl Iterator<Item = &'static Section> {
     let asked: Vec<&[u8]> = args.iter().skip(1).collect();
-    let all = asked
-        .iter()
-        .any(|name| is(name, "all") || is(name, "everything"));
+    let all = asked.iter().any(|name| is(name, "all") || is(name, "everything"));
     let default = asked.is_empty() || asked.iter().any(|name| is(name, "default"));
-    let named: Vec<bool> = SECTIONS
-        .iter()
-        .map(|section| asked.iter().any(|name| is(name, section.name)))
-        .collect();
-    let chosen = move |(index, section): &(usize, &Section)| {
-        all || default && section.by_default || named[*index]
-    };
-    SECTIONS
-        .iter()
-        .enumerate()
-        .filter(chosen)
-        .map(|(_, section)| section)
+    let named: Vec<bool> = SECTIONS.iter().map(|section| asked.iter().any(|name| is(name, section.name))).collect();
+    let chosen = move |(index, section): &(usize, &Section)| all || default && section.by_default || named[*index];
+    SECTIONS.iter().enumerate().filter(chosen).map(|(_, section)| section)
 }
 
 fn begin(_: &mut Core, _: &mut NodeCall<'_>) -> Result<Begin, Error> {
@@ -91,20 +80,14 @@ fn each(core: &mut Core, _: &Asked<'_>) -> CoreReport {
     };
     for db in (0..core.config().databases).map(DbId) {
         let shard = core.shard();
-        figures.databases.push(DatabaseFigures {
-            keys: shard.len(db) as u64,
-            expires: shard.expires(db) as u64,
-        });
+        figures.databases.push(DatabaseFigures { keys: shard.len(db) as u64, expires: shard.expires(db) as u64 });
     }
     for session in core.sessions() {
         figures.clients_memory += session.memory() as u64;
         figures.query_bytes_max = figures.query_bytes_max.max(session.query_bytes() as u64);
         figures.unsent_bytes_max = figures.unsent_bytes_max.max(session.unsent_bytes() as u64);
     }
-    CoreReport {
-        core: core.id(),
-        part: Part::Figures(Box::new(figures)),
-    }
+    CoreReport { core: core.id(), part: Part::Figures(Box::new(figures)) }
 }
 
 fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
@@ -115,12 +98,7 @@ fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply:
     });
     let mut figures = parts.next().expect("at least the home core reports");
     parts.for_each(|part| figures.add(&part));
-    let node = Node {
-        core,
-        figures,
-        cores,
-        now: call.now,
-    };
+    let node = Node { core, figures, cores, now: call.now };
     let mut text = String::with_capacity(4096);
     for section in selected(call.args) {
         if !text.is_empty() {
@@ -139,12 +117,7 @@ fn line(text: &mut String, name: &str, value: impl std::fmt::Display) {
 
 /// Bytes as Redis abbreviates them for people.
 fn human(bytes: u64) -> String {
-    let units = [
-        (1u64 << 40, 'T'),
-        (1 << 30, 'G'),
-        (1 << 20, 'M'),
-        (1 << 10, 'K'),
-    ];
+    let units = [(1u64 << 40, 'T'), (1 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
     match units.into_iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{:.2}{unit}", bytes as f64 / size as f64),
         None => format!("{bytes}B"),
@@ -189,16 +162,8 @@ fn clients(node: &Node<'_>, text: &mut String) {
     line(text, "connected_clients", figures.clients);
     line(text, "cluster_connections", 0);
     line(text, "maxclients", node.core.config().maxclients);
-    line(
-        text,
-        "client_recent_max_input_buffer",
-        figures.query_bytes_max,
-    );
-    line(
-        text,
-        "client_recent_max_output_buffer",
-        figures.unsent_bytes_max,
-    );
+    line(text, "client_recent_max_input_buffer", figures.query_bytes_max);
+    line(text, "client_recent_max_output_buffer", figures.unsent_bytes_max);
     line(text, "blocked_clients", 0);
     line(text, "tracking_clients", 0);
     line(text, "clients_in_timeout_table", 0);
@@ -214,31 +179,15 @@ fn memory(node: &Node<'_>, text: &mut String) {
     bytes(text, "used_memory", used);
     bytes(text, "used_memory_rss", rss);
     bytes(text, "used_memory_peak", peak);
-    line(
-        text,
-        "used_memory_peak_perc",
-        format!("{:.2}%", 100.0 * ratio(used, peak)),
-    );
+    line(text, "used_memory_peak_perc", format!("{:.2}%", 100.0 * ratio(used, peak)));
     line(text, "used_memory_overhead", overhead);
     line(text, "used_memory_dataset", usage.log_live_bytes);
-    line(
-        text,
-        "used_memory_dataset_perc",
-        format!("{:.2}%", 100.0 * ratio(usage.log_live_bytes, used)),
-    );
-    bytes(
-        text,
-        "total_system_memory",
-        node.core.shared().host.memory_bytes,
-    );
+    line(text, "used_memory_dataset_perc", format!("{:.2}%", 100.0 * ratio(usage.log_live_bytes, used)));
+    bytes(text, "total_system_memory", node.core.shared().host.memory_bytes);
     bytes(text, "used_memory_lua", 0);
     bytes(text, "maxmemory", config.maxmemory);
     line(text, "maxmemory_policy", config.maxmemory_policy.name());
-    line(
-        text,
-        "mem_fragmentation_ratio",
-        format!("{:.2}", ratio(rss, used)),
-    );
+    line(text, "mem_fragmentation_ratio", format!("{:.2}", ratio(rss, used)));
     line(text, "mem_fragmentation_bytes", rss as i64 - used as i64);
     line(text, "mem_clients_normal", figures.clients_memory);
     line(text, "mem_allocator", "libc");
@@ -261,29 +210,13 @@ fn stats(node: &Node<'_>, text: &mut String) {
     let figures = &node.figures;
     let [commands, bytes_in, bytes_out] = figures.rates;
     let errors: u64 = figures.errors().map(|(_, count)| count).sum();
-    line(
-        text,
-        "total_connections_received",
-        figures.stats.connections,
-    );
-    line(
-        text,
-        "total_commands_processed",
-        figures.commands_processed(),
-    );
+    line(text, "total_connections_received", figures.stats.connections);
+    line(text, "total_commands_processed", figures.commands_processed());
     line(text, "instantaneous_ops_per_sec", commands.round());
     line(text, "total_net_input_bytes", figures.stats.bytes_in);
     line(text, "total_net_output_bytes", figures.stats.bytes_out);
-    line(
-        text,
-        "instantaneous_input_kbps",
-        format!("{:.2}", bytes_in / 1024.0),
-    );
-    line(
-        text,
-        "instantaneous_output_kbps",
-        format!("{:.2}", bytes_out / 1024.0),
-    );
+    line(text, "instantaneous_input_kbps", format!("{:.2}", bytes_in / 1024.0));
+    line(text, "instantaneous_output_kbps", format!("{:.2}", bytes_out / 1024.0));
     line(text, "rejected_connections", figures.stats.rejected);
     line(text, "expired_keys", figures.shard.expired);
     line(text, "evicted_keys", figures.shard.evicted);
@@ -293,11 +226,7 @@ fn stats(node: &Node<'_>, text: &mut String) {
     line(text, "pubsub_patterns", 0);
     line(text, "latest_fork_usec", 0);
     line(text, "total_error_replies", errors);
-    line(
-        text,
-        "client_limit_disconnections",
-        figures.stats.closed_by_limit,
-    );
+    line(text, "client_limit_disconnections", figures.stats.closed_by_limit);
     line(text, "commands_of_other_cores", figures.stats.served);
     line(text, "compacted_records", figures.shard.moved);
     line(text, "compacted_bytes", figures.shard.moved_bytes);
@@ -317,16 +246,8 @@ fn replication(node: &Node<'_>, text: &mut String) {
 fn cpu(node: &Node<'_>, text: &mut String) {
     let seconds = |us: u64| format!("{:.6}", us as f64 / 1e6);
     let shared = node.core.shared();
-    line(
-        text,
-        "used_cpu_sys",
-        seconds(shared.cpu_system_us.load(Ordering::Relaxed)),
-    );
-    line(
-        text,
-        "used_cpu_user",
-        seconds(shared.cpu_user_us.load(Ordering::Relaxed)),
-    );
+    line(text, "used_cpu_sys", seconds(shared.cpu_system_us.load(Ordering::Relaxed)));
+    line(text, "used_cpu_user", seconds(shared.cpu_user_us.load(Ordering::Relaxed)));
 }
 
 fn commandstats(node: &Node<'_>, text: &mut String) {
@@ -359,21 +280,8 @@ fn cluster(_: &Node<'_>, text: &mut String) {
 }
 
 fn keyspace(node: &Node<'_>, text: &mut String) {
-    for (db, figures) in node
-        .figures
-        .databases
-        .iter()
-        .enumerate()
-        .filter(|(_, figures)| figures.keys > 0)
-    {
-        line(
-            text,
-            &format!("db{db}"),
-            format!(
-                "keys={},expires={},avg_ttl=0",
-                figures.keys, figures.expires
-            ),
-        );
+    for (db, figures) in node.figures.databases.iter().enumerate().filter(|(_, figures)| figures.keys > 0) {
+        line(text, &format!("db{db}"), format!("keys={},expires={},avg_ttl=0", figures.keys, figures.expires));
     }
 }
 
@@ -391,10 +299,7 @@ mod tests {
         let (one, other) = (trial.connect(0), trial.connect(1));
         for key in 0..20 {
             assert_eq!(trial.ask(one, &format!("SET key{key} value")), "+OK\r\n");
-            assert_eq!(
-                trial.ask(other, &format!("GET key{key}")),
-                "$5\r\nvalue\r\n"
-            );
+            assert_eq!(trial.ask(other, &format!("GET key{key}")), "$5\r\nvalue\r\n");
         }
         trial.ask(one, "GET nothing");
         trial.ask(one, "GET");
@@ -418,25 +323,13 @@ mod tests {
             "cluster_enabled:0",
             "shards:2",
         ] {
-            assert!(
-                info.contains(&format!("\r\n{line}\r\n")),
-                "{line} of {info}"
-            );
+            assert!(info.contains(&format!("\r\n{line}\r\n")), "{line} of {info}");
         }
         assert!(info.contains("cmdstat_get:calls=21,usec="), "{info}");
-        assert!(
-            info.contains(",rejected_calls=1,failed_calls=0\r\n"),
-            "{info}"
-        );
-        assert!(
-            info.contains("cmdstat_select:calls=1,") && info.contains(",failed_calls=1\r\n"),
-            "{info}"
-        );
+        assert!(info.contains(",rejected_calls=1,failed_calls=0\r\n"), "{info}");
+        assert!(info.contains("cmdstat_select:calls=1,") && info.contains(",failed_calls=1\r\n"), "{info}");
         assert!(info.contains("cmdstat_incr:calls=4,") && info.contains(",failed_calls=4\r\n"));
-        assert!(
-            !info.contains("used_memory:0\r\n") && !info.contains("index_bytes:0\r\n"),
-            "{info}"
-        );
+        assert!(!info.contains("used_memory:0\r\n") && !info.contains("index_bytes:0\r\n"), "{info}");
     }
 
     #[test]
@@ -444,9 +337,7 @@ mod tests {
         // None: the defaults; several; all; an unknown one is nothing.
         let names = |request: &str| {
             let args: OwnedArgs = request.split(' ').map(str::as_bytes).collect();
-            selected(args.as_args())
-                .map(|section| section.name)
-                .collect::<Vec<_>>()
+            selected(args.as_args()).map(|section| section.name).collect::<Vec<_>>()
         };
         assert!(names("INFO").len() > 8 && !names("INFO").contains(&"commandstats"));
         assert_eq!(names("INFO"), names("INFO DEFAULT"));
@@ -459,13 +350,9 @@ mod tests {
     #[test]
     fn bytes_are_abbreviated_as_in_redis() {
         // bytesToHuman of Redis.
-        for (bytes, shown) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1024, "1.00K"),
-            (965_832, "943.20K"),
-            (25_276_514_304, "23.54G"),
-        ] {
+        for (bytes, shown) in
+            [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (965_832, "943.20K"), (25_276_514_304, "23.54G")]
+        {
             assert_eq!(human(bytes), shown);
         }
     }

@@ -86,10 +86,7 @@ const SUBCOMMANDS: &[Spec] = &[
         since: "2.8.13",
         complexity: EACH_NAMED,
         summary: "Returns information about one, multiple or all commands.",
-        history: &[(
-            "7.0.0",
-            "Allowed to be called with no argument to get info on all commands.",
-        )],
+        history: &[("7.0.0", "Allowed to be called with no argument to get info on all commands.")],
         ..COMMAND
     },
     Spec {
@@ -165,15 +162,10 @@ fn info(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 
 fn docs(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     let reply = &mut call.reply;
-    let named: Vec<&Row> = if call.args.len() == 2 {
-        rows().collect()
-    } else {
-        call.args.iter().skip(2).filter_map(find_named).collect()
-    };
+    let named: Vec<&Row> =
+        if call.args.len() == 2 { rows().collect() } else { call.args.iter().skip(2).filter_map(find_named).collect() };
     reply.map(named.len());
-    named
-        .into_iter()
-        .for_each(|row| describe::docs(row.spec, reply));
+    named.into_iter().for_each(|row| describe::docs(row.spec, reply));
     Ok(())
 }
 
@@ -198,9 +190,7 @@ fn list(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 }
 
 fn is_in(row: &Row, category: &[u8]) -> bool {
-    describe::categories(row.spec)
-        .iter()
-        .any(|own| is(category, own))
+    describe::categories(row.spec).iter().any(|own| is(category, own))
 }
 
 fn matches(pattern: &[u8], row: &Row) -> bool {
@@ -211,15 +201,11 @@ fn matches(pattern: &[u8], row: &Row) -> bool {
 fn command_with_keys(call: &NodeCall<'_>) -> Result<&'static Row, Error> {
     let args = call.args.from(2);
     match find(args) {
-        Found::Unknown | Found::UnknownSubcommand(_) => {
-            Err(Error::Line("ERR Invalid command specified"))
+        Found::Unknown | Found::UnknownSubcommand(_) => Err(Error::Line("ERR Invalid command specified")),
+        Found::Row(row) if row.spec.keys.is_empty() => Err(Error::Line("ERR The command has no key arguments")),
+        Found::Row(row) if !row.spec.takes(args.len()) => {
+            Err(Error::Line("ERR Invalid number of arguments specified for command"))
         }
-        Found::Row(row) if row.spec.keys.is_empty() => {
-            Err(Error::Line("ERR The command has no key arguments"))
-        }
-        Found::Row(row) if !row.spec.takes(args.len()) => Err(Error::Line(
-            "ERR Invalid number of arguments specified for command",
-        )),
         Found::Row(row) => Ok(row),
     }
 }
@@ -270,33 +256,17 @@ mod tests {
             ("COMMAND GETKEYS get a", "*1\r\n$1\r\na"),
             ("COMMAND GETKEYS mset a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb"),
             ("COMMAND GETKEYS object freq a", "*1\r\n$1\r\na"),
-            (
-                "COMMAND GETKEYS get",
-                "-ERR Invalid number of arguments specified for command",
-            ),
-            (
-                "COMMAND GETKEYS ping",
-                "-ERR The command has no key arguments",
-            ),
+            ("COMMAND GETKEYS get", "-ERR Invalid number of arguments specified for command"),
+            ("COMMAND GETKEYS ping", "-ERR The command has no key arguments"),
             ("COMMAND GETKEYS nosuch a", "-ERR Invalid command specified"),
-            (
-                "COMMAND GETKEYSANDFLAGS set a b",
-                "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update",
-            ),
-            (
-                "COMMAND GETKEYSANDFLAGS set a b get",
-                "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update",
-            ),
+            ("COMMAND GETKEYSANDFLAGS set a b", "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update"),
+            ("COMMAND GETKEYSANDFLAGS set a b get", "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update"),
             (
                 "COMMAND GETKEYSANDFLAGS copy a b",
                 "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+RO\r\n+access\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+update",
             ),
         ] {
-            assert_eq!(
-                trial.ask(client, request),
-                format!("{reply}\r\n"),
-                "{request}"
-            );
+            assert_eq!(trial.ask(client, request), format!("{reply}\r\n"), "{request}");
         }
     }
 
@@ -309,37 +279,20 @@ mod tests {
         let count = rows().count();
         assert_eq!(ask("COMMAND COUNT"), format!(":{count}\r\n"));
         for request in ["COMMAND", "COMMAND INFO"] {
-            assert!(
-                ask(request).starts_with(&format!("*{count}\r\n*10\r\n")),
-                "{request}"
-            );
+            assert!(ask(request).starts_with(&format!("*{count}\r\n*10\r\n")), "{request}");
         }
         assert!(ask("COMMAND DOCS").starts_with(&format!("*{}\r\n", 2 * count)));
         assert!(ask("COMMAND LIST").starts_with(&format!("*{}\r\n", all_rows().count())));
-        assert_eq!(
-            ask("COMMAND LIST FILTERBY PATTERN config|S*"),
-            "*1\r\n$10\r\nconfig|set\r\n"
-        );
+        assert_eq!(ask("COMMAND LIST FILTERBY PATTERN config|S*"), "*1\r\n$10\r\nconfig|set\r\n");
         assert!(ask("COMMAND LIST FILTERBY ACLCAT String").contains("$6\r\nappend\r\n"));
         assert_eq!(ask("COMMAND LIST FILTERBY ACLCAT nosuch"), "*0\r\n");
         assert_eq!(ask("COMMAND LIST FILTERBY MODULE x"), "*0\r\n");
-        assert_eq!(
-            ask("COMMAND LIST FILTERBY FOO bar"),
-            "-ERR syntax error\r\n"
-        );
+        assert_eq!(ask("COMMAND LIST FILTERBY FOO bar"), "-ERR syntax error\r\n");
         assert_eq!(ask("COMMAND LIST FOO"), "-ERR syntax error\r\n");
-        assert_eq!(
-            ask("COMMAND INFO nosuch config|nosuch"),
-            "*2\r\n*-1\r\n*-1\r\n"
-        );
-        assert!(
-            ask("COMMAND INFO config|get").starts_with("*1\r\n*10\r\n$10\r\nconfig|get\r\n:-3\r\n")
-        );
+        assert_eq!(ask("COMMAND INFO nosuch config|nosuch"), "*2\r\n*-1\r\n*-1\r\n");
+        assert!(ask("COMMAND INFO config|get").starts_with("*1\r\n*10\r\n$10\r\nconfig|get\r\n:-3\r\n"));
         assert_eq!(ask("COMMAND DOCS nosuch"), "*0\r\n");
         assert!(ask("COMMAND DOCS nosuch time").starts_with("*2\r\n$4\r\ntime\r\n"));
-        assert_eq!(
-            ask("COMMAND FOO"),
-            "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n"
-        );
+        assert_eq!(ask("COMMAND FOO"), "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n");
     }
 }

@@ -95,9 +95,7 @@ impl Row {
     fn subcommand(&self, name: &[u8]) -> Option<&Self> {
         // Behind the container's name and the bar.
         let start = self.spec.name.len() + 1;
-        self.rows
-            .iter()
-            .find(|row| row.spec.name.as_bytes()[start..].eq_ignore_ascii_case(name))
+        self.rows.iter().find(|row| row.spec.name.as_bytes()[start..].eq_ignore_ascii_case(name))
     }
 }
 
@@ -113,22 +111,10 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 5] = [
-    connection::ROWS,
-    client::ROWS,
-    introspection::ROWS,
-    config::ROWS,
-    server::ROWS,
-];
+const ROWS: [&[Spec]; 5] = [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, server::ROWS];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 5] = [
-    connection::RUNS,
-    client::RUNS,
-    introspection::RUNS,
-    config::RUNS,
-    server::RUNS,
-];
+const RUNS: [&[(&str, NodeRun)]; 5] = [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, server::RUNS];
 
 struct Table {
     rows: Vec<Row>,
@@ -141,11 +127,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 impl Table {
     fn new() -> Self {
         let specs = || eagle_shard::command::rows().chain(ROWS.into_iter().flatten());
-        let mut table = Self {
-            rows: Vec::new(),
-            count: 0,
-            lookup: Lookup::new(specs()),
-        };
+        let mut table = Self { rows: Vec::new(), count: 0, lookup: Lookup::new(specs()) };
         for spec in specs() {
             let mut row = table.row(spec);
             row.rows = spec.subcommands.iter().map(|sub| table.row(sub)).collect();
@@ -155,24 +137,10 @@ impl Table {
     }
 
     fn row(&mut self, spec: &'static Spec) -> Row {
-        let node = RUNS
-            .into_iter()
-            .flatten()
-            .find(|(name, _)| *name == spec.name)
-            .map(|(_, run)| *run);
-        assert_eq!(
-            matches!(spec.run, Run::Node),
-            node.is_some(),
-            "what executes {}?",
-            spec.name
-        );
+        let node = RUNS.into_iter().flatten().find(|(name, _)| *name == spec.name).map(|(_, run)| *run);
+        assert_eq!(matches!(spec.run, Run::Node), node.is_some(), "what executes {}?", spec.name);
         self.count += 1;
-        Row {
-            spec,
-            index: self.count - 1,
-            node,
-            rows: Vec::new(),
-        }
+        Row { spec, index: self.count - 1, node, rows: Vec::new() }
     }
 }
 
@@ -197,17 +165,11 @@ pub fn row_count() -> usize {
 #[must_use]
 pub fn find(args: Args<'_>) -> Found {
     let table = &*TABLE;
-    let Some(row) = args
-        .get(0)
-        .and_then(|name| table.lookup.position(name))
-        .map(|index| &table.rows[index])
-    else {
+    let Some(row) = args.get(0).and_then(|name| table.lookup.position(name)).map(|index| &table.rows[index]) else {
         return Found::Unknown;
     };
     match args.get(1) {
-        Some(name) if !row.rows.is_empty() => row
-            .subcommand(name)
-            .map_or(Found::UnknownSubcommand(row), Found::Row),
+        Some(name) if !row.rows.is_empty() => row.subcommand(name).map_or(Found::UnknownSubcommand(row), Found::Row),
         _ => Found::Row(row),
     }
 }
@@ -225,9 +187,7 @@ pub fn find_named(name: &[u8]) -> Option<&'static Row> {
 /// If there is none.
 #[must_use]
 pub fn named(name: &str) -> &'static Spec {
-    find_named(name.as_bytes())
-        .expect("a command of the table")
-        .spec
+    find_named(name.as_bytes()).expect("a command of the table").spec
 }
 
 /// The row with these facts.
@@ -237,9 +197,7 @@ pub fn named(name: &str) -> &'static Spec {
 /// If there is none: only specs of the table come here.
 #[must_use]
 pub fn row(spec: &Spec) -> &'static Row {
-    all_rows()
-        .find(|row| row.spec.name == spec.name)
-        .expect("a spec of the table")
+    all_rows().find(|row| row.spec.name == spec.name).expect("a spec of the table")
 }
 
 /// Redis' line for a name that is of no command.
@@ -265,9 +223,7 @@ fn refuse(core: &mut Core, call: &mut NodeCall<'_>, line: &[u8]) {
 /// Replies with the help of a container, as Redis lays it out.
 fn help(container: &str, lines: &[&str], reply: &mut Reply<'_>) {
     reply.array(lines.len() + 3);
-    reply.simple(&format!(
-        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     for line in lines {
         reply.simple(line);
     }

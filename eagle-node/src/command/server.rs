@@ -9,11 +9,7 @@ use eagle_shard::{
 use super::{NodeRun, info};
 use crate::core::{Core, NodeCall};
 
-const SERVER: Spec = Spec {
-    group: Group::Server,
-    complexity: "O(1)",
-    ..Spec::BLANK
-};
+const SERVER: Spec = Spec { group: Group::Server, complexity: "O(1)", ..Spec::BLANK };
 
 pub(super) const ROWS: &[Spec] = &[
     Spec {
@@ -22,17 +18,10 @@ pub(super) const ROWS: &[Spec] = &[
         arity: -1,
         flags: Flags::LOADING.union(Flags::STALE),
         categories: Categories::DANGEROUS,
-        tips: &[
-            "nondeterministic_output",
-            "request_policy:all_shards",
-            "response_policy:special",
-        ],
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         since: "1.0.0",
         summary: "Returns information and statistics about the server.",
-        history: &[(
-            "7.0.0",
-            "Added support for taking multiple section arguments.",
-        )],
+        history: &[("7.0.0", "Added support for taking multiple section arguments.")],
         ..SERVER
     },
     Spec {
@@ -62,11 +51,8 @@ pub(super) const ROWS: &[Spec] = &[
     },
 ];
 
-pub(super) const RUNS: &[(&str, NodeRun)] = &[
-    ("info", info::RUN),
-    ("shutdown", NodeRun::Here(shutdown)),
-    ("time", NodeRun::Here(time)),
-];
+pub(super) const RUNS: &[(&str, NodeRun)] =
+    &[("info", info::RUN), ("shutdown", NodeRun::Here(shutdown)), ("time", NodeRun::Here(time))];
 
 fn time(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     // A turn's clock has milliseconds.
@@ -116,10 +102,7 @@ mod tests {
         // Seconds and microseconds of the clock that the turn was given.
         let mut trial = Trial::new(1, Config::default());
         let client = trial.connect(0);
-        assert_eq!(
-            trial.ask(client, "TIME"),
-            "*2\r\n$10\r\n1700000000\r\n$6\r\n123000\r\n"
-        );
+        assert_eq!(trial.ask(client, "TIME"), "*2\r\n$10\r\n1700000000\r\n$6\r\n123000\r\n");
     }
 
     #[test]
@@ -135,11 +118,7 @@ mod tests {
         ] {
             assert_eq!(trial.ask(client, request), reply, "{request}");
         }
-        assert!(
-            trial
-                .ask(client, "SHUTDOWN SAVE")
-                .starts_with("-ERR Errors trying to SHUTDOWN: nothing is kept")
-        );
+        assert!(trial.ask(client, "SHUTDOWN SAVE").starts_with("-ERR Errors trying to SHUTDOWN: nothing is kept"));
         assert!(!trial.shut_down);
         assert_eq!(trial.ask(client, "SHUTDOWN NOSAVE NOW"), "");
         assert!(trial.shut_down && trial.is_closed(client));

@@ -25,65 +25,26 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("object|freq", "summary: ", OWN_NAME),
     ("object|idletime", "summary: ", OWN_NAME),
     ("set", "history: [8.1.0", "IFEQ came after Redis 7.2"),
-    (
-        "set",
-        "arguments: (name condition",
-        "IFEQ came after Redis 7.2",
-    ),
-    (
-        "hello",
-        "history: [8.1.0",
-        "availability zones came after Redis 7.2",
-    ),
-    (
-        "client|kill",
-        "history: [8.1.0",
-        "several IDs came after Redis 7.2",
-    ),
+    ("set", "arguments: (name condition", "IFEQ came after Redis 7.2"),
+    ("hello", "history: [8.1.0", "availability zones came after Redis 7.2"),
+    ("client|kill", "history: [8.1.0", "several IDs came after Redis 7.2"),
     (
         "client|kill",
         "arguments: (name filter",
         "several IDs came after Redis 7.2; our notation has no deprecated arguments",
     ),
-    (
-        "client|list",
-        "history: [8.1.0",
-        "further filters came after Redis 7.2",
-    ),
-    (
-        "client|list",
-        "arguments: (name addr",
-        "further filters came after Redis 7.2",
-    ),
-    (
-        "client|list",
-        "arguments: (name laddr",
-        "further filters came after Redis 7.2",
-    ),
-    (
-        "client|list",
-        "arguments: (name maxage",
-        "further filters came after Redis 7.2",
-    ),
-    (
-        "client|list",
-        "arguments: (name skipme",
-        "further filters came after Redis 7.2",
-    ),
-    (
-        "client|list",
-        "arguments: (name username",
-        "further filters came after Redis 7.2",
-    ),
+    ("client|list", "history: [8.1.0", "further filters came after Redis 7.2"),
+    ("client|list", "arguments: (name addr", "further filters came after Redis 7.2"),
+    ("client|list", "arguments: (name laddr", "further filters came after Redis 7.2"),
+    ("client|list", "arguments: (name maxage", "further filters came after Redis 7.2"),
+    ("client|list", "arguments: (name skipme", "further filters came after Redis 7.2"),
+    ("client|list", "arguments: (name username", "further filters came after Redis 7.2"),
 ];
 
-const OWN_NAME: &str =
-    "the words are those of Redis 7.2; Valkey has taken the name Redis out of them";
+const OWN_NAME: &str = "the words are those of Redis 7.2; Valkey has taken the name Redis out of them";
 
 fn repository(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 #[test]
@@ -93,12 +54,7 @@ fn every_command_has_a_name_a_number_and_what_executes_it() {
     for row in all_rows() {
         assert!(names.insert(row.spec.name), "{} twice", row.spec.name);
         assert!(numbers.insert(row.index) && usize::from(row.index) < row_count());
-        assert_eq!(
-            row.node.is_some(),
-            matches!(row.spec.run, Run::Node),
-            "{}",
-            row.spec.name
-        );
+        assert_eq!(row.node.is_some(), matches!(row.spec.run, Run::Node), "{}", row.spec.name);
         assert_eq!(row.rows.len(), row.spec.subcommands.len());
         assert!(std::ptr::eq(super::row(row.spec), row));
     }
@@ -111,40 +67,19 @@ fn the_nodes_rows_are_whole() {
     for row in all_rows().filter(|row| !matches!(row.spec.run, Run::Shard(_))) {
         let spec = row.spec;
         let facts = [spec.since, spec.summary, spec.complexity];
-        assert!(
-            facts.iter().all(|fact| !fact.is_empty()),
-            "{}: a fact is missing",
-            spec.name
-        );
-        assert!(
-            matches!(spec.run, Run::Node) || !spec.subcommands.is_empty(),
-            "{}",
-            spec.name
-        );
+        assert!(facts.iter().all(|fact| !fact.is_empty()), "{}: a fact is missing", spec.name);
+        assert!(matches!(spec.run, Run::Node) || !spec.subcommands.is_empty(), "{}", spec.name);
         if matches!(spec.run, Run::Node) {
-            assert!(
-                spec.keys.is_empty() && spec.route == Route::Home,
-                "{}",
-                spec.name
-            );
-            assert!(
-                !spec.writes() && !spec.flags.contains(Flags::READONLY),
-                "{}",
-                spec.name
-            );
+            assert!(spec.keys.is_empty() && spec.route == Route::Home, "{}", spec.name);
+            assert!(!spec.writes() && !spec.flags.contains(Flags::READONLY), "{}", spec.name);
         }
         // Each condition of CLIENT KILL is optional in Redis' documentation too, although one must be there.
         if spec.subcommands.is_empty() && spec.name != "client|kill" {
             let arguments = syntax::parse(spec.syntax);
-            let fewest =
-                i8::try_from(syntax::least(&arguments) + spec.name.split('|').count()).unwrap();
+            let fewest = i8::try_from(syntax::least(&arguments) + spec.name.split('|').count()).unwrap();
             let varies = arguments.iter().any(Argument::varies);
             // PING and QUIT say -1 where their syntax is exact, as in Redis.
-            let arity = if varies || spec.arity == -fewest {
-                -fewest
-            } else {
-                fewest
-            };
+            let arity = if varies || spec.arity == -fewest { -fewest } else { fewest };
             assert_eq!(spec.arity, arity, "{}", spec.name);
         }
     }
@@ -153,41 +88,19 @@ fn the_nodes_rows_are_whole() {
 /// What Redis says of a command, one fact a line. The text that a page shows instead of an argument's name is left
 /// out.
 fn facts(info: &Value, docs: &Value) -> BTreeSet<String> {
-    let Value::Array(info) = info else {
-        panic!("COMMAND INFO is an array, not {info:?}")
-    };
+    let Value::Array(info) = info else { panic!("COMMAND INFO is an array, not {info:?}") };
     let mut facts = BTreeSet::new();
     facts.insert(format!("arity: {}", text(&info[1])));
-    facts.insert(format!(
-        "keys: {} {} {}",
-        text(&info[3]),
-        text(&info[4]),
-        text(&info[5])
-    ));
-    for (name, list) in [
-        ("flag", &info[2]),
-        ("category", &info[6]),
-        ("tip", &info[7]),
-        ("key", &info[8]),
-    ] {
-        facts.extend(
-            items(list)
-                .iter()
-                .map(|item| format!("{name}: {}", text(item))),
-        );
+    facts.insert(format!("keys: {} {} {}", text(&info[3]), text(&info[4]), text(&info[5])));
+    for (name, list) in [("flag", &info[2]), ("category", &info[6]), ("tip", &info[7]), ("key", &info[8])] {
+        facts.extend(items(list).iter().map(|item| format!("{name}: {}", text(item))));
     }
-    let Value::Map(docs) = docs else {
-        panic!("COMMAND DOCS is a map, not {docs:?}")
-    };
+    let Value::Map(docs) = docs else { panic!("COMMAND DOCS is a map, not {docs:?}") };
     for (name, fact) in docs {
         match text(name).as_str() {
             "subcommands" => {}
             name @ ("arguments" | "history" | "doc_flags") => {
-                facts.extend(
-                    items(fact)
-                        .iter()
-                        .map(|item| format!("{name}: {}", text(item))),
-                );
+                facts.extend(items(fact).iter().map(|item| format!("{name}: {}", text(item))));
             }
             name => {
                 facts.insert(format!("{name}: {}", text(fact)));
@@ -208,22 +121,15 @@ fn text(value: &Value) -> String {
     match value {
         Value::Simple(bytes) | Value::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::Integer(number) => number.to_string(),
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(text).collect::<Vec<_>>().join(", ")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(", ")),
         Value::Set(items) => {
             let mut items: Vec<_> = items.iter().map(text).collect();
             items.sort();
             format!("{{{}}}", items.join(", "))
         }
         Value::Map(pairs) => {
-            let shown = pairs
-                .iter()
-                .filter(|(name, _)| text(name) != "display_text");
-            let pairs: Vec<_> = shown
-                .map(|(name, value)| format!("{} {}", text(name), text(value)))
-                .collect();
+            let shown = pairs.iter().filter(|(name, _)| text(name) != "display_text");
+            let pairs: Vec<_> = shown.map(|(name, value)| format!("{} {}", text(name), text(value))).collect();
             format!("({})", pairs.join(", "))
         }
         other => panic!("no fact is {other:?}"),
@@ -243,29 +149,20 @@ fn our_facts(spec: &Spec) -> BTreeSet<String> {
     let mut reply = Reply::new(&mut docs, Protocol::Resp3);
     reply.array(2);
     describe::docs(spec, &mut reply);
-    let Value::Array(mut pair) = parsed(&docs) else {
-        panic!("two replies")
-    };
+    let Value::Array(mut pair) = parsed(&docs) else { panic!("two replies") };
     facts(&parsed(&info), &pair.remove(1))
 }
 
 /// The recorded facts, by command.
 fn recorded() -> BTreeMap<String, BTreeSet<String>> {
-    let fixture =
-        std::fs::read_to_string(repository("tests/fixtures/commands-valkey-8.1.8.txt")).unwrap();
+    let fixture = std::fs::read_to_string(repository("tests/fixtures/commands-valkey-8.1.8.txt")).unwrap();
     let mut commands: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut command = String::new();
-    for line in fixture
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("##"))
-    {
+    for line in fixture.lines().filter(|line| !line.is_empty() && !line.starts_with("##")) {
         match line.strip_prefix("# ") {
             Some(name) => command = name.to_owned(),
             None => {
-                commands
-                    .entry(command.clone())
-                    .or_default()
-                    .insert(line.to_owned());
+                commands.entry(command.clone()).or_default().insert(line.to_owned());
             }
         }
     }
@@ -286,19 +183,13 @@ fn facts_are_those_of_redis() {
             continue;
         };
         for fact in ours.symmetric_difference(theirs) {
-            let excuse = DIFFERENCES
-                .iter()
-                .position(|(command, begin, _)| *command == name && fact.starts_with(begin));
+            let excuse = DIFFERENCES.iter().position(|(command, begin, _)| *command == name && fact.starts_with(begin));
             match excuse {
                 Some(index) => {
                     excused.insert(index);
                 }
                 None => {
-                    let whose = if ours.contains(fact) {
-                        "only ours"
-                    } else {
-                        "only theirs"
-                    };
+                    let whose = if ours.contains(fact) { "only ours" } else { "only theirs" };
                     let _ = writeln!(complaints, "{name}: {whose}: {fact}");
                 }
             }
@@ -306,10 +197,7 @@ fn facts_are_those_of_redis() {
     }
     assert!(complaints.is_empty(), "\n{complaints}");
     for (index, (command, begin, _)) in DIFFERENCES.iter().enumerate() {
-        assert!(
-            excused.contains(&index),
-            "{command}, {begin}: no difference any more"
-        );
+        assert!(excused.contains(&index), "{command}, {begin}: no difference any more");
     }
 }
 
@@ -317,8 +205,7 @@ fn facts_are_those_of_redis() {
 #[test]
 #[ignore = "records the fixture anew: EAGLE_ORACLE=127.0.0.1:6379 cargo test -p eagle-node record_facts -- --ignored"]
 fn record_facts() {
-    let mut oracle =
-        TcpStream::connect(std::env::var("EAGLE_ORACLE").expect("EAGLE_ORACLE=host:port")).unwrap();
+    let mut oracle = TcpStream::connect(std::env::var("EAGLE_ORACLE").expect("EAGLE_ORACLE=host:port")).unwrap();
     let mut ask = |request: &[&str]| {
         let mut bytes = format!("*{}\r\n", request.len());
         for word in request {
@@ -336,28 +223,20 @@ fn record_facts() {
         }
     };
     ask(&["HELLO", "3"]);
-    let mut fixture = String::from(
-        "## What Valkey 8.1.8 says of our commands; written by the test record_facts.\n",
-    );
+    let mut fixture = String::from("## What Valkey 8.1.8 says of our commands; written by the test record_facts.\n");
     for row in all_rows() {
         let name = row.spec.name;
         let info = items(&ask(&["COMMAND", "INFO", name]))[0].clone();
         if info == Value::Null {
             continue;
         }
-        let Value::Map(docs) = ask(&["COMMAND", "DOCS", name]) else {
-            panic!("COMMAND DOCS is a map")
-        };
+        let Value::Map(docs) = ask(&["COMMAND", "DOCS", name]) else { panic!("COMMAND DOCS is a map") };
         let _ = writeln!(fixture, "\n# {name}");
         for fact in facts(&info, &docs[0].1) {
             let _ = writeln!(fixture, "{fact}");
         }
     }
-    std::fs::write(
-        repository("tests/fixtures/commands-valkey-8.1.8.txt"),
-        fixture,
-    )
-    .unwrap();
+    std::fs::write(repository("tests/fixtures/commands-valkey-8.1.8.txt"), fixture).unwrap();
 }
 
 const GROUPS: [(Group, &str); 4] = [
@@ -387,11 +266,7 @@ fn shown(row: &Row) -> String {
     let name = row.spec.name.to_uppercase();
     if !row.rows.is_empty() {
         let start = name.len() + 1;
-        let names: Vec<String> = row
-            .rows
-            .iter()
-            .map(|sub| sub.spec.name[start..].to_uppercase())
-            .collect();
+        let names: Vec<String> = row.rows.iter().map(|sub| sub.spec.name[start..].to_uppercase()).collect();
         return format!("{name} ({})", names.join(", "));
     }
     match row.spec.route {
@@ -409,10 +284,7 @@ fn the_readme_shows_the_table() {
     let path = repository("README.md");
     let readme = std::fs::read_to_string(&path).unwrap();
     let begin = readme.find(BEGIN).expect("the README has the mark") + BEGIN.len();
-    let end = begin
-        + readme[begin..]
-            .find(END)
-            .expect("the README has both marks");
+    let end = begin + readme[begin..].find(END).expect("the README has both marks");
     let table = compatibility() + "\n";
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, [&readme[..begin], &table, &readme[end..]].concat()).unwrap();

@@ -37,27 +37,12 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new(cores: u16, config: Config) -> Self {
-        let now = Now {
-            unix: UnixMs(1_700_000_000_123),
-            mono_us: 5_000_000,
-        };
+        let now = Now { unix: UnixMs(1_700_000_000_123), mono_us: 5_000_000 };
         let shared = Arc::new(Shared::new(config, 1, now.unix.0, now.mono_us));
         let core = |index| {
-            let shard = ShardConfig {
-                index,
-                count: cores,
-                extent_size: 1 << 18,
-                ..ShardConfig::default()
-            };
+            let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let id = CoreId(index);
-            let config = CoreConfig {
-                id,
-                cores,
-                shard,
-                commit: CommitMode::Immediate,
-                credit: 64,
-                seed: 1,
-            };
+            let config = CoreConfig { id, cores, shard, commit: CommitMode::Immediate, credit: 64, seed: 1 };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {
@@ -78,15 +63,9 @@ impl Trial {
     }
 
     pub(super) fn connect_from(&mut self, core: usize, remote: SocketAddr) -> Client {
-        let conn = ConnId {
-            index: self.connected,
-            generation: 0,
-        };
+        let conn = ConnId { index: self.connected, generation: 0 };
         self.connected += 1;
-        let peer = Peer::Tcp {
-            remote,
-            local: SocketAddr::from(([127, 0, 0, 1], 6379)),
-        };
+        let peer = Peer::Tcp { remote, local: SocketAddr::from(([127, 0, 0, 1], 6379)) };
         let client = Client { core, conn };
         self.received.push((client, Vec::new()));
         self.step(core, Event::Accepted { conn, peer, fd: 8 });
@@ -96,40 +75,22 @@ impl Trial {
 
     /// Sends a request of words separated by blanks (`""` is an empty one); returns all that came back.
     pub(super) fn ask(&mut self, client: Client, request: &str) -> String {
-        let args: OwnedArgs = request
-            .split(' ')
-            .map(|word| {
-                if word == "\"\"" {
-                    &b""[..]
-                } else {
-                    word.as_bytes()
-                }
-            })
-            .collect();
+        let args: OwnedArgs =
+            request.split(' ').map(|word| if word == "\"\"" { &b""[..] } else { word.as_bytes() }).collect();
         let mut bytes = format!("*{}\r\n", args.as_args().len()).into_bytes();
         for arg in args.as_args().iter() {
             bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
             bytes.extend_from_slice(arg);
             bytes.extend_from_slice(b"\r\n");
         }
-        self.step(
-            client.core,
-            Event::Received {
-                conn: client.conn,
-                bytes: &mut bytes,
-            },
-        );
+        self.step(client.core, Event::Received { conn: client.conn, bytes: &mut bytes });
         self.run();
         self.read(client)
     }
 
     /// What the client received since it last read.
     pub(super) fn read(&mut self, client: Client) -> String {
-        let (_, bytes) = self
-            .received
-            .iter_mut()
-            .find(|(known, _)| *known == client)
-            .expect("a client of this trial");
+        let (_, bytes) = self.received.iter_mut().find(|(known, _)| *known == client).expect("a client of this trial");
         String::from_utf8(std::mem::take(bytes)).expect("replies of these tests are text")
     }
 
@@ -157,9 +118,7 @@ impl Trial {
             for core in 0..self.cores.len() {
                 let mut actions = Actions::default();
                 self.cores[core].end_turn(self.now, &mut actions);
-                busy |= !actions.send.is_empty()
-                    || !actions.post.is_empty()
-                    || !actions.close.is_empty();
+                busy |= !actions.send.is_empty() || !actions.post.is_empty() || !actions.close.is_empty();
                 self.act(core, actions);
             }
             quiet = if busy { 0 } else { quiet + 1 };
@@ -172,23 +131,13 @@ impl Trial {
             if self.cores[core].take_output(conn, &mut bytes) {
                 let client = Client { core, conn };
                 let len = bytes.len();
-                let (_, received) = self
-                    .received
-                    .iter_mut()
-                    .find(|(known, _)| *known == client)
-                    .expect("a client");
+                let (_, received) = self.received.iter_mut().find(|(known, _)| *known == client).expect("a client");
                 received.extend_from_slice(&bytes);
                 self.step(core, Event::Sent { conn, bytes: len });
             }
         }
         for (to, message) in actions.post {
-            self.step(
-                to.index(),
-                Event::Message {
-                    from: CoreId(core as u16),
-                    message,
-                },
-            );
+            self.step(to.index(), Event::Message { from: CoreId(core as u16), message });
         }
         for conn in actions.close {
             self.closed.push(Client { core, conn });

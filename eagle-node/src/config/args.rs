@@ -45,27 +45,19 @@ impl Config {
         }
         if line.stdin {
             let mut text = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut text)
-                .map_err(|error| ConfigError {
-                    source: None,
-                    reason: format!("cannot read the configuration from standard input: {error}"),
-                })?;
+            std::io::stdin().read_to_end(&mut text).map_err(|error| ConfigError {
+                source: None,
+                reason: format!("cannot read the configuration from standard input: {error}"),
+            })?;
             settings.read_text(&text, "-", 0)?;
         }
         for (name, values) in &line.flags {
             settings.set(name, values, Source::Flag)?;
         }
         if settings.config.maxmemory != 0 {
-            settings.notes.push(
-                "maxmemory is kept but not enforced yet: data may take all memory there is"
-                    .to_owned(),
-            );
+            settings.notes.push("maxmemory is kept but not enforced yet: data may take all memory there is".to_owned());
         }
-        Ok(Start::Serve {
-            config: Box::new(settings.config),
-            notes: settings.notes,
-        })
+        Ok(Start::Serve { config: Box::new(settings.config), notes: settings.notes })
     }
 }
 
@@ -82,26 +74,19 @@ struct CommandLine<'a> {
 
 impl<'a> CommandLine<'a> {
     fn parse(args: &'a [String]) -> Result<Self, ConfigError> {
-        let wrong = |reason: String| ConfigError {
-            source: Some(Source::Flag),
-            reason,
-        };
+        let wrong = |reason: String| ConfigError { source: Some(Source::Flag), reason };
         let mut line = Self::default();
         for (index, arg) in args.iter().enumerate() {
             if arg == "-" && (index == 0 || index + 1 == args.len()) {
                 line.stdin = true;
             } else if let Some(flag) = arg.strip_prefix("--") {
-                line.flags.push(
-                    split_flag(flag).ok_or_else(|| wrong(format!("'{arg}': unbalanced quotes")))?,
-                );
+                line.flags.push(split_flag(flag).ok_or_else(|| wrong(format!("'{arg}': unbalanced quotes")))?);
             } else if let Some((_, words)) = line.flags.last_mut() {
                 words.push(arg.clone().into_bytes());
             } else if index == 0 && !arg.starts_with('-') {
                 line.file = Some(arg);
             } else {
-                return Err(wrong(format!(
-                    "'{arg}' is neither a file nor a flag; flags begin with --, see --help"
-                )));
+                return Err(wrong(format!("'{arg}' is neither a file nor a flag; flags begin with --, see --help")));
             }
         }
         for (name, words) in &mut line.flags {
@@ -122,20 +107,12 @@ fn split_flag(flag: &str) -> Option<Flag> {
         return Some((name.as_bytes().to_vec(), vec![value.as_bytes().to_vec()]));
     }
     let mut words = split(flag.as_bytes())?;
-    if words.is_empty() {
-        Some((Vec::new(), words))
-    } else {
-        Some((words.remove(0), words))
-    }
+    if words.is_empty() { Some((Vec::new(), words)) } else { Some((words.remove(0), words)) }
 }
 
 /// One line, in the form that tools look for in `redis-server --version`.
 fn version() -> String {
-    format!(
-        "EagleDB server v={} (as Redis {})\n",
-        env!("CARGO_PKG_VERSION"),
-        crate::REDIS_VERSION
-    )
+    format!("EagleDB server v={} (as Redis {})\n", env!("CARGO_PKG_VERSION"), crate::REDIS_VERSION)
 }
 
 fn help() -> String {
@@ -149,17 +126,8 @@ fn help() -> String {
     );
     for row in TABLE.iter().filter(|row| row.acts()) {
         let name = format!("{}{}", row.name, if row.live { "" } else { " *" });
-        let default = if row.default.is_empty() {
-            "\"\""
-        } else {
-            row.default
-        };
-        text.push_str(&format!(
-            "  {name:<28} {}\n  {:28} {}; default {default}\n",
-            row.doc,
-            "",
-            row.form.describe()
-        ));
+        let default = if row.default.is_empty() { "\"\"" } else { row.default };
+        text.push_str(&format!("  {name:<28} {}\n  {:28} {}; default {default}\n", row.doc, "", row.form.describe()));
     }
     text.push_str("\nThese wait for a part of EagleDB that is not there yet:\n\n");
     for row in TABLE {
@@ -168,11 +136,7 @@ fn help() -> String {
         }
     }
     text.push_str("\nThese of Redis are accepted and have no effect:\n\n");
-    let names: Vec<&str> = TABLE
-        .iter()
-        .filter(|row| matches!(row.place, Place::Kept))
-        .map(|row| row.name)
-        .collect();
+    let names: Vec<&str> = TABLE.iter().filter(|row| matches!(row.place, Place::Kept)).map(|row| row.name).collect();
     text.push_str(&wrap(&names, 110));
     text
 }
@@ -228,15 +192,7 @@ mod tests {
             "--databases 4",
         ]);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(
-            (
-                config.port,
-                config.maxclients,
-                config.timeout,
-                config.databases
-            ),
-            (7000, 7, 0, 4)
-        );
+        assert_eq!((config.port, config.maxclients, config.timeout, config.databases), (7000, 7, 0, 4));
         assert_eq!(config.bind, ["127.0.0.1", "::1"]);
         assert_eq!(config.config_file, file.to_str().unwrap());
     }
@@ -245,26 +201,11 @@ mod tests {
     fn a_wrong_command_line_is_one_sentence() {
         // Names the flag and what would be right.
         for (args, complaint) in [
-            (
-                &["--port", "70000"][..],
-                "command line: 'port': argument must be between 0 and 65535 inclusive",
-            ),
-            (
-                &["--nosuch", "1"],
-                "command line: 'nosuch': no such directive; --help lists all",
-            ),
-            (
-                &["--port"],
-                "command line: 'port': wrong number of arguments",
-            ),
-            (
-                &["--"],
-                "command line: '': no such directive; --help lists all",
-            ),
-            (
-                &["-p", "1"],
-                "command line: '-p' is neither a file nor a flag; flags begin with --, see --help",
-            ),
+            (&["--port", "70000"][..], "command line: 'port': argument must be between 0 and 65535 inclusive"),
+            (&["--nosuch", "1"], "command line: 'nosuch': no such directive; --help lists all"),
+            (&["--port"], "command line: 'port': wrong number of arguments"),
+            (&["--"], "command line: '': no such directive; --help lists all"),
+            (&["-p", "1"], "command line: '-p' is neither a file nor a flag; flags begin with --, see --help"),
             (
                 &["--pool", "file"],
                 "command line: 'pool': pools in files are not available yet, so the only value is 'none'",
@@ -277,23 +218,17 @@ mod tests {
     #[test]
     fn help_and_version_are_printed() {
         // The help names every directive of the table.
-        let Ok(Start::Print(help)) = start(&["--help"]) else {
-            panic!("no help")
-        };
+        let Ok(Start::Print(help)) = start(&["--help"]) else { panic!("no help") };
         for row in TABLE {
             assert!(help.contains(row.name), "{}", row.name);
         }
-        assert!(
-            matches!(start(&["-v"]), Ok(Start::Print(text)) if text.contains(env!("CARGO_PKG_VERSION")))
-        );
+        assert!(matches!(start(&["-v"]), Ok(Start::Print(text)) if text.contains(env!("CARGO_PKG_VERSION"))));
     }
 
     #[test]
     fn maxmemory_is_noted_as_not_enforced() {
         // The log must say so at start: who sets it relies on it.
-        let Ok(Start::Serve { notes, .. }) = start(&["--maxmemory", "1gb"]) else {
-            panic!("does not start")
-        };
+        let Ok(Start::Serve { notes, .. }) = start(&["--maxmemory", "1gb"]) else { panic!("does not start") };
         assert!(notes[0].starts_with("maxmemory is kept but not enforced"));
     }
 }

@@ -17,14 +17,8 @@ const INCLUDE_DEPTH_MAX: u8 = 16;
 
 /// Directives that Redis knows and that must not be overlooked: leaving them out would open what they close.
 const REFUSED: [(&str, &str); 5] = [
-    (
-        "rename-command",
-        "renaming and disabling commands is not available yet; remove the line",
-    ),
-    (
-        "user",
-        "access control lists are not available yet; remove the line",
-    ),
+    ("rename-command", "renaming and disabling commands is not available yet; remove the line"),
+    ("user", "access control lists are not available yet; remove the line"),
     ("loadmodule", "modules are not available; remove the line"),
     ("sentinel", "this server is no sentinel; remove the line"),
     ("slave-of", "the directive is called replicaof"),
@@ -100,15 +94,11 @@ impl Settings {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let source = Source::Line {
-                path: path.to_owned(),
-                number: index + 1,
-            };
+            let source = Source::Line { path: path.to_owned(), number: index + 1 };
             let Some(words) = split(line) else {
                 return Err(ConfigError {
                     source: Some(source),
-                    reason: "unbalanced quotes; close each quote, with a blank behind it"
-                        .to_owned(),
+                    reason: "unbalanced quotes; close each quote, with a blank behind it".to_owned(),
                 });
             };
             let [name, values @ ..] = words.as_slice() else {
@@ -123,43 +113,25 @@ impl Settings {
         Ok(())
     }
 
-    fn include(
-        &mut self,
-        values: &[Vec<u8>],
-        source: Source,
-        depth: u8,
-    ) -> Result<(), ConfigError> {
+    fn include(&mut self, values: &[Vec<u8>], source: Source, depth: u8) -> Result<(), ConfigError> {
         let path = match values {
             [path] => str::from_utf8(path).ok(),
             _ => None,
         };
         match path {
-            None => Err(ConfigError {
-                source: Some(source),
-                reason: "'include' takes one path".to_owned(),
-            }),
+            None => Err(ConfigError { source: Some(source), reason: "'include' takes one path".to_owned() }),
             Some(_) if depth == INCLUDE_DEPTH_MAX => Err(ConfigError {
                 source: Some(source),
-                reason: format!(
-                    "'include' is nested more than {INCLUDE_DEPTH_MAX} deep; does a file include itself?"
-                ),
+                reason: format!("'include' is nested more than {INCLUDE_DEPTH_MAX} deep; does a file include itself?"),
             }),
             Some(path) => self.read_at_depth(path, depth + 1),
         }
     }
 
     /// Sets one directive from its words.
-    pub fn set(
-        &mut self,
-        name: &[u8],
-        values: &[Vec<u8>],
-        source: Source,
-    ) -> Result<(), ConfigError> {
+    pub fn set(&mut self, name: &[u8], values: &[Vec<u8>], source: Source) -> Result<(), ConfigError> {
         let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
-        let wrong = |reason: String| ConfigError {
-            source: Some(source),
-            reason: format!("'{shown}': {reason}"),
-        };
+        let wrong = |reason: String| ConfigError { source: Some(source), reason: format!("'{shown}': {reason}") };
         if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
             return Err(wrong((*reason).to_owned()));
         }
@@ -173,8 +145,7 @@ impl Settings {
         };
         set.map_err(|refused| wrong(refused.to_string()))?;
         if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
-            self.notes
-                .push(format!("directive '{shown}' is accepted but has no effect"));
+            self.notes.push(format!("directive '{shown}' is accepted but has no effect"));
         }
         Ok(())
     }
@@ -182,10 +153,7 @@ impl Settings {
     /// Ends reading a file: its absolute path is part of the configuration.
     pub fn came_from(&mut self, path: &str) {
         let absolute = std::path::absolute(Path::new(path));
-        self.config.config_file = absolute.map_or_else(
-            |_| path.to_owned(),
-            |path| path.to_string_lossy().into_owned(),
-        );
+        self.config.config_file = absolute.map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned());
     }
 }
 
@@ -229,9 +197,7 @@ fn unquote<'a>(quote: u8, mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a 
             [] => return None,
             [byte, behind @ ..] if *byte == quote => return Some(behind),
             [b'\\', b'\'', behind @ ..] if quote == b'\'' => (b'\'', behind),
-            [b'\\', b'x', high, low, behind @ ..]
-                if quote == b'"' && hex(*high).is_some() && hex(*low).is_some() =>
-            {
+            [b'\\', b'x', high, low, behind @ ..] if quote == b'"' && hex(*high).is_some() && hex(*low).is_some() => {
                 (hex(*high)? << 4 | hex(*low)?, behind)
             }
             [b'\\', escaped, behind @ ..] if quote == b'"' => (escape(*escaped), behind),
@@ -254,9 +220,7 @@ fn escape(byte: u8) -> u8 {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -265,31 +229,19 @@ mod tests {
 
     fn read(text: &str) -> Result<Settings, ConfigError> {
         let mut settings = Settings::default();
-        settings
-            .read_text(text.as_bytes(), "eagle.conf", 0)
-            .map(|()| settings)
+        settings.read_text(text.as_bytes(), "eagle.conf", 0).map(|()| settings)
     }
 
     #[test]
     fn words_are_quoted_as_in_redis_conf() {
         // Both quotes, their escapes, and what sdssplitargs refuses.
         let words = |line: &str| {
-            split(line.as_bytes()).map(|words| {
-                words
-                    .iter()
-                    .map(|word| String::from_utf8_lossy(word).into_owned())
-                    .collect::<Vec<_>>()
-            })
+            split(line.as_bytes())
+                .map(|words| words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>())
         };
         assert_eq!(words("save \"\"").unwrap(), ["save", ""]);
-        assert_eq!(
-            words("a  'b c' \"d\\x41\\n\"\tf").unwrap(),
-            ["a", "b c", "dA\n", "f"]
-        );
-        assert_eq!(
-            words(r#"'it\'s' "\"" '\n'"#).unwrap(),
-            ["it's", "\"", "\\n"]
-        );
+        assert_eq!(words("a  'b c' \"d\\x41\\n\"\tf").unwrap(), ["a", "b c", "dA\n", "f"]);
+        assert_eq!(words(r#"'it\'s' "\"" '\n'"#).unwrap(), ["it's", "\"", "\\n"]);
         for unbalanced in ["\"a", "'a", "\"a\"b", "'a'b"] {
             assert_eq!(words(unbalanced), None, "{unbalanced}");
         }
@@ -306,56 +258,29 @@ mod tests {
         assert_eq!(settings.config.port, 7001);
         assert_eq!(settings.config.bind, ["127.0.0.1", "-::1"]);
         assert_eq!(settings.config.maxmemory, 1 << 30);
-        assert_eq!(
-            settings.config.client_output_buffer_limit.normal.hard_bytes,
-            1 << 20
-        );
-        assert_eq!(
-            settings.config.client_output_buffer_limit.pubsub.hard_bytes,
-            32 << 20
-        );
+        assert_eq!(settings.config.client_output_buffer_limit.normal.hard_bytes, 1 << 20);
+        assert_eq!(settings.config.client_output_buffer_limit.pubsub.hard_bytes, 32 << 20);
         assert!(settings.config.requirepass.matches(b"a b"));
-        assert_eq!(
-            settings.notes,
-            ["directive 'hash-max-ziplist-entries' is accepted but has no effect"]
-        );
+        assert_eq!(settings.notes, ["directive 'hash-max-ziplist-entries' is accepted but has no effect"]);
     }
 
     #[test]
     fn an_error_names_the_line_and_the_remedy() {
         // One sentence each; a password is not repeated.
         for (text, complaint) in [
-            (
-                "port 1\nmaxclients 0",
-                "line 2: 'maxclients': argument must be between 1 and 4294967295 inclusive",
-            ),
-            (
-                "foo bar",
-                "line 1: 'foo': no such directive; --help lists all",
-            ),
-            (
-                "port \"70",
-                "line 1: unbalanced quotes; close each quote, with a blank behind it",
-            ),
+            ("port 1\nmaxclients 0", "line 2: 'maxclients': argument must be between 1 and 4294967295 inclusive"),
+            ("foo bar", "line 1: 'foo': no such directive; --help lists all"),
+            ("port \"70", "line 1: unbalanced quotes; close each quote, with a blank behind it"),
             ("port 1 2", "line 1: 'port': wrong number of arguments"),
             ("port", "line 1: 'port': wrong number of arguments"),
-            (
-                "requirepass one two",
-                "line 1: 'requirepass': wrong number of arguments",
-            ),
-            (
-                "appendonly yes",
-                "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'",
-            ),
+            ("requirepass one two", "line 1: 'requirepass': wrong number of arguments"),
+            ("appendonly yes", "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'"),
             (
                 "rename-command FLUSHALL \"\"",
                 "line 1: 'rename-command': renaming and disabling commands is not available yet; remove the line",
             ),
         ] {
-            assert_eq!(
-                read(text).unwrap_err().to_string(),
-                format!("eagle.conf, {complaint}")
-            );
+            assert_eq!(read(text).unwrap_err().to_string(), format!("eagle.conf, {complaint}"));
         }
     }
 
@@ -367,25 +292,11 @@ mod tests {
         let (inner, circle) = (dir.join("inner.conf"), dir.join("circle.conf"));
         std::fs::write(&inner, "port 7002\n").unwrap();
         std::fs::write(&circle, format!("include {}\n", circle.display())).unwrap();
-        assert_eq!(
-            read(&format!("port 1\ninclude {}", inner.display()))
-                .unwrap()
-                .config
-                .port,
-            7002
-        );
+        assert_eq!(read(&format!("port 1\ninclude {}", inner.display())).unwrap().config.port, 7002);
         let circular = read(&format!("include {}", circle.display())).unwrap_err();
-        assert!(
-            circular.reason.contains("does a file include itself?"),
-            "{circular}"
-        );
+        assert!(circular.reason.contains("does a file include itself?"), "{circular}");
         let missing = read("include /nowhere/at.all").unwrap_err();
-        assert!(
-            missing
-                .reason
-                .starts_with("cannot read the configuration file '/nowhere/at.all': "),
-            "{missing}"
-        );
+        assert!(missing.reason.starts_with("cannot read the configuration file '/nowhere/at.all': "), "{missing}");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

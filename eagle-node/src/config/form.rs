@@ -118,21 +118,13 @@ impl fmt::Display for Wrong {
                 write!(f, "argument must be between {min} and {max} inclusive")
             }
             Self::PercentAbove => f.write_str("percentage argument must be less or equal to 100"),
-            Self::NoneOf(names) => write!(
-                f,
-                "argument(s) must be one of the following: {}",
-                names.join(", ")
-            ),
+            Self::NoneOf(names) => write!(f, "argument(s) must be one of the following: {}", names.join(", ")),
             Self::NotUtf8 => f.write_str("argument must be UTF-8"),
-            Self::LimitWords => {
-                f.write_str("Wrong number of arguments in buffer limit configuration.")
+            Self::LimitWords => f.write_str("Wrong number of arguments in buffer limit configuration."),
+            Self::LimitClass => f.write_str("Invalid client class specified in buffer limit configuration."),
+            Self::LimitValue => {
+                f.write_str("Error in hard, soft or soft_seconds setting in buffer limit configuration.")
             }
-            Self::LimitClass => {
-                f.write_str("Invalid client class specified in buffer limit configuration.")
-            }
-            Self::LimitValue => f.write_str(
-                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
-            ),
             Self::WordCount => f.write_str("wrong number of arguments"),
             Self::NotAvailable(text) => f.write_str(text),
         }
@@ -153,9 +145,7 @@ impl Form {
             Self::Flag if text.eq_ignore_ascii_case(b"no") => Ok(Value::Flag(false)),
             Self::Flag => Err(Wrong::NotFlag),
             Self::Integer(min, max) => within(integer(text).ok_or(Wrong::NotInteger)?, min, max),
-            Self::Clamped(min, max) => Ok(Value::Number(
-                integer(text).ok_or(Wrong::NotInteger)?.clamp(min, max),
-            )),
+            Self::Clamped(min, max) => Ok(Value::Number(integer(text).ok_or(Wrong::NotInteger)?.clamp(min, max))),
             Self::Memory(min, max) => within(memory(text).ok_or(Wrong::NotMemory)?, min, max),
             Self::MemoryOrPercent => match text.split_last() {
                 Some((b'%', digits)) => match integer(digits) {
@@ -163,18 +153,12 @@ impl Form {
                     Some(101..) => Err(Wrong::PercentAbove),
                     _ => Err(Wrong::NotMemoryOrPercent),
                 },
-                _ => memory(text)
-                    .map(Value::Number)
-                    .ok_or(Wrong::NotMemoryOrPercent),
+                _ => memory(text).map(Value::Number).ok_or(Wrong::NotMemoryOrPercent),
             },
             Self::Octal(max) => {
                 let digits = str::from_utf8(text).map_err(|_| Wrong::NotOctal)?;
                 let mode = u32::from_str_radix(digits, 8).map_err(|_| Wrong::NotOctal)?;
-                if mode > max {
-                    Err(Wrong::OctalAbove(max))
-                } else {
-                    Ok(Value::Number(i64::from(mode)))
-                }
+                if mode > max { Err(Wrong::OctalAbove(max)) } else { Ok(Value::Number(i64::from(mode))) }
             }
             Self::Choice(names) => names
                 .iter()
@@ -184,9 +168,7 @@ impl Form {
             Self::Text => Ok(Value::Text(text.to_vec())),
             Self::Words => {
                 let text = str::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
-                Ok(Value::Words(
-                    text.split_ascii_whitespace().map(str::to_owned).collect(),
-                ))
+                Ok(Value::Words(text.split_ascii_whitespace().map(str::to_owned).collect()))
             }
             Self::OutputLimits => output_limits(text).map(Value::OutputLimits),
         }
@@ -197,12 +179,8 @@ impl Form {
     pub fn print(self, value: &Value) -> Vec<u8> {
         match value {
             Value::Flag(flag) => if *flag { &b"yes"[..] } else { b"no" }.to_vec(),
-            Value::Number(mode) if matches!(self, Self::Octal(_)) => {
-                format!("{mode:o}").into_bytes()
-            }
-            Value::Number(percent @ ..0) if self == Self::MemoryOrPercent => {
-                format!("{}%", -percent).into_bytes()
-            }
+            Value::Number(mode) if matches!(self, Self::Octal(_)) => format!("{mode:o}").into_bytes(),
+            Value::Number(percent @ ..0) if self == Self::MemoryOrPercent => format!("{}%", -percent).into_bytes(),
             Value::Number(number) => number.to_string().into_bytes(),
             Value::Choice(index) => match self {
                 Self::Choice(names) => names[*index].as_bytes().to_vec(),
@@ -234,11 +212,7 @@ impl Form {
 }
 
 fn within(number: i64, min: i64, max: i64) -> Result<Value, Wrong> {
-    if (min..=max).contains(&number) {
-        Ok(Value::Number(number))
-    } else {
-        Err(Wrong::OutOfRange(min, max))
-    }
+    if (min..=max).contains(&number) { Ok(Value::Number(number)) } else { Err(Wrong::OutOfRange(min, max)) }
 }
 
 fn integer(text: &[u8]) -> Option<i64> {
@@ -266,10 +240,7 @@ fn memory(text: &[u8]) -> Option<i64> {
 }
 
 fn output_limits(text: &[u8]) -> Result<Vec<(OutputClass, OutputLimit)>, Wrong> {
-    let words: Vec<&[u8]> = text
-        .split(|byte| *byte == b' ')
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&[u8]> = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
     if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err(Wrong::LimitWords);
     }
@@ -282,21 +253,11 @@ fn output_limits(text: &[u8]) -> Result<Vec<(OutputClass, OutputLimit)>, Wrong> 
                 b"pubsub" => OutputClass::PubSub,
                 _ => return Err(Wrong::LimitClass),
             };
-            let number = |word| {
-                memory(word)
-                    .and_then(|number| u64::try_from(number).ok())
-                    .ok_or(Wrong::LimitValue)
-            };
-            let seconds = integer(words[3])
-                .and_then(|seconds| u32::try_from(seconds).ok())
-                .ok_or(Wrong::LimitValue)?;
+            let number = |word| memory(word).and_then(|number| u64::try_from(number).ok()).ok_or(Wrong::LimitValue);
+            let seconds = integer(words[3]).and_then(|seconds| u32::try_from(seconds).ok()).ok_or(Wrong::LimitValue)?;
             Ok((
                 class,
-                OutputLimit {
-                    hard_bytes: number(words[1])?,
-                    soft_bytes: number(words[2])?,
-                    soft_seconds: seconds,
-                },
+                OutputLimit { hard_bytes: number(words[1])?, soft_bytes: number(words[2])?, soft_seconds: seconds },
             ))
         })
         .collect()
@@ -312,10 +273,7 @@ fn print_output_limits(limits: &[(OutputClass, OutputLimit)]) -> String {
                 OutputClass::Replica => "slave",
                 OutputClass::PubSub => "pubsub",
             };
-            format!(
-                "{name} {} {} {}",
-                limit.hard_bytes, limit.soft_bytes, limit.soft_seconds
-            )
+            format!("{name} {} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)
         })
         .collect();
     texts.join(" ")
@@ -360,11 +318,7 @@ mod tests {
             (Form::Octal(0o777), "700", "700"),
             (Form::Choice(&["one", "two"]), "TWO", "two"),
             (Form::Words, "a   b", "a b"),
-            (
-                Form::OutputLimits,
-                "replica 1mb 2kb 3",
-                "slave 1048576 2048 3",
-            ),
+            (Form::OutputLimits, "replica 1mb 2kb 3", "slave 1048576 2048 3"),
         ] {
             let value = form.parse(written.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(form.print(&value)).unwrap(), shown);
@@ -377,51 +331,20 @@ mod tests {
         // Recorded from redis-server 7.0.15.
         for (form, text, complaint) in [
             (Form::Flag, "maybe", "argument must be 'yes' or 'no'"),
-            (
-                Form::Integer(1, 4_294_967_295),
-                "0",
-                "argument must be between 1 and 4294967295 inclusive",
-            ),
-            (
-                Form::Integer(0, 1),
-                "abc",
-                "argument couldn't be parsed into an integer",
-            ),
-            (
-                Form::Memory(0, i64::MAX),
-                "1zb",
-                "argument must be a memory value",
-            ),
-            (
-                Form::MemoryOrPercent,
-                "200%",
-                "percentage argument must be less or equal to 100",
-            ),
-            (
-                Form::Choice(&["a", "b"]),
-                "c",
-                "argument(s) must be one of the following: a, b",
-            ),
-            (
-                Form::OutputLimits,
-                "normal",
-                "Wrong number of arguments in buffer limit configuration.",
-            ),
-            (
-                Form::OutputLimits,
-                "foo 1 1 1",
-                "Invalid client class specified in buffer limit configuration.",
-            ),
+            (Form::Integer(1, 4_294_967_295), "0", "argument must be between 1 and 4294967295 inclusive"),
+            (Form::Integer(0, 1), "abc", "argument couldn't be parsed into an integer"),
+            (Form::Memory(0, i64::MAX), "1zb", "argument must be a memory value"),
+            (Form::MemoryOrPercent, "200%", "percentage argument must be less or equal to 100"),
+            (Form::Choice(&["a", "b"]), "c", "argument(s) must be one of the following: a, b"),
+            (Form::OutputLimits, "normal", "Wrong number of arguments in buffer limit configuration."),
+            (Form::OutputLimits, "foo 1 1 1", "Invalid client class specified in buffer limit configuration."),
             (
                 Form::OutputLimits,
                 "normal 1 2 x",
                 "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
             ),
         ] {
-            assert_eq!(
-                form.parse(text.as_bytes()).unwrap_err().to_string(),
-                complaint
-            );
+            assert_eq!(form.parse(text.as_bytes()).unwrap_err().to_string(), complaint);
         }
     }
 }

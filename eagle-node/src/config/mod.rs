@@ -110,21 +110,9 @@ const BLANK: Config = Config {
     proto_max_bulk_len: 0,
     client_query_buffer_limit: 0,
     client_output_buffer_limit: OutputLimits {
-        normal: OutputLimit {
-            hard_bytes: 0,
-            soft_bytes: 0,
-            soft_seconds: 0,
-        },
-        replica: OutputLimit {
-            hard_bytes: 0,
-            soft_bytes: 0,
-            soft_seconds: 0,
-        },
-        pubsub: OutputLimit {
-            hard_bytes: 0,
-            soft_bytes: 0,
-            soft_seconds: 0,
-        },
+        normal: OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },
+        replica: OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },
+        pubsub: OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },
     },
     maxmemory: 0,
     maxmemory_policy: EvictionPolicy::NoEviction,
@@ -147,11 +135,7 @@ impl Secret {
     /// Whether `given` is the secret, in a time that does not tell how much of it is right.
     #[must_use]
     pub fn matches(&self, given: &[u8]) -> bool {
-        let differing = self
-            .0
-            .iter()
-            .zip(given)
-            .fold(0, |sum, (a, b)| sum | (a ^ b));
+        let differing = self.0.iter().zip(given).fold(0, |sum, (a, b)| sum | (a ^ b));
         std::hint::black_box(differing) == 0 && self.0.len() == given.len()
     }
 }
@@ -200,13 +184,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const ALL: [Self; 5] = [
-        Self::Debug,
-        Self::Verbose,
-        Self::Notice,
-        Self::Warning,
-        Self::Nothing,
-    ];
+    const ALL: [Self; 5] = [Self::Debug, Self::Verbose, Self::Notice, Self::Warning, Self::Nothing];
     const NAMES: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
 }
 
@@ -282,11 +260,7 @@ mod tests {
         assert_eq!(config.client_query_buffer_limit, 1 << 30);
         assert_eq!(
             config.client_output_buffer_limit.pubsub,
-            OutputLimit {
-                hard_bytes: 32 << 20,
-                soft_bytes: 8 << 20,
-                soft_seconds: 60
-            }
+            OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 }
         );
         assert!(config.protected_mode && config.requirepass.is_empty() && config.kept.is_empty());
     }

@@ -37,17 +37,11 @@ impl fmt::Display for SetError {
         match self {
             Self::Unknown(name) => {
                 let name = String::from_utf8_lossy(name);
-                write!(
-                    f,
-                    "Unknown option or number of arguments for CONFIG SET - '{name}'"
-                )
+                write!(f, "Unknown option or number of arguments for CONFIG SET - '{name}'")
             }
             Self::Refused(name, refusal) => {
                 let name = String::from_utf8_lossy(name);
-                write!(
-                    f,
-                    "CONFIG SET failed (possibly related to argument '{name}') - "
-                )?;
+                write!(f, "CONFIG SET failed (possibly related to argument '{name}') - ")?;
                 match refusal {
                     Refusal::Immutable => f.write_str("can't set immutable config"),
                     Refusal::Duplicate => f.write_str("duplicate parameter"),
@@ -83,8 +77,7 @@ impl Config {
         }
         let mut changed = self.clone();
         for (row, (name, value)) in rows.iter().zip(pairs) {
-            row.set(&mut changed, value)
-                .map_err(|wrong| SetError::Refused(name.to_vec(), Refusal::Wrong(wrong)))?;
+            row.set(&mut changed, value).map_err(|wrong| SetError::Refused(name.to_vec(), Refusal::Wrong(wrong)))?;
         }
         Ok(changed)
     }
@@ -96,10 +89,7 @@ impl Config {
         let mut config = self.clone();
         let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut add = |name: &[u8], row: &Directive| {
-            if !found
-                .iter()
-                .any(|(earlier, _)| earlier.eq_ignore_ascii_case(name))
-            {
+            if !found.iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 found.push((name.to_vec(), row.get(&mut config)));
             }
         };
@@ -134,15 +124,8 @@ impl Config {
     /// Which of the pairs changed a directive that has no effect, for the log.
     #[must_use]
     pub fn without_effect(pairs: &[(&[u8], &[u8])]) -> Vec<&'static str> {
-        let without = |row: &&Directive| {
-            matches!(row.place, Place::Kept) || row.name.starts_with("maxmemory")
-        };
-        pairs
-            .iter()
-            .filter_map(|(name, _)| table::find(name))
-            .filter(without)
-            .map(|row| row.name)
-            .collect()
+        let without = |row: &&Directive| matches!(row.place, Place::Kept) || row.name.starts_with("maxmemory");
+        pairs.iter().filter_map(|(name, _)| table::find(name)).filter(without).map(|row| row.name).collect()
     }
 }
 
@@ -151,13 +134,8 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> Result<Config, String> {
-        let pairs: Vec<(&[u8], &[u8])> = pairs
-            .iter()
-            .map(|(a, b)| (a.as_bytes(), b.as_bytes()))
-            .collect();
-        Config::default()
-            .with(&pairs)
-            .map_err(|error| error.to_string())
+        let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(a, b)| (a.as_bytes(), b.as_bytes())).collect();
+        Config::default().with(&pairs).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -177,14 +155,8 @@ mod tests {
                 "CONFIG SET failed (possibly related to argument 'maxclients') - \
                  argument must be between 1 and 4294967295 inclusive",
             ),
-            (
-                &[("nosuch", "1")],
-                "Unknown option or number of arguments for CONFIG SET - 'nosuch'",
-            ),
-            (
-                &[("timeout", "x"), ("bogus", "1")],
-                "Unknown option or number of arguments for CONFIG SET - 'bogus'",
-            ),
+            (&[("nosuch", "1")], "Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+            (&[("timeout", "x"), ("bogus", "1")], "Unknown option or number of arguments for CONFIG SET - 'bogus'"),
             (
                 &[("databases", "3")],
                 "CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
@@ -202,14 +174,8 @@ mod tests {
     fn patterns_and_names_find_directives_once() {
         // A plain name keeps its case, an alias is a name of its own, and nothing comes twice.
         let found = Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch"]);
-        let names: Vec<_> = found
-            .iter()
-            .map(|(name, _)| str::from_utf8(name).unwrap())
-            .collect();
-        assert_eq!(
-            names,
-            ["HZ", "hash-max-ziplist-value", "zset-max-ziplist-value"]
-        );
+        let names: Vec<_> = found.iter().map(|(name, _)| str::from_utf8(name).unwrap()).collect();
+        assert_eq!(names, ["HZ", "hash-max-ziplist-value", "zset-max-ziplist-value"]);
         assert_eq!(found[0].1, b"10");
     }
 }

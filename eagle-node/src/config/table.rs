@@ -63,72 +63,23 @@ pub enum Place {
 }
 
 /// A directive that acts, and can be changed while serving.
-const fn live(
-    name: &'static str,
-    form: Form,
-    default: &'static str,
-    place: Place,
-    doc: &'static str,
-) -> Directive {
-    Directive {
-        name,
-        alias: None,
-        form,
-        default,
-        place,
-        live: true,
-        doc,
-    }
+const fn live(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
+    Directive { name, alias: None, form, default, place, live: true, doc }
 }
 
 /// A directive that acts at start.
-const fn fixed(
-    name: &'static str,
-    form: Form,
-    default: &'static str,
-    place: Place,
-    doc: &'static str,
-) -> Directive {
-    Directive {
-        name,
-        alias: None,
-        form,
-        default,
-        place,
-        live: false,
-        doc,
-    }
+const fn fixed(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
+    Directive { name, alias: None, form, default, place, live: false, doc }
 }
 
 /// A directive without effect.
 const fn kept(name: &'static str, form: Form, default: &'static str) -> Directive {
-    Directive {
-        name,
-        alias: None,
-        form,
-        default,
-        place: Place::Kept,
-        live: true,
-        doc: "",
-    }
+    Directive { name, alias: None, form, default, place: Place::Kept, live: true, doc: "" }
 }
 
 /// A directive whose other values ask for something that is not available.
-const fn only(
-    name: &'static str,
-    form: Form,
-    default: &'static str,
-    why: &'static str,
-) -> Directive {
-    Directive {
-        name,
-        alias: None,
-        form,
-        default,
-        place: Place::Only(why),
-        live: true,
-        doc: "",
-    }
+const fn only(name: &'static str, form: Form, default: &'static str, why: &'static str) -> Directive {
+    Directive { name, alias: None, form, default, place: Place::Only(why), live: true, doc: "" }
 }
 
 impl Directive {
@@ -211,11 +162,7 @@ impl Directive {
             Place::LogLevel => Value::Choice(config.loglevel as usize),
             Place::Policy => Value::Choice(config.maxmemory_policy as usize),
             Place::OutputLimits => {
-                let classes = [
-                    OutputClass::Normal,
-                    OutputClass::Replica,
-                    OutputClass::PubSub,
-                ];
+                let classes = [OutputClass::Normal, OutputClass::Replica, OutputClass::PubSub];
                 let limits = &mut config.client_output_buffer_limit;
                 Value::OutputLimits(classes.map(|class| (class, *class.of(limits))).to_vec())
             }
@@ -229,9 +176,7 @@ impl Directive {
     }
 
     fn default(&self) -> Value {
-        self.form
-            .parse(self.default.as_bytes())
-            .unwrap_or_else(|wrong| panic!("default of {}: {wrong}", self.name))
+        self.form.parse(self.default.as_bytes()).unwrap_or_else(|wrong| panic!("default of {}: {wrong}", self.name))
     }
 }
 
@@ -247,9 +192,7 @@ where
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Directive> {
     let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-    TABLE
-        .iter()
-        .find(|row| is(row.name) || row.alias.is_some_and(is))
+    TABLE.iter().find(|row| is(row.name) || row.alias.is_some_and(is))
 }
 
 const I32: i64 = i32::MAX as i64;
@@ -467,12 +410,7 @@ mod tests {
                 assert!(seen.insert(name), "{name} twice");
                 assert_eq!(name, name.to_ascii_lowercase());
             }
-            assert_eq!(
-                row.doc.is_empty(),
-                !row.acts(),
-                "{}: exactly what acts is documented",
-                row.name
-            );
+            assert_eq!(row.doc.is_empty(), !row.acts(), "{}: exactly what acts is documented", row.name);
         }
     }
 
@@ -480,10 +418,7 @@ mod tests {
     fn places_hold_what_their_forms_allow() {
         // Both bounds of each number, each choice and both flags go in and come out the same.
         let mut config = Config::default();
-        for row in TABLE
-            .iter()
-            .filter(|row| !matches!(row.place, Place::Only(_)))
-        {
+        for row in TABLE.iter().filter(|row| !matches!(row.place, Place::Only(_))) {
             let values = match row.form {
                 Form::Flag => vec!["yes".to_owned(), "no".to_owned()],
                 Form::Integer(min, max) | Form::Clamped(min, max) | Form::Memory(min, max) => {
@@ -497,14 +432,8 @@ mod tests {
                 Form::OutputLimits => vec!["normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned()],
             };
             for value in values {
-                row.set(&mut config, value.as_bytes())
-                    .unwrap_or_else(|wrong| panic!("{}: {wrong}", row.name));
-                assert_eq!(
-                    String::from_utf8(row.get(&mut config)).unwrap(),
-                    value,
-                    "{}",
-                    row.name
-                );
+                row.set(&mut config, value.as_bytes()).unwrap_or_else(|wrong| panic!("{}: {wrong}", row.name));
+                assert_eq!(String::from_utf8(row.get(&mut config)).unwrap(), value, "{}", row.name);
             }
         }
     }
@@ -513,20 +442,11 @@ mod tests {
     fn what_would_promise_durability_is_refused() {
         // `save ""` and `appendonly no` ask for nothing; anything else names what is missing.
         let mut config = Config::default();
-        for (name, nothing, something) in [
-            ("save", "", "900 1"),
-            ("appendonly", "no", "yes"),
-            ("pool", "none", "file"),
-        ] {
+        for (name, nothing, something) in [("save", "", "900 1"), ("appendonly", "no", "yes"), ("pool", "none", "file")]
+        {
             let row = find(name.as_bytes()).unwrap();
             row.set(&mut config, nothing.as_bytes()).unwrap();
-            assert!(
-                matches!(
-                    row.set(&mut config, something.as_bytes()),
-                    Err(Wrong::NotAvailable(_))
-                ),
-                "{name}"
-            );
+            assert!(matches!(row.set(&mut config, something.as_bytes()), Err(Wrong::NotAvailable(_))), "{name}");
             assert_eq!(row.get(&mut config), nothing.as_bytes());
         }
     }

@@ -72,20 +72,12 @@ pub fn protection(config: &Config, peer: &Peer) -> Option<&'static str> {
     let Peer::Tcp { remote, .. } = peer else {
         return None;
     };
-    let protected = config.protected_mode
-        && config.requirepass.is_empty()
-        && !remote.ip().to_canonical().is_loopback();
+    let protected = config.protected_mode && config.requirepass.is_empty() && !remote.ip().to_canonical().is_loopback();
     protected.then_some(command::PROTECTED_MODE_DENIED)
 }
 
 impl Core {
-    pub(super) fn received(
-        &mut self,
-        conn: ConnId,
-        bytes: &mut [u8],
-        now: Now,
-        actions: &mut Actions,
-    ) {
+    pub(super) fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now, actions: &mut Actions) {
         let _ = actions;
         let Some(mut session) = self.take_session(conn) else {
             return;
@@ -161,11 +153,7 @@ impl Core {
 
     fn take_session(&mut self, conn: ConnId) -> Option<Box<Session>> {
         let place = self.sessions.get_mut(conn.index as usize)?;
-        if place.as_ref()?.conn == conn {
-            place.take()
-        } else {
-            None
-        }
+        if place.as_ref()?.conn == conn { place.take() } else { None }
     }
 
     fn put_back(&mut self, mut session: Box<Session>) {
@@ -193,15 +181,9 @@ impl Core {
                 authenticated: session.authenticated,
                 ..Limits::default()
             };
-            let max = if session.authenticated {
-                BATCH.min(left)
-            } else {
-                1
-            };
+            let max = if session.authenticated { BATCH.min(left) } else { 1 };
             requests.clear();
-            let decoded = session
-                .decoder
-                .decode(bytes, done, &limits, max, &mut requests);
+            let decoded = session.decoder.decode(bytes, done, &limits, max, &mut requests);
             let (executed, flow) = self.run_batch(session, &requests, bytes, now);
             let whole = executed == requests.len();
             let end = if whole {
@@ -238,13 +220,7 @@ impl Core {
     }
 
     /// Executes a batch; returns how many requests were begun.
-    fn run_batch(
-        &mut self,
-        session: &mut Session,
-        requests: &Requests,
-        bytes: &[u8],
-        now: Now,
-    ) -> (usize, Flow) {
+    fn run_batch(&mut self, session: &mut Session, requests: &Requests, bytes: &[u8], now: Now) -> (usize, Flow) {
         let mut planned = std::mem::take(&mut self.planned);
         planned.clear();
         planned.extend((0..requests.len()).map(|index| self.plan(requests.args(index, bytes))));
@@ -273,9 +249,7 @@ impl Core {
     /// Prefetches what the shard will read for these keys, a batch at most: first the buckets, then the words, then the
     /// records, so that the misses of all keys overlap.
     pub(super) fn prefetch(&self, keys: impl Iterator<Item = (DbId, Hashed)>) {
-        let located: SmallVec<[_; BATCH]> = keys
-            .map(|(db, key)| (db, self.shard.prefetch_bucket(db, key)))
-            .collect();
+        let located: SmallVec<[_; BATCH]> = keys.map(|(db, key)| (db, self.shard.prefetch_bucket(db, key))).collect();
         for (db, at) in &located {
             self.shard.prefetch_words(*db, *at);
         }
@@ -291,18 +265,10 @@ impl Core {
             _ => None,
         };
         match key {
-            None => Planned {
-                found,
-                key: None,
-                owner: self.id,
-            },
+            None => Planned { found, key: None, owner: self.id },
             Some(bytes) => {
                 let key = self.key(bytes);
-                Planned {
-                    found,
-                    key: Some(key.hashed),
-                    owner: self.owner(&key),
-                }
+                Planned { found, key: Some(key.hashed), owner: self.owner(&key) }
             }
         }
     }
@@ -313,8 +279,7 @@ impl Core {
             Found::Row(row) => row,
             Found::Unknown => return self.refuse_bytes(session, &refusal::unknown_command(args)),
             Found::UnknownSubcommand(container) => {
-                return self
-                    .refuse_bytes(session, &refusal::unknown_subcommand(container.spec, args));
+                return self.refuse_bytes(session, &refusal::unknown_subcommand(container.spec, args));
             }
         };
         if !row.spec.takes(args.len()) {
@@ -323,14 +288,7 @@ impl Core {
         if !session.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
             return self.refuse(session, row, Error::Line("NOAUTH Authentication required."));
         }
-        let order = Order {
-            spec: row.spec,
-            args,
-            db: session.db,
-            protocol: session.protocol,
-            key: plan.key,
-            now,
-        };
+        let order = Order { spec: row.spec, args, db: session.db, protocol: session.protocol, key: plan.key, now };
         let flow = match (&row.node, row.spec.run) {
             (Some(run), _) => self.node_command(session, run, args, now, row),
             (None, Run::Shard(_)) => self.data_command(session, order, plan.owner),
@@ -390,11 +348,7 @@ impl Core {
     }
 
     fn same_owner(&self, order: Order<'_>, owner: CoreId) -> bool {
-        order
-            .spec
-            .key_indices(order.args.len())
-            .skip(1)
-            .all(|index| self.owner(&self.key(&order.args[index])) == owner)
+        order.spec.key_indices(order.args.len()).skip(1).all(|index| self.owner(&self.key(&order.args[index])) == owner)
     }
 
     fn one_shard(&mut self, session: &mut Session, order: Order<'_>, owner: CoreId) -> Flow {
@@ -404,25 +358,16 @@ impl Core {
                 return Flow::Wait;
             }
             let request = session.replies.later();
-            let token = Token::Slot {
-                conn: session.conn,
-                request,
-            };
+            let token = Token::Slot { conn: session.conn, request };
             self.ask(owner, token, session.conn, Kind::Run, &order);
             return Flow::Next;
         }
         if !self.holds.is_empty() {
             let asker = (self.id, session.conn);
-            let mut keys = order
-                .spec
-                .key_indices(order.args.len())
-                .filter_map(|index| order.args.get(index));
+            let mut keys = order.spec.key_indices(order.args.len()).filter_map(|index| order.args.get(index));
             if self.holds.stops(asker, &mut keys) {
                 let request = session.replies.later();
-                let token = Token::Slot {
-                    conn: session.conn,
-                    request,
-                };
+                let token = Token::Slot { conn: session.conn, request };
                 self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);
                 return Flow::Next;
             }
@@ -490,10 +435,10 @@ impl Core {
         if order.spec.keys.is_empty() {
             return true;
         }
-        order.spec.key_indices(order.args.len()).any(|index| {
-            self.gate
-                .touches(self.key(&order.args[index]).hashed.hash.raw())
-        })
+        order
+            .spec
+            .key_indices(order.args.len())
+            .any(|index| self.gate.touches(self.key(&order.args[index]).hashed.hash.raw()))
     }
 
     fn node_command(
@@ -507,18 +452,10 @@ impl Core {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let protocol = session.protocol;
-        let mut call = NodeCall {
-            spec: row.spec,
-            args,
-            session,
-            now,
-            reply: Reply::new(&mut out, protocol),
-        };
+        let mut call = NodeCall { spec: row.spec, args, session, now, reply: Reply::new(&mut out, protocol) };
         let result = match run {
             NodeRun::Here(function) => function(self, &mut call).map(|()| true),
-            NodeRun::Every { begin, .. } => {
-                begin(self, &mut call).map(|begin| begin == command::Begin::Answered)
-            }
+            NodeRun::Every { begin, .. } => begin(self, &mut call).map(|begin| begin == command::Begin::Answered),
         };
         let flow = match result {
             Ok(true) => {
@@ -542,9 +479,6 @@ impl Core {
 
     /// A key as the router sees it.
     pub(super) fn key_at<'a>(&self, args: Args<'a>, index: usize) -> Key<'a> {
-        self.key(
-            args.get(index)
-                .expect("a row's key specification stays within its arguments"),
-        )
+        self.key(args.get(index).expect("a row's key specification stays within its arguments"))
     }
 }

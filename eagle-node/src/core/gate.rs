@@ -31,11 +31,7 @@ struct Filter {
 
 impl Filter {
     fn new() -> Self {
-        Self {
-            words: Box::new([0; BITS / 64]),
-            all: false,
-            any: false,
-        }
+        Self { words: Box::new([0; BITS / 64]), all: false, any: false }
     }
 
     fn set(&mut self, hash: u64) {
@@ -75,14 +71,7 @@ impl Gate {
     /// A gate at `position`, nothing in flight.
     #[must_use]
     pub fn new(mode: CommitMode, position: Position) -> Self {
-        Self {
-            mode,
-            committed: position,
-            in_flight: None,
-            failed: false,
-            next: Filter::new(),
-            current: Filter::new(),
-        }
+        Self { mode, committed: position, in_flight: None, failed: false, next: Filter::new(), current: Filter::new() }
     }
 
     /// Whether anybody has to wait at all.
@@ -147,11 +136,7 @@ impl Gate {
 
     /// The commit up to `position` is done.
     pub fn done(&mut self, position: Position) {
-        assert_eq!(
-            self.in_flight.take(),
-            Some(position),
-            "the commit reported is the one in flight"
-        );
+        assert_eq!(self.in_flight.take(), Some(position), "the commit reported is the one in flight");
         self.committed = position;
         self.current.clear();
     }

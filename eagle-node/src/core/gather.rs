@@ -102,26 +102,18 @@ impl Core {
     }
 
     /// Sends keys to their shards, each with the arguments of its step.
-    pub(super) fn begin_split(
-        &mut self,
-        session: &mut Session,
-        order: Order<'_>,
-        merge: Merge,
-    ) -> Flow {
+    pub(super) fn begin_split(&mut self, session: &mut Session, order: Order<'_>, merge: Merge) -> Flow {
         let step = usize::from(order.spec.keys[0].step);
         let mut parts: Vec<(CoreId, OwnedArgs)> = Vec::new();
         let mut places = Vec::new();
         for index in order.spec.key_indices(order.args.len()) {
             let owner = self.owner(&self.key_at(order.args, index));
-            let part = parts
-                .iter()
-                .position(|(core, _)| *core == owner)
-                .unwrap_or_else(|| {
-                    let mut args = OwnedArgs::default();
-                    args.push(&order.args[0]);
-                    parts.push((owner, args));
-                    parts.len() - 1
-                });
+            let part = parts.iter().position(|(core, _)| *core == owner).unwrap_or_else(|| {
+                let mut args = OwnedArgs::default();
+                args.push(&order.args[0]);
+                parts.push((owner, args));
+                parts.len() - 1
+            });
             for argument in index..index + step {
                 parts[part].1.push(&order.args[argument]);
             }
@@ -131,49 +123,22 @@ impl Core {
         if !self.may_ask_all(session, &cores) {
             return Flow::Wait;
         }
-        let gather = self.gather(
-            session,
-            &order,
-            Plan::Merge {
-                merge,
-                order: places,
-            },
-            parts.len(),
-            false,
-        );
+        let gather = self.gather(session, &order, Plan::Merge { merge, order: places }, parts.len(), false);
         for (part, (core, args)) in parts.iter().enumerate() {
             let key = self.key_at(args.as_args(), usize::from(order.spec.keys[0].first));
-            let order = Order {
-                args: args.as_args(),
-                key: Some(key.hashed),
-                ..order
-            };
+            let order = Order { args: args.as_args(), key: Some(key.hashed), ..order };
             self.ask_part(*core, gather, part, session.conn, Kind::Run, &order);
         }
         Flow::Next
     }
 
     /// Sends the whole command to every shard.
-    pub(super) fn begin_every(
-        &mut self,
-        session: &mut Session,
-        order: Order<'_>,
-        merge: Merge,
-    ) -> Flow {
+    pub(super) fn begin_every(&mut self, session: &mut Session, order: Order<'_>, merge: Merge) -> Flow {
         let cores: Vec<CoreId> = (0..self.cores).map(CoreId).collect();
         if !self.may_ask_all(session, &cores) {
             return Flow::Wait;
         }
-        let gather = self.gather(
-            session,
-            &order,
-            Plan::Merge {
-                merge,
-                order: Vec::new(),
-            },
-            cores.len(),
-            false,
-        );
+        let gather = self.gather(session, &order, Plan::Merge { merge, order: Vec::new() }, cores.len(), false);
         for (part, core) in cores.into_iter().enumerate() {
             self.ask_part(core, gather, part, session.conn, Kind::Run, &order);
         }
@@ -198,10 +163,7 @@ impl Core {
             args.push(argument);
         }
         let gather = self.gather(session, &order, Plan::Scan { shard }, 1, false);
-        let order = Order {
-            args: args.as_args(),
-            ..order
-        };
+        let order = Order { args: args.as_args(), ..order };
         self.ask_part(shard, gather, 0, session.conn, Kind::Run, &order);
         Flow::Next
     }
@@ -213,20 +175,10 @@ impl Core {
             return Flow::Wait;
         }
         let gather = self.gather(session, &order, Plan::Random, 2 * cores.len(), false);
-        let size = Order {
-            spec: command::named("dbsize"),
-            ..order
-        };
+        let size = Order { spec: command::named("dbsize"), ..order };
         for core in &cores {
             self.ask_part(*core, gather, core.index(), session.conn, Kind::Run, &size);
-            self.ask_part(
-                *core,
-                gather,
-                cores.len() + core.index(),
-                session.conn,
-                Kind::Run,
-                &order,
-            );
+            self.ask_part(*core, gather, cores.len() + core.index(), session.conn, Kind::Run, &order);
         }
         Flow::Next
     }
@@ -235,11 +187,7 @@ impl Core {
         let (sizes, keys) = parts.split_at(parts.len() / 2);
         // A shard may have keys of which all have expired: then it names none.
         let weight = |at: usize| {
-            if bulk(&keys[at]).is_some() {
-                integer(&sizes[at]).max(1) as u64
-            } else {
-                0
-            }
+            if bulk(&keys[at]).is_some() { integer(&sizes[at]).max(1) as u64 } else { 0 }
         };
         let weights: Vec<u64> = (0..keys.len()).map(weight).collect();
         let total: u64 = weights.iter().sum();
@@ -253,33 +201,13 @@ impl Core {
     }
 
     /// Asks every core for its report on a node command.
-    pub(super) fn begin_reports(
-        &mut self,
-        session: &mut Session,
-        row: &'static Row,
-        args: Args<'_>,
-    ) -> Flow {
-        let order = Order {
-            spec: row.spec,
-            args,
-            db: session.db,
-            protocol: session.protocol,
-            key: None,
-            now: Now::default(),
-        };
-        let gather = self.gather(
-            session,
-            &order,
-            Plan::Reports,
-            usize::from(self.cores),
-            true,
-        );
+    pub(super) fn begin_reports(&mut self, session: &mut Session, row: &'static Row, args: Args<'_>) -> Flow {
+        let order =
+            Order { spec: row.spec, args, db: session.db, protocol: session.protocol, key: None, now: Now::default() };
+        let gather = self.gather(session, &order, Plan::Reports, usize::from(self.cores), true);
         for core in 0..self.cores {
             // The own part too goes by message: this session must be back in its place to be counted.
-            let token = Token::Gather {
-                gather,
-                part: u32::from(core),
-            };
+            let token = Token::Gather { gather, part: u32::from(core) };
             self.ask(CoreId(core), token, session.conn, Kind::Node, &order);
         }
         Flow::Stop
@@ -295,10 +223,7 @@ impl Core {
         kind: Kind,
         order: &Order<'_>,
     ) {
-        let token = Token::Gather {
-            gather,
-            part: part as u32,
-        };
+        let token = Token::Gather { gather, part: part as u32 };
         if to == self.id && kind == Kind::Run {
             let mut own = super::message::Message::default();
             own.ask(token, asker, kind, order);
@@ -311,9 +236,7 @@ impl Core {
 
     fn may_ask_all(&mut self, session: &mut Session, cores: &[CoreId]) -> bool {
         let own = self.id;
-        let may = cores
-            .iter()
-            .all(|core| *core == own || self.may_ask(*core, session.conn));
+        let may = cores.iter().all(|core| *core == own || self.may_ask(*core, session.conn));
         if !may {
             session.halt = Halt::Credit;
         }
@@ -321,14 +244,7 @@ impl Core {
     }
 
     /// An answer to a gather came.
-    pub(super) fn gathered(
-        &mut self,
-        index: u32,
-        part: u32,
-        outcome: Outcome,
-        bytes: &[u8],
-        now: Now,
-    ) {
+    pub(super) fn gathered(&mut self, index: u32, part: u32, outcome: Outcome, bytes: &[u8], now: Now) {
         let gather = &mut self.gathers[index as usize];
         match outcome {
             Outcome::Reply { .. } => gather.parts[part as usize] = bytes.to_vec(),
@@ -383,9 +299,7 @@ impl Core {
             self.kill(finished.conn, false);
             return;
         }
-        session
-            .replies
-            .fill(finished.request, &finished.reply, None);
+        session.replies.fill(finished.request, &finished.reply, None);
         if finished.barrier {
             self.resume(finished.conn, Halt::Barrier);
         }
@@ -401,11 +315,7 @@ impl Core {
         let keys_at = cursor_at + element(&part[cursor_at..]);
         let cursor = bulk_number(&part[cursor_at..keys_at]);
         let cores = u64::from(self.cores);
-        let next = if cursor > 0 {
-            cursor * cores + u64::from(shard.0)
-        } else {
-            (u64::from(shard.0) + 1) % cores
-        };
+        let next = if cursor > 0 { cursor * cores + u64::from(shard.0) } else { (u64::from(shard.0) + 1) % cores };
         let mut reply = Reply::new(out, protocol);
         reply.array(2);
         reply.bulk(itoa::Buffer::new().format(next).as_bytes());
@@ -414,10 +324,7 @@ impl Core {
 
     fn merge_reports(&mut self, gather: &mut Gather, now: Now, out: &mut Vec<u8>) {
         let Some(NodeRun::Every { merge, .. }) = command::row(gather.spec).node else {
-            unreachable!(
-                "only a command of all cores gathers reports: {}",
-                gather.spec.name
-            );
+            unreachable!("only a command of all cores gathers reports: {}", gather.spec.name);
         };
         let call = MergeCall {
             spec: gather.spec,
@@ -433,13 +340,7 @@ impl Core {
 }
 
 /// Several shards' replies become one; the first error wins.
-fn merge_parts(
-    merge: Merge,
-    order: &[u16],
-    parts: &[Vec<u8>],
-    protocol: Protocol,
-    out: &mut Vec<u8>,
-) {
+fn merge_parts(merge: Merge, order: &[u16], parts: &[Vec<u8>], protocol: Protocol, out: &mut Vec<u8>) {
     if let Some(error) = parts.iter().find(|part| part.first() == Some(&b'-')) {
         out.extend_from_slice(error);
         return;
@@ -449,10 +350,7 @@ fn merge_parts(
         Merge::Ok => reply.ok(),
         Merge::Sum => reply.integer(parts.iter().map(|part| integer(part)).sum()),
         Merge::PerKey => {
-            let mut rest: Vec<&[u8]> = parts
-                .iter()
-                .map(|part| &part[header(part).expect("an array").1..])
-                .collect();
+            let mut rest: Vec<&[u8]> = parts.iter().map(|part| &part[header(part).expect("an array").1..]).collect();
             reply.array(order.len());
             for part in order {
                 let part = &mut rest[usize::from(*part)];
@@ -462,10 +360,7 @@ fn merge_parts(
             }
         }
         Merge::Concat => {
-            let heads: Vec<(usize, usize)> = parts
-                .iter()
-                .map(|part| header(part).expect("an array"))
-                .collect();
+            let heads: Vec<(usize, usize)> = parts.iter().map(|part| header(part).expect("an array")).collect();
             reply.array(heads.iter().map(|(count, _)| count).sum());
             for (part, (_, start)) in parts.iter().zip(heads) {
                 out.extend_from_slice(&part[start..]);
@@ -481,26 +376,18 @@ fn header(reply: &[u8]) -> Option<(usize, usize)> {
 }
 
 fn element(replies: &[u8]) -> usize {
-    skip(replies)
-        .expect("a shard's reply is well-formed")
-        .expect("a shard's reply is whole")
+    skip(replies).expect("a shard's reply is well-formed").expect("a shard's reply is whole")
 }
 
 /// The number in `:n\r\n`.
 pub(super) fn integer(reply: &[u8]) -> i64 {
-    let digits = reply
-        .strip_prefix(b":")
-        .and_then(|rest| rest.strip_suffix(b"\r\n"));
-    digits
-        .and_then(eagle_resp::number::parse_i64)
-        .expect("a shard's reply is an integer")
+    let digits = reply.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    digits.and_then(eagle_resp::number::parse_i64).expect("a shard's reply is an integer")
 }
 
 /// The number in `$len\r\nn\r\n`.
 fn bulk_number(reply: &[u8]) -> u64 {
-    bulk(reply)
-        .and_then(eagle_resp::number::parse_u64)
-        .expect("a shard's cursor is a number")
+    bulk(reply).and_then(eagle_resp::number::parse_u64).expect("a shard's cursor is a number")
 }
 
 /// A SCAN cursor as Redis reads it.
@@ -515,8 +402,7 @@ pub(super) fn bulk(reply: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let line = rest.iter().position(|byte| *byte == b'\r')?;
-    let len =
-        eagle_resp::number::parse_i64(&rest[..line]).and_then(|len| usize::try_from(len).ok())?;
+    let len = eagle_resp::number::parse_i64(&rest[..line]).and_then(|len| usize::try_from(len).ok())?;
     rest.get(line + 2..line + 2 + len)
 }
 
@@ -534,30 +420,14 @@ mod tests {
     #[test]
     fn parts_become_one_reply() {
         // Each policy, and an error that wins over all of them.
+        assert_eq!(merged(Merge::Ok, &[], &[b"+OK\r\n", b"+OK\r\n"]), b"+OK\r\n");
+        assert_eq!(merged(Merge::Sum, &[], &[b":2\r\n", b":40\r\n"]), b":42\r\n");
         assert_eq!(
-            merged(Merge::Ok, &[], &[b"+OK\r\n", b"+OK\r\n"]),
-            b"+OK\r\n"
-        );
-        assert_eq!(
-            merged(Merge::Sum, &[], &[b":2\r\n", b":40\r\n"]),
-            b":42\r\n"
-        );
-        assert_eq!(
-            merged(
-                Merge::PerKey,
-                &[1, 0, 1],
-                &[b"*1\r\n$1\r\nb\r\n", b"*2\r\n$1\r\na\r\n$-1\r\n"]
-            ),
+            merged(Merge::PerKey, &[1, 0, 1], &[b"*1\r\n$1\r\nb\r\n", b"*2\r\n$1\r\na\r\n$-1\r\n"]),
             b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$-1\r\n"
         );
-        assert_eq!(
-            merged(Merge::Concat, &[], &[b"*1\r\n+a\r\n", b"*0\r\n"]),
-            b"*1\r\n+a\r\n"
-        );
-        assert_eq!(
-            merged(Merge::Sum, &[], &[b":2\r\n", b"-ERR no\r\n"]),
-            b"-ERR no\r\n"
-        );
+        assert_eq!(merged(Merge::Concat, &[], &[b"*1\r\n+a\r\n", b"*0\r\n"]), b"*1\r\n+a\r\n");
+        assert_eq!(merged(Merge::Sum, &[], &[b":2\r\n", b"-ERR no\r\n"]), b"-ERR no\r\n");
     }
 
     #[test]

@@ -58,10 +58,7 @@ impl Holds {
 
     /// Lets a question wait.
     pub fn wait(&mut self, waiting: Waiting) {
-        *self
-            .askers
-            .entry((waiting.from, waiting.ask.asker))
-            .or_default() += 1;
+        *self.askers.entry((waiting.from, waiting.ask.asker)).or_default() += 1;
         self.waiting.push_back(waiting);
     }
 
@@ -118,9 +115,5 @@ pub fn keys<'a>(ask: &Ask, args: eagle_resp::Args<'a>) -> impl Iterator<Item = &
     let all = matches!(ask.kind, Kind::Hold | Kind::Release);
     let by_row = (!all).then(|| ask.spec.key_indices(args.len()));
     let every = all.then(|| 0..args.len());
-    by_row
-        .into_iter()
-        .flatten()
-        .chain(every.into_iter().flatten())
-        .filter_map(move |index| args.get(index))
+    by_row.into_iter().flatten().chain(every.into_iter().flatten()).filter_map(move |index| args.get(index))
 }

@@ -133,10 +133,7 @@ impl Message {
         for argument in order.args.iter() {
             let start = self.bytes.len() as u32;
             self.bytes.extend_from_slice(argument);
-            self.args.push(ArgRange {
-                start,
-                end: self.bytes.len() as u32,
-            });
+            self.args.push(ArgRange { start, end: self.bytes.len() as u32 });
         }
         self.asks.push(Ask {
             token,
@@ -154,14 +151,8 @@ impl Message {
     /// Adds what a later message says.
     pub(super) fn append(&mut self, later: Self) {
         let (first, start) = (self.args.len() as u32, self.bytes.len() as u32);
-        self.asks.extend(later.asks.into_iter().map(|ask| Ask {
-            first_arg: ask.first_arg + first,
-            ..ask
-        }));
-        let moved = |range: ArgRange| ArgRange {
-            start: range.start + start,
-            end: range.end + start,
-        };
+        self.asks.extend(later.asks.into_iter().map(|ask| Ask { first_arg: ask.first_arg + first, ..ask }));
+        let moved = |range: ArgRange| ArgRange { start: range.start + start, end: range.end + start };
         self.args.extend(later.args.into_iter().map(moved));
         self.bytes.extend_from_slice(&later.bytes);
         self.answers.extend(later.answers);

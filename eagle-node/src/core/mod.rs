@@ -275,10 +275,7 @@ impl Core {
             && self.finished.is_empty()
             && self.holds.is_empty()
             && self.held_answers.is_empty()
-            && self
-                .links
-                .iter()
-                .all(|link| link.outbox.is_empty() && link.outstanding == 0)
+            && self.links.iter().all(|link| link.outbox.is_empty() && link.outstanding == 0)
             && self
                 .sessions
                 .iter()
@@ -366,10 +363,7 @@ impl Core {
     }
 
     fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
-        Key {
-            bytes,
-            hashed: eagle_shard::shard::hash_key(self.hash_seed, bytes),
-        }
+        Key { bytes, hashed: eagle_shard::shard::hash_key(self.hash_seed, bytes) }
     }
 
     /// Puts a session on the list of those to look after at the end of the turn.
@@ -394,10 +388,7 @@ impl Core {
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);
         }
-        assert!(
-            self.sessions[index].is_none(),
-            "a connection gets a free place"
-        );
+        assert!(self.sessions[index].is_none(), "a connection gets a free place");
         let id = self.shared.next_client_id();
         let mut session = Box::new(Session::new(conn, id, peer, fd, now));
         session.core = self.id;
@@ -438,13 +429,7 @@ impl Core {
     }
 
     fn background(&mut self, units: u32, idle: bool, now: Now) {
-        let progress = self.shard.background(
-            now.unix,
-            Budget {
-                records: units as usize,
-                is_idle: idle,
-            },
-        );
+        let progress = self.shard.background(now.unix, Budget { records: units as usize, is_idle: idle });
         self.background_due = progress.more;
     }
 
@@ -460,8 +445,5 @@ impl Core {
 
 /// The session of a connection, if that connection still is.
 fn session_mut(sessions: &mut [Option<Box<Session>>], conn: ConnId) -> Option<&mut Session> {
-    sessions
-        .get_mut(conn.index as usize)?
-        .as_deref_mut()
-        .filter(|session| session.conn == conn)
+    sessions.get_mut(conn.index as usize)?.as_deref_mut().filter(|session| session.conn == conn)
 }

@@ -41,10 +41,7 @@ pub(super) struct Link {
     pub outstanding: u32,
     /// Connections that wait for credit.
     waiters: VecDeque<ConnId>,
-    #[expect(
-        clippy::vec_box,
-        reason = "messages travel boxed: what is kept here moves into an outbox as it is"
-    )]
+    #[expect(clippy::vec_box, reason = "messages travel boxed: what is kept here moves into an outbox as it is")]
     spare: Vec<Box<Message>>,
 }
 
@@ -69,14 +66,7 @@ impl Core {
     }
 
     /// Puts a question into the outbox.
-    pub(super) fn ask(
-        &mut self,
-        to: CoreId,
-        token: Token,
-        asker: ConnId,
-        kind: Kind,
-        order: &Order<'_>,
-    ) {
+    pub(super) fn ask(&mut self, to: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
         let link = &mut self.links[to.index()];
         if kind != Kind::Release {
             link.outstanding += 1;
@@ -85,14 +75,7 @@ impl Core {
     }
 
     /// Lets a question wait until its keys are released.
-    pub(super) fn wait_for_keys(
-        &mut self,
-        from: CoreId,
-        token: Token,
-        asker: ConnId,
-        kind: Kind,
-        order: &Order<'_>,
-    ) {
+    pub(super) fn wait_for_keys(&mut self, from: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
         if from == self.id && kind != Kind::Release {
             // Answered like any other question, by a message to ourselves.
             self.links[from.index()].outstanding += 1;
@@ -108,11 +91,7 @@ impl Core {
             first_arg: 0,
             argc: order.args.len() as u32,
         };
-        self.holds.wait(Waiting {
-            from,
-            ask,
-            args: Self::own(order.args),
-        });
+        self.holds.wait(Waiting { from, ask, args: Self::own(order.args) });
     }
 
     /// A message came in: answer its questions, take its answers.
@@ -146,14 +125,7 @@ impl Core {
 
     /// Carries out one question.
     pub(super) fn serve(&mut self, from: CoreId, ask: &Ask, args: Args<'_>, now: Now) {
-        let order = Order {
-            spec: ask.spec,
-            args,
-            db: ask.db,
-            protocol: ask.protocol,
-            key: ask.first_key,
-            now,
-        };
+        let order = Order { spec: ask.spec, args, db: ask.db, protocol: ask.protocol, key: ask.first_key, now };
         match ask.kind {
             Kind::Release => {
                 self.holds.release(args.iter());
@@ -161,34 +133,16 @@ impl Core {
             }
             Kind::Node => {
                 let report = match command::row(ask.spec).node {
-                    Some(NodeRun::Every { each, .. }) => each(
-                        self,
-                        &command::Asked {
-                            args,
-                            now,
-                            from,
-                            asker: ask.asker,
-                        },
-                    ),
-                    _ => unreachable!(
-                        "only a command of all cores asks for reports: {}",
-                        ask.spec.name
-                    ),
+                    Some(NodeRun::Every { each, .. }) => {
+                        each(self, &command::Asked { args, now, from, asker: ask.asker })
+                    }
+                    _ => unreachable!("only a command of all cores asks for reports: {}", ask.spec.name),
                 };
                 self.answer(from, ask.token, Outcome::Report(Box::new(report)));
             }
             Kind::Hold | Kind::Run => {
-                if !self.holds.is_empty()
-                    && self.holds.stops((from, ask.asker), holds::keys(ask, args))
-                {
-                    self.holds.wait(Waiting {
-                        from,
-                        ask: Ask {
-                            first_arg: 0,
-                            ..*ask
-                        },
-                        args: Self::own(args),
-                    });
+                if !self.holds.is_empty() && self.holds.stops((from, ask.asker), holds::keys(ask, args)) {
+                    self.holds.wait(Waiting { from, ask: Ask { first_arg: 0, ..*ask }, args: Self::own(args) });
                 } else {
                     self.serve_now(from, ask, &order);
                 }
@@ -210,12 +164,7 @@ impl Core {
         match gate {
             Some(position) if position > self.gate.committed() => {
                 let held = bytes.split_off(start);
-                self.held_answers.push_back(HeldAnswer {
-                    to: from,
-                    token: ask.token,
-                    position,
-                    bytes: held,
-                });
+                self.held_answers.push_back(HeldAnswer { to: from, token: ask.token, position, bytes: held });
                 self.links[from.index()].outbox.answer_bytes = bytes;
             }
             _ => {
@@ -242,10 +191,7 @@ impl Core {
     }
 
     fn answer(&mut self, to: CoreId, token: Token, outcome: Outcome) {
-        self.links[to.index()]
-            .outbox
-            .answers
-            .push(Answer { token, outcome });
+        self.links[to.index()].outbox.answers.push(Answer { token, outcome });
     }
 
     /// Takes one answer.
@@ -295,21 +241,11 @@ impl Core {
     /// Answers whose promise holds now go into their outboxes.
     pub(super) fn release_answers(&mut self, now: Now) {
         let committed = self.gate.committed();
-        while self
-            .held_answers
-            .front()
-            .is_some_and(|held| held.position <= committed)
-        {
+        while self.held_answers.front().is_some_and(|held| held.position <= committed) {
             let held = self.held_answers.pop_front().expect("looked at");
             let outbox = &mut self.links[held.to.index()].outbox;
             outbox.answer_bytes.extend_from_slice(&held.bytes);
-            self.answer(
-                held.to,
-                held.token,
-                Outcome::Reply {
-                    len: held.bytes.len() as u32,
-                },
-            );
+            self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() as u32 });
         }
         self.settle(now);
     }

@@ -43,11 +43,7 @@ enum Slot {
     /// Filled as well, but with nothing.
     Muted,
     /// Its reply lies in `parked`, and promises what is durable at `gate`.
-    Ready {
-        start: usize,
-        end: usize,
-        gate: Option<Position>,
-    },
+    Ready { start: usize, end: usize, gate: Option<Position> },
 }
 
 #[derive(Debug)]
@@ -86,11 +82,7 @@ impl Replies {
         } else {
             let start = self.parked.len();
             let gate = write(&mut self.parked);
-            self.slots.push_back(Slot::Ready {
-                start,
-                end: self.parked.len(),
-                gate,
-            });
+            self.slots.push_back(Slot::Ready { start, end: self.parked.len(), gate });
         }
     }
 
@@ -132,11 +124,7 @@ impl Replies {
         if index > 0 {
             let start = self.parked.len();
             self.parked.extend_from_slice(reply);
-            self.slots[index] = Slot::Ready {
-                start,
-                end: self.parked.len(),
-                gate,
-            };
+            self.slots[index] = Slot::Ready { start, end: self.parked.len(), gate };
             return;
         }
         self.pass(gate);
@@ -164,11 +152,7 @@ impl Replies {
 
     fn gate(&mut self, from: usize, position: Option<Position>) {
         let Some(position) = position else { return };
-        if self
-            .gates
-            .back()
-            .is_none_or(|last| last.position < position)
-        {
+        if self.gates.back().is_none_or(|last| last.position < position) {
             self.gates.push_back(Gate { from, position });
         }
     }
@@ -180,11 +164,7 @@ impl Replies {
         if self.in_flight > 0 {
             return false;
         }
-        while self
-            .gates
-            .front()
-            .is_some_and(|gate| gate.position <= committed)
-        {
+        while self.gates.front().is_some_and(|gate| gate.position <= committed) {
             self.gates.pop_front();
         }
         match self.gates.front().map(|gate| gate.from) {
@@ -210,23 +190,14 @@ impl Replies {
     #[must_use]
     pub fn sendable(&self, committed: Position) -> bool {
         self.in_flight == 0
-            && self
-                .gates
-                .iter()
-                .find(|gate| gate.position > committed)
-                .map_or(self.out.len(), |gate| gate.from)
-                > 0
+            && self.gates.iter().find(|gate| gate.position > committed).map_or(self.out.len(), |gate| gate.from) > 0
     }
 
     /// Whether replies wait for a position beyond `committed`, in `out` or parked.
     #[must_use]
     pub fn gated(&self, committed: Position) -> bool {
-        self.gates
-            .back()
-            .is_some_and(|gate| gate.position > committed)
-            || self.slots.iter().any(
-                |slot| matches!(slot, Slot::Ready { gate: Some(gate), .. } if *gate > committed),
-            )
+        self.gates.back().is_some_and(|gate| gate.position > committed)
+            || self.slots.iter().any(|slot| matches!(slot, Slot::Ready { gate: Some(gate), .. } if *gate > committed))
     }
 
     /// Bytes not yet taken by the kernel, what waits and what is parked included.

@@ -108,11 +108,7 @@ impl CoreStats {
 
     /// An error of this line (`ERR syntax error`) was replied; its first word is its code.
     pub fn error(&mut self, line: impl AsRef<[u8]>) {
-        let code = line
-            .as_ref()
-            .split(|byte| *byte == b' ')
-            .next()
-            .unwrap_or_default();
+        let code = line.as_ref().split(|byte| *byte == b' ').next().unwrap_or_default();
         let code = String::from_utf8_lossy(code);
         if let Some(count) = self.errors.get_mut(code.as_ref()) {
             *count += 1;
@@ -135,8 +131,7 @@ impl CoreStats {
     pub fn tick(&mut self, mono_us: u64) {
         self.turn.clear();
         let commands = self.commands.iter().map(|command| command.calls).sum();
-        self.rates
-            .sample(mono_us, [commands, self.bytes_in, self.bytes_out]);
+        self.rates.sample(mono_us, [commands, self.bytes_in, self.bytes_out]);
     }
 
     /// Commands, bytes in and bytes out a second, of about the last second and a half.
@@ -267,11 +262,7 @@ impl Figures {
     /// Commands executed.
     #[must_use]
     pub fn commands_processed(&self) -> u64 {
-        self.stats
-            .commands
-            .iter()
-            .map(|command| command.calls)
-            .sum()
+        self.stats.commands.iter().map(|command| command.calls).sum()
     }
 
     /// What was counted of a command.
@@ -282,18 +273,13 @@ impl Figures {
 
     /// Error replies by their code.
     pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.stats
-            .errors
-            .iter()
-            .map(|(code, count)| (code.as_str(), *count))
+        self.stats.errors.iter().map(|(code, count)| (code.as_str(), *count))
     }
 
     /// Memory of data, index and connections, in bytes.
     #[must_use]
     pub fn used_memory(&self) -> u64 {
-        self.usage.log_bytes
-            + (self.usage.index_bytes + self.usage.other_bytes) as u64
-            + self.clients_memory
+        self.usage.log_bytes + (self.usage.index_bytes + self.usage.other_bytes) as u64 + self.clients_memory
     }
 }
 
@@ -339,15 +325,7 @@ mod tests {
         stats.count(one);
         stats.turn_took(3000);
         stats.turn_took(5000);
-        assert_eq!(
-            stats.commands[usize::from(one.index)],
-            CommandStats {
-                calls: 2,
-                ns: 2000,
-                rejected: 0,
-                failed: 0
-            }
-        );
+        assert_eq!(stats.commands[usize::from(one.index)], CommandStats { calls: 2, ns: 2000, rejected: 0, failed: 0 });
         assert_eq!(stats.commands[usize::from(two.index)].ns, 1000);
     }
 
@@ -358,10 +336,7 @@ mod tests {
         stats.error("ERR syntax error");
         stats.error("ERR");
         stats.error("WRONGTYPE Operation");
-        assert_eq!(
-            stats.errors,
-            [("ERR".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)].into()
-        );
+        assert_eq!(stats.errors, [("ERR".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)].into());
         for i in 0..1000 {
             stats.error(format!("CODE{i} x"));
         }

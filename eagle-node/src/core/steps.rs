@@ -70,12 +70,7 @@ enum Next {
 
 impl Core {
     /// Begins a command of several steps by holding its keys.
-    pub(super) fn begin_steps(
-        &mut self,
-        session: &mut Session,
-        order: Order<'_>,
-        steps: Steps,
-    ) -> Flow {
+    pub(super) fn begin_steps(&mut self, session: &mut Session, order: Order<'_>, steps: Steps) -> Flow {
         let (target, replace) = match self.target(&order, steps) {
             Ok(target) => target,
             Err(_) => return self.one_shard_here(session, order),
@@ -92,23 +87,14 @@ impl Core {
             }
             seen.push(key.bytes);
             let owner = self.owner(&key);
-            let place = holding
-                .iter()
-                .position(|(core, _)| *core == owner)
-                .unwrap_or_else(|| {
-                    holding.push((owner, OwnedArgs::default()));
-                    holding.len() - 1
-                });
+            let place = holding.iter().position(|(core, _)| *core == owner).unwrap_or_else(|| {
+                holding.push((owner, OwnedArgs::default()));
+                holding.len() - 1
+            });
             holding[place].1.push(key.bytes);
         }
         holding.sort_by_key(|(core, _)| *core);
-        let progress = Progress {
-            steps,
-            holding,
-            stage: Stage::Holding(0),
-            target,
-            replace,
-        };
+        let progress = Progress { steps, holding, stage: Stage::Holding(0), target, replace };
         let gather = self.gather(session, &order, Plan::Steps(progress), 0, true);
         self.advance(gather, order.now);
         Flow::Stop
@@ -124,8 +110,7 @@ impl Core {
     fn target(&self, order: &Order<'_>, steps: Steps) -> Result<(DbId, bool), Error> {
         match steps {
             Steps::Copy => {
-                let options =
-                    data::key::parse_copy(order.args, order.db, self.shard.config().databases)?;
+                let options = data::key::parse_copy(order.args, order.db, self.shard.config().databases)?;
                 Ok((options.db, options.replace))
             }
             Steps::Move => Ok((order.db, order.spec.name == "rename")),
@@ -142,31 +127,14 @@ impl Core {
         let args = std::mem::take(&mut gather.args);
         let parts = std::mem::take(&mut gather.parts);
         let (conn, protocol, db, spec) = (gather.conn, gather.protocol, gather.db, gather.spec);
-        let order = Order {
-            spec,
-            args: args.as_args(),
-            db,
-            protocol,
-            key: None,
-            now,
-        };
+        let order = Order { spec, args: args.as_args(), db, protocol, key: None, now };
 
         if let Stage::Holding(held) = progress.stage
             && let Some((core, keys)) = progress.holding.get(held)
             && !self.gathers[index as usize].failed
         {
             self.expect(index, 1);
-            self.ask_part(
-                *core,
-                index,
-                0,
-                conn,
-                Kind::Hold,
-                &Order {
-                    args: keys.as_args(),
-                    ..order
-                },
-            );
+            self.ask_part(*core, index, 0, conn, Kind::Hold, &Order { args: keys.as_args(), ..order });
             progress.stage = Stage::Holding(held + 1);
         } else {
             let error = parts.iter().find(|part| part.first() == Some(&b'-'));
@@ -182,29 +150,13 @@ impl Core {
                     for (part, question) in questions.iter().enumerate() {
                         let args = question.args.as_args();
                         let key = args.get(1).map(|key| self.key(key).hashed);
-                        let order = Order {
-                            spec: question.spec,
-                            args,
-                            db: question.db,
-                            key,
-                            ..order
-                        };
+                        let order = Order { spec: question.spec, args, db: question.db, key, ..order };
                         self.ask_part(question.to, index, part, conn, Kind::RunHolding, &order);
                     }
                 }
                 Next::End(reply) => {
                     for (core, keys) in &progress.holding {
-                        self.ask_part(
-                            *core,
-                            index,
-                            0,
-                            conn,
-                            Kind::Release,
-                            &Order {
-                                args: keys.as_args(),
-                                ..order
-                            },
-                        );
+                        self.ask_part(*core, index, 0, conn, Kind::Release, &Order { args: keys.as_args(), ..order });
                     }
                     let gather = self.gathers.remove(index as usize);
                     self.end_gather(&gather, reply);
@@ -235,45 +187,31 @@ impl Core {
             Question { to, spec, db, args }
         };
         match (progress.steps, progress.stage) {
-            (Steps::Move | Steps::Copy, Stage::Holding(_)) => Next::Ask(
-                Stage::Exporting,
-                vec![ask(at(1), &data::transfer::EXPORT, order.db, &[&args[1]])],
-            ),
+            (Steps::Move | Steps::Copy, Stage::Holding(_)) => {
+                Next::Ask(Stage::Exporting, vec![ask(at(1), &data::transfer::EXPORT, order.db, &[&args[1]])])
+            }
             (steps, Stage::Exporting) => match bulk(&parts[0]) {
-                None if steps == Steps::Move => {
-                    Next::End(line(order, |reply| reply.error_line("ERR no such key")))
-                }
+                None if steps == Steps::Move => Next::End(line(order, |reply| reply.error_line("ERR no such key"))),
                 None => Next::End(line(order, |reply| reply.integer(0))),
                 Some(value) => {
                     let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
                     Next::Ask(
                         Stage::Importing,
-                        vec![ask(
-                            at(2),
-                            &data::transfer::IMPORT,
-                            progress.target,
-                            &[&args[2], replace, value],
-                        )],
+                        vec![ask(at(2), &data::transfer::IMPORT, progress.target, &[&args[2], replace, value])],
                     )
                 }
             },
             (Steps::Copy, Stage::Importing) => Next::End(parts[0].clone()),
             (_, Stage::Importing) if integer(&parts[0]) == 0 => Next::End(parts[0].clone()),
-            (_, Stage::Importing) => Next::Ask(
-                Stage::Deleting,
-                vec![ask(at(1), command::named("del"), order.db, &[&args[1]])],
-            ),
+            (_, Stage::Importing) => {
+                Next::Ask(Stage::Deleting, vec![ask(at(1), command::named("del"), order.db, &[&args[1]])])
+            }
             (_, Stage::Deleting) if progress.replace => Next::End(line(order, |reply| reply.ok())),
             (_, Stage::Deleting) => Next::End(line(order, |reply| reply.integer(1))),
 
             (Steps::SetIfNone, Stage::Holding(_)) => {
                 let look = |(core, keys): &(CoreId, OwnedArgs)| {
-                    ask(
-                        *core,
-                        command::named("exists"),
-                        order.db,
-                        &keys.as_args().iter().collect::<Vec<_>>(),
-                    )
+                    ask(*core, command::named("exists"), order.db, &keys.as_args().iter().collect::<Vec<_>>())
                 };
                 Next::Ask(Stage::Looking, progress.holding.iter().map(look).collect())
             }
@@ -282,33 +220,20 @@ impl Core {
             }
             (_, Stage::Looking) => {
                 let set = |(core, _): &(CoreId, OwnedArgs)| {
-                    ask(
-                        *core,
-                        command::named("mset"),
-                        order.db,
-                        &pairs_of(self, args, *core),
-                    )
+                    ask(*core, command::named("mset"), order.db, &pairs_of(self, args, *core))
                 };
                 Next::Ask(Stage::Setting, progress.holding.iter().map(set).collect())
             }
             (_, Stage::Setting) => Next::End(line(order, |reply| reply.integer(1))),
 
             (Steps::Fetch, Stage::Holding(_)) => {
-                let fetch = |index: usize| {
-                    ask(at(index), &data::transfer::FETCH, order.db, &[&args[index]])
-                };
+                let fetch = |index: usize| ask(at(index), &data::transfer::FETCH, order.db, &[&args[index]]);
                 Next::Ask(Stage::Fetching, vec![fetch(1), fetch(2)])
             }
             (_, Stage::Fetching) => {
                 let of = |index: usize| bulk(&parts[index]).unwrap_or_default();
                 Next::End(line(order, |reply| {
-                    data::lcs::lcs_reply(
-                        of(0),
-                        of(1),
-                        args,
-                        self.shard.config().string_len_max,
-                        reply,
-                    );
+                    data::lcs::lcs_reply(of(0), of(1), args, self.shard.config().string_len_max, reply);
                 }))
             }
             (steps, stage) => unreachable!("{steps:?} has no stage {stage:?}"),

@@ -85,11 +85,7 @@ impl Core {
         self.stats.tick(now.mono_us);
         let slice = self.sessions.len().div_ceil(SWEEP_TICKS);
         for _ in 0..slice {
-            self.sweep_at = if self.sweep_at + 1 < self.sessions.len() {
-                self.sweep_at + 1
-            } else {
-                0
-            };
+            self.sweep_at = if self.sweep_at + 1 < self.sessions.len() { self.sweep_at + 1 } else { 0 };
             let Some(session) = self.sessions[self.sweep_at].as_deref_mut() else {
                 continue;
             };
@@ -112,10 +108,7 @@ impl Core {
 
 fn idle(session: &Session, config: &Config, now: Now) -> bool {
     let idle_s = now.mono_us.saturating_sub(session.active_us) / 1_000_000;
-    config.timeout > 0
-        && session.replies.is_quiet()
-        && session.halt == Halt::None
-        && idle_s > u64::from(config.timeout)
+    config.timeout > 0 && session.replies.is_quiet() && session.halt == Halt::None && idle_s > u64::from(config.timeout)
 }
 
 /// Whether a session exceeds what its client may keep us holding: unread replies, unexecuted requests.
@@ -151,7 +144,7 @@ fn pace(session: &mut Session, actions: &mut Actions) {
 
 /// Whether nothing more will happen on a session that is to end.
 fn done(session: &Session) -> bool {
-    let ends = session.ending == Ending::AfterReplies
-        || (session.ended && !session.backlogged && session.halt == Halt::None);
+    let ends =
+        session.ending == Ending::AfterReplies || (session.ended && !session.backlogged && session.halt == Halt::None);
     ends && session.replies.is_quiet()
 }

@@ -16,18 +16,13 @@ impl Clock {
     /// A clock whose monotonic time begins now.
     #[must_use]
     pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 
     /// Reads both clocks: two calls into the vDSO, some 40 ns.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now {
-            unix: unix_ms(),
-            mono_us: self.mono_us(),
-        }
+        Now { unix: unix_ms(), mono_us: self.mono_us() }
     }
 
     /// Microseconds since [`Clock::start`].
@@ -39,9 +34,7 @@ impl Clock {
 
 /// Milliseconds since 1970, kept within what a record can carry.
 fn unix_ms() -> UnixMs {
-    let ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     UnixMs(u64::try_from(ms).unwrap_or(u64::MAX)).min(UnixMs::MAX)
 }
 

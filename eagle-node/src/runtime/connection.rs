@@ -100,18 +100,11 @@ pub(super) fn peer_of(socket: &OwnedFd) -> io::Result<Peer> {
     let socket = SockRef::from(socket);
     let local = socket.local_addr()?;
     if let Some(local) = local.as_socket() {
-        let remote = socket
-            .peer_addr()?
-            .as_socket()
-            .ok_or(io::ErrorKind::InvalidData)?;
+        let remote = socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
         return Ok(Peer::Tcp { remote, local });
     }
-    let path = local
-        .as_pathname()
-        .map(|path| path.to_string_lossy().into_owned());
-    Ok(Peer::Unix {
-        path: path.unwrap_or_default(),
-    })
+    let path = local.as_pathname().map(|path| path.to_string_lossy().into_owned());
+    Ok(Peer::Unix { path: path.unwrap_or_default() })
 }
 
 /// The connections of one core.
@@ -139,37 +132,21 @@ impl Connections {
         let place = &mut self.places[index as usize];
         debug_assert!(place.connection.is_none());
         place.connection = Some(Connection::new(socket));
-        ConnId {
-            index,
-            generation: place.generation,
-        }
+        ConnId { index, generation: place.generation }
     }
 
     /// A connection by the name that the core has for it; none if it is gone.
     pub(super) fn get(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let place = self.places.get_mut(conn.index as usize)?;
-        if place.generation == conn.generation {
-            place.connection.as_mut()
-        } else {
-            None
-        }
+        if place.generation == conn.generation { place.connection.as_mut() } else { None }
     }
 
     /// The connection that an operation belongs to. It is always there: a place is not given out again before.
     pub(super) fn of(&mut self, tag: Tag) -> (ConnId, &mut Connection) {
         let place = &mut self.places[tag.index as usize];
-        let conn = ConnId {
-            index: tag.index,
-            generation: place.generation,
-        };
+        let conn = ConnId { index: tag.index, generation: place.generation };
         assert!(tag.is(conn), "a completion came after the last one");
-        (
-            conn,
-            place
-                .connection
-                .as_mut()
-                .expect("it lives until its last completion"),
-        )
+        (conn, place.connection.as_mut().expect("it lives until its last completion"))
     }
 
     /// Begins to close a connection: shuts it down, so that its operations end.
@@ -188,10 +165,7 @@ impl Connections {
 
     /// After a completion of a connection that is being closed: if it was the last, the connection is over.
     pub(super) fn settle(&mut self, conn: ConnId) {
-        if self
-            .get(conn)
-            .is_some_and(|connection| connection.is_over())
-        {
+        if self.get(conn).is_some_and(|connection| connection.is_over()) {
             self.places[conn.index as usize].connection = None;
             self.over.push(conn);
         }
@@ -238,11 +212,7 @@ mod tests {
         connections.settle(conn);
         assert!(connections.any_over() && connections.get(conn).is_none());
         let (next, _theirs) = UnixStream::pair().expect("a pair");
-        assert_ne!(
-            connections.insert(next.into()).index,
-            conn.index,
-            "not told yet"
-        );
+        assert_ne!(connections.insert(next.into()).index, conn.index, "not told yet");
         assert_eq!(connections.take_over(), Some(conn));
         let (next, _theirs) = UnixStream::pair().expect("a pair");
         let again = connections.insert(next.into());

@@ -133,10 +133,7 @@ struct Bed {
 impl Bed {
     fn wake(&self) {
         let written = (&self.eventfd).write(&1_u64.to_ne_bytes());
-        assert!(
-            matches!(written, Ok(8)),
-            "an eventfd takes 8 bytes: {written:?}"
-        );
+        assert!(matches!(written, Ok(8)), "an eventfd takes 8 bytes: {written:?}");
     }
 }
 
@@ -182,30 +179,14 @@ struct CoreLoop {
 
 impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
-        let Parts {
-            core,
-            listeners,
-            mesh,
-            cores,
-            clock,
-            ending,
-            ask_end,
-        } = parts;
+        let Parts { core, listeners, mesh, cores, clock, ending, ask_end } = parts;
         let mut ring = Ring::new()?;
         // One eventfd for all that ends a sleep: completions, other cores, the watchdog.
         let eventfd = mesh.pillow().try_clone_to_owned()?;
         ring.register(eventfd.as_fd())?;
         let alarm = glommio_file(eventfd.try_clone()?);
-        let bed = Bed {
-            asleep: Cell::new(false),
-            by_watchdog: Cell::new(false),
-            eventfd: eventfd.into(),
-        };
-        let accepting = |listener| Accepting {
-            listener,
-            armed: false,
-            failed: false,
-        };
+        let bed = Bed { asleep: Cell::new(false), by_watchdog: Cell::new(false), eventfd: eventfd.into() };
+        let accepting = |listener| Accepting { listener, armed: false, failed: false };
         Ok(Self {
             core,
             actions: Actions::default(),
@@ -277,14 +258,7 @@ impl CoreLoop {
         }
         if self.core.background_due() {
             let units = BACKGROUND_UNITS[usize::from(!worked)];
-            self.core.step(
-                Event::Background {
-                    units,
-                    idle: !worked,
-                },
-                now,
-                &mut self.actions,
-            );
+            self.core.step(Event::Background { units, idle: !worked }, now, &mut self.actions);
         }
         self.core.end_turn(now, &mut self.actions);
         self.carry_out();
@@ -308,18 +282,9 @@ impl CoreLoop {
     fn reap(&mut self, now: Now) -> bool {
         for nth in 0..COMPLETIONS_PER_TURN {
             match self.ring.next() {
-                Some(Completion::Receive {
-                    tag,
-                    result,
-                    input,
-                    more,
-                }) => self.received(tag, result, input, more, now),
+                Some(Completion::Receive { tag, result, input, more }) => self.received(tag, result, input, more, now),
                 Some(Completion::Send { tag, result }) => self.sent(tag, result, now),
-                Some(Completion::Accept {
-                    listener,
-                    result,
-                    more,
-                }) => self.accepted(listener, result, more, now),
+                Some(Completion::Accept { listener, result, more }) => self.accepted(listener, result, more, now),
                 Some(Completion::Bell) => self.arm_bell = true,
                 None => return nth > 0,
             }
@@ -327,14 +292,7 @@ impl CoreLoop {
         true
     }
 
-    fn received(
-        &mut self,
-        tag: Tag,
-        result: Result<usize, i32>,
-        input: Option<Input>,
-        more: bool,
-        now: Now,
-    ) {
+    fn received(&mut self, tag: Tag, result: Result<usize, i32>, input: Option<Input>, more: bool, now: Now) {
         let (conn, connection) = self.connections.of(tag);
         if !more {
             connection.receiving = Receiving::Off;
@@ -343,14 +301,12 @@ impl CoreLoop {
         match result {
             Ok(0) if told => {
                 connection.ended = true;
-                self.core
-                    .step(Event::EndOfStream { conn }, now, &mut self.actions);
+                self.core.step(Event::EndOfStream { conn }, now, &mut self.actions);
             }
             Ok(_) => {
                 if let Some(input) = input.as_ref().filter(|_| told) {
                     let bytes = self.ring.bytes(input);
-                    self.core
-                        .step(Event::Received { conn, bytes }, now, &mut self.actions);
+                    self.core.step(Event::Received { conn, bytes }, now, &mut self.actions);
                 }
             }
             Err(libc::ENOBUFS) if told => return self.starved.push_back(conn),
@@ -381,8 +337,7 @@ impl CoreLoop {
                 } else {
                     self.core.give_buffer(mem::take(&mut connection.flying));
                 }
-                self.core
-                    .step(Event::Sent { conn, bytes }, now, &mut self.actions);
+                self.core.step(Event::Sent { conn, bytes }, now, &mut self.actions);
             }
             Err(libc::EINTR | libc::EAGAIN) => self.slices.push(conn),
             _ => self.connections.close(conn),
@@ -415,8 +370,7 @@ impl CoreLoop {
         let Ok(peer) = peer_of(&socket) else { return };
         let fd = socket.as_raw_fd();
         let conn = self.connections.insert(socket);
-        self.core
-            .step(Event::Accepted { conn, peer, fd }, now, &mut self.actions);
+        self.core.step(Event::Accepted { conn, peer, fd }, now, &mut self.actions);
         self.receive(conn);
     }
 
@@ -425,8 +379,7 @@ impl CoreLoop {
         for from in self.mesh.peers() {
             while let Some(message) = self.mesh.take(from) {
                 any = true;
-                self.core
-                    .step(Event::Message { from, message }, now, &mut self.actions);
+                self.core.step(Event::Message { from, message }, now, &mut self.actions);
             }
         }
         any
@@ -434,9 +387,7 @@ impl CoreLoop {
 
     fn tick(&mut self, now: Now) {
         self.next_tick_us = now.mono_us + TICK_US;
-        self.listeners
-            .iter_mut()
-            .for_each(|accepting| accepting.failed = false);
+        self.listeners.iter_mut().for_each(|accepting| accepting.failed = false);
         self.core.step(Event::Tick, now, &mut self.actions);
     }
 
@@ -468,10 +419,7 @@ impl CoreLoop {
     fn carry_out(&mut self) {
         self.post();
         let mut actions = mem::take(&mut self.actions);
-        actions
-            .close
-            .drain(..)
-            .for_each(|conn| self.connections.close(conn));
+        actions.close.drain(..).for_each(|conn| self.connections.close(conn));
         actions.pause.drain(..).for_each(|conn| self.pause(conn));
         actions.resume.drain(..).for_each(|conn| self.resume(conn));
         actions.send.drain(..).for_each(|conn| self.send(conn));
@@ -616,11 +564,7 @@ impl CoreLoop {
     /// Lets the other tasks of this executor and its reactor run.
     async fn yield_deeply(&mut self) -> io::Result<()> {
         self.bed.wake();
-        self.alarm
-            .read_at(0, 8)
-            .await
-            .map(drop)
-            .map_err(io::Error::from)
+        self.alarm.read_at(0, 8).await.map(drop).map_err(io::Error::from)
     }
 }
 

@@ -28,12 +28,8 @@ pub(super) fn refresh(shared: &Shared) {
         usage.assume_init()
     };
     let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
-    shared
-        .cpu_user_us
-        .store(micros(usage.ru_utime), Ordering::Relaxed);
-    shared
-        .cpu_system_us
-        .store(micros(usage.ru_stime), Ordering::Relaxed);
+    shared.cpu_user_us.store(micros(usage.ru_utime), Ordering::Relaxed);
+    shared.cpu_system_us.store(micros(usage.ru_stime), Ordering::Relaxed);
 }
 
 /// System, version and machine: `Linux 6.1.0 x86_64`.
@@ -46,25 +42,15 @@ fn system() -> String {
     };
     let text = |name: &[libc::c_char]| {
         let bytes: Vec<u8> = name.iter().map(|byte| *byte as u8).collect();
-        CStr::from_bytes_until_nul(&bytes).map_or_else(
-            |_| String::new(),
-            |name| name.to_string_lossy().into_owned(),
-        )
+        CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
     };
-    format!(
-        "{} {} {}",
-        text(&names.sysname),
-        text(&names.release),
-        text(&names.machine)
-    )
+    format!("{} {} {}", text(&names.sysname), text(&names.release), text(&names.machine))
 }
 
 /// The machine's memory in bytes.
 fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -87,20 +73,11 @@ mod tests {
     fn the_system_says_what_it_is_and_what_was_used() {
         // Plausible figures of this very process, which has run and has memory.
         let host = read();
-        assert!(
-            host.os.starts_with("Linux ") && host.os.split(' ').count() == 3,
-            "{host:?}"
-        );
-        assert!(
-            host.executable.starts_with('/') && host.memory_bytes > 1 << 26,
-            "{host:?}"
-        );
+        assert!(host.os.starts_with("Linux ") && host.os.split(' ').count() == 3, "{host:?}");
+        assert!(host.executable.starts_with('/') && host.memory_bytes > 1 << 26, "{host:?}");
         let shared = Shared::new(Config::default(), 1, 0, 0);
         let mut sum = 0u64;
-        while shared.cpu_user_us.load(Ordering::Relaxed)
-            + shared.cpu_system_us.load(Ordering::Relaxed)
-            == 0
-        {
+        while shared.cpu_user_us.load(Ordering::Relaxed) + shared.cpu_system_us.load(Ordering::Relaxed) == 0 {
             sum = std::hint::black_box((0..100_000).fold(sum, u64::wrapping_add));
             refresh(&shared);
         }

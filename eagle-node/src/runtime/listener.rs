@@ -76,10 +76,7 @@ impl Listener {
 ///
 /// # Errors
 /// An address is taken or not of this machine, or the Unix socket cannot be made.
-pub(super) fn listen(
-    wanted: &Wanted<'_>,
-    cores: u16,
-) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
+pub(super) fn listen(wanted: &Wanted<'_>, cores: u16) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
     let mut addresses = Vec::new();
     let mut listeners = vec![Vec::new(); usize::from(cores)];
     if let Some(port) = wanted.port {
@@ -92,13 +89,9 @@ pub(super) fn listen(
     }
     if !wanted.unix.is_empty() {
         let path = Path::new(wanted.unix);
-        let socket = listen_unix(path, wanted).map_err(|error| StartError::Listen {
-            address: wanted.unix.to_owned(),
-            error,
-        })?;
-        let listener = Listener {
-            socket: Arc::new(socket),
-        };
+        let socket =
+            listen_unix(path, wanted).map_err(|error| StartError::Listen { address: wanted.unix.to_owned(), error })?;
+        let listener = Listener { socket: Arc::new(socket) };
         for core in &mut listeners {
             core.push(listener.clone());
         }
@@ -115,9 +108,7 @@ fn listen_on_all(
 ) -> Result<Vec<(SocketAddr, Vec<Listener>)>, StartError> {
     let mut all = Vec::new();
     for bind in wanted.bind {
-        let (name, optional) = bind
-            .strip_prefix('-')
-            .map_or((bind.as_str(), false), |name| (name, true));
+        let (name, optional) = bind.strip_prefix('-').map_or((bind.as_str(), false), |name| (name, true));
         let address = resolve(name, port)?;
         match listen_tcp(address, wanted, cores) {
             Ok((bound, sockets)) => {
@@ -131,10 +122,7 @@ fn listen_on_all(
                 return Err(StartError::PortTaken(address));
             }
             Err(error) => {
-                return Err(StartError::Listen {
-                    address: address.to_string(),
-                    error,
-                });
+                return Err(StartError::Listen { address: address.to_string(), error });
             }
         }
     }
@@ -146,28 +134,19 @@ fn listen_on_all(
 
 /// The address that a word of `bind` means: the first one, if it is a name of several.
 fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
-    let unknown = |error| StartError::Listen {
-        address: name.to_owned(),
-        error,
-    };
+    let unknown = |error| StartError::Listen { address: name.to_owned(), error };
     match name {
         "*" => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
         "::*" => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
         name => {
             let mut found = (name, port).to_socket_addrs().map_err(unknown)?;
-            found
-                .next()
-                .ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
+            found.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
         }
     }
 }
 
 /// One socket a core on the address, which nobody else listens on.
-fn listen_tcp(
-    address: SocketAddr,
-    wanted: &Wanted<'_>,
-    cores: u16,
-) -> io::Result<(SocketAddr, Vec<Listener>)> {
+fn listen_tcp(address: SocketAddr, wanted: &Wanted<'_>, cores: u16) -> io::Result<(SocketAddr, Vec<Listener>)> {
     let probe = bind_tcp(address, false)?;
     let bound = probe.local_addr()?.as_socket().expect("bound to one");
     drop(probe);
@@ -178,22 +157,13 @@ fn listen_tcp(
             socket.set_tcp_keepalive(&keepalive(wanted.keepalive_s))?;
         }
         socket.listen(i32::try_from(wanted.backlog).unwrap_or(i32::MAX))?;
-        Ok(Listener {
-            socket: Arc::new(socket),
-        })
+        Ok(Listener { socket: Arc::new(socket) })
     };
-    Ok((
-        bound,
-        (0..cores).map(|_| listener()).collect::<io::Result<_>>()?,
-    ))
+    Ok((bound, (0..cores).map(|_| listener()).collect::<io::Result<_>>()?))
 }
 
 fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -213,10 +183,7 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<Socket> {
 fn keepalive(seconds: u32) -> TcpKeepalive {
     let idle = Duration::from_secs(u64::from(seconds));
     let between = Duration::from_secs(u64::from((seconds / 3).max(1)));
-    TcpKeepalive::new()
-        .with_time(idle)
-        .with_interval(between)
-        .with_retries(3)
+    TcpKeepalive::new().with_time(idle).with_interval(between).with_retries(3)
 }
 
 fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Socket> {
@@ -235,16 +202,9 @@ fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Socket> {
 
 /// This machine has no such kind of address: passed over, as Redis does.
 fn is_no_such_family(error: &io::Error) -> bool {
-    let codes = [
-        libc::ENOPROTOOPT,
-        libc::EPROTONOSUPPORT,
-        libc::ESOCKTNOSUPPORT,
-        libc::EPFNOSUPPORT,
-        libc::EAFNOSUPPORT,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|code| codes.contains(&code))
+    let codes =
+        [libc::ENOPROTOOPT, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT, libc::EPFNOSUPPORT, libc::EAFNOSUPPORT];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 fn is_not_ours(error: &io::Error) -> bool {
@@ -260,14 +220,7 @@ mod tests {
     use super::*;
 
     fn wanted(bind: &[String]) -> Wanted<'_> {
-        Wanted {
-            bind,
-            port: Some(0),
-            unix: "",
-            unix_mode: 0,
-            backlog: 511,
-            keepalive_s: 300,
-        }
+        Wanted { bind, port: Some(0), unix: "", unix_mode: 0, backlog: 511, keepalive_s: 300 }
     }
 
     fn accept(listeners: &[Vec<Listener>]) -> Socket {
@@ -288,22 +241,14 @@ mod tests {
         // Shows that no delay and keep-alive need no system call a connection.
         let bind = ["127.0.0.1".to_owned()];
         let (addresses, listeners) = listen(&wanted(&bind), 2).expect("a free port");
-        let [Address::Tcp(address)] = addresses[..] else {
-            panic!("{addresses:?}")
-        };
+        let [Address::Tcp(address)] = addresses[..] else { panic!("{addresses:?}") };
         assert!(listeners.len() == 2 && listeners.iter().all(|core| core.len() == 1));
         let _client = TcpStream::connect(address).expect("listening");
         let accepted = accept(&listeners);
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().expect("TCP") && socket.keepalive().expect("TCP"));
-        assert_eq!(
-            socket.tcp_keepalive_time().expect("TCP"),
-            Duration::from_secs(300)
-        );
-        assert_eq!(
-            socket.tcp_keepalive_interval().expect("TCP"),
-            Duration::from_secs(100)
-        );
+        assert_eq!(socket.tcp_keepalive_time().expect("TCP"), Duration::from_secs(300));
+        assert_eq!(socket.tcp_keepalive_interval().expect("TCP"), Duration::from_secs(100));
     }
 
     #[test]
@@ -312,42 +257,19 @@ mod tests {
         let bind = ["127.0.0.1".to_owned()];
         let stranger = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let taken = stranger.local_addr().expect("bound").port();
-        let refused = listen(
-            &Wanted {
-                port: Some(taken),
-                ..wanted(&bind)
-            },
-            1,
-        );
-        assert!(
-            matches!(refused, Err(StartError::PortTaken(address)) if address.port() == taken),
-            "{refused:?}"
-        );
+        let refused = listen(&Wanted { port: Some(taken), ..wanted(&bind) }, 1);
+        assert!(matches!(refused, Err(StartError::PortTaken(address)) if address.port() == taken), "{refused:?}");
         let (addresses, _ours) = listen(&wanted(&bind), 2).expect("a free port");
-        let [Address::Tcp(address)] = addresses[..] else {
-            panic!("{addresses:?}")
-        };
-        let refused = listen(
-            &Wanted {
-                port: Some(address.port()),
-                ..wanted(&bind)
-            },
-            1,
-        );
-        assert!(
-            matches!(refused, Err(StartError::PortTaken(_))),
-            "{refused:?}"
-        );
+        let [Address::Tcp(address)] = addresses[..] else { panic!("{addresses:?}") };
+        let refused = listen(&Wanted { port: Some(address.port()), ..wanted(&bind) }, 1);
+        assert!(matches!(refused, Err(StartError::PortTaken(_))), "{refused:?}");
     }
 
     #[test]
     fn an_address_of_another_machine_is_an_error_unless_optional() {
         // Shows the minus sign of `bind`, and that a server without any address does not start.
         let foreign = ["192.0.2.1".to_owned()];
-        assert!(matches!(
-            listen(&wanted(&foreign), 1),
-            Err(StartError::Listen { .. })
-        ));
+        assert!(matches!(listen(&wanted(&foreign), 1), Err(StartError::Listen { .. })));
         let both = ["-192.0.2.1".to_owned(), "127.0.0.1".to_owned()];
         let (addresses, _) = listen(&wanted(&both), 1).expect("the second is ours");
         assert_eq!(addresses.len(), 1);
@@ -356,17 +278,8 @@ mod tests {
             Address::Unix(_) => unreachable!("none wanted"),
         };
         let only = ["-192.0.2.1".to_owned()];
-        let none = listen(
-            &Wanted {
-                port: Some(port),
-                ..wanted(&only)
-            },
-            1,
-        );
-        assert!(
-            matches!(none, Err(StartError::NoAddress { .. })),
-            "{none:?}"
-        );
+        let none = listen(&Wanted { port: Some(port), ..wanted(&only) }, 1);
+        assert!(matches!(none, Err(StartError::NoAddress { .. })), "{none:?}");
     }
 
     #[test]
@@ -374,14 +287,10 @@ mod tests {
         // Shows Redis' default `bind * -::*`, where IPv6 may be missing.
         let bind = ["*".to_owned(), "-::*".to_owned()];
         let (addresses, _) = listen(&wanted(&bind), 1).expect("a free port");
-        let Address::Tcp(first) = &addresses[0] else {
-            panic!("{addresses:?}")
-        };
+        let Address::Tcp(first) = &addresses[0] else { panic!("{addresses:?}") };
         assert!(first.is_ipv4() && first.ip().is_unspecified());
         for address in &addresses[1..] {
-            assert!(
-                matches!(address, Address::Tcp(other) if other.is_ipv6() && other.port() == first.port())
-            );
+            assert!(matches!(address, Address::Tcp(other) if other.is_ipv6() && other.port() == first.port()));
         }
     }
 
@@ -393,18 +302,10 @@ mod tests {
         let path = dir.join("node.sock");
         let text = path.to_str().expect("ASCII").to_owned();
         for _ in 0..2 {
-            let wanted = Wanted {
-                port: None,
-                unix: &text,
-                unix_mode: 0o700,
-                ..wanted(&[])
-            };
+            let wanted = Wanted { port: None, unix: &text, unix_mode: 0o700, ..wanted(&[]) };
             let (addresses, listeners) = listen(&wanted, 2).expect("a socket");
             assert_eq!(addresses, [Address::Unix(path.clone())]);
-            assert_eq!(
-                fs::metadata(&path).expect("made").permissions().mode() & 0o777,
-                0o700
-            );
+            assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o700);
             let _client = std::os::unix::net::UnixStream::connect(&path).expect("listening");
             accept(&listeners);
         }

@@ -42,19 +42,12 @@ pub const CAPACITY: usize = 256;
 /// An eventfd could not be made (too many open files).
 pub fn mesh<T>(cores: u16) -> io::Result<Vec<Mesh<T>>> {
     let beds: Arc<[Bed]> = (0..cores).map(|_| Bed::new()).collect::<io::Result<_>>()?;
-    let ends = |id| Mesh {
-        id: CoreId(id),
-        to: Vec::new(),
-        from: Vec::new(),
-        beds: beds.clone(),
-        rung: Vec::new(),
-    };
+    let ends = |id| Mesh { id: CoreId(id), to: Vec::new(), from: Vec::new(), beds: beds.clone(), rung: Vec::new() };
     let mut meshes: Vec<Mesh<T>> = (0..cores).map(ends).collect();
     for sender in 0..meshes.len() {
         for receiver in 0..meshes.len() {
             // A core's ring to itself stays empty; it keeps the indexes plain.
-            let (producer, consumer) =
-                RingBuffer::new(if sender == receiver { 0 } else { CAPACITY });
+            let (producer, consumer) = RingBuffer::new(if sender == receiver { 0 } else { CAPACITY });
             meshes[sender].to.push(producer);
             meshes[receiver].from.push(consumer);
         }
@@ -80,9 +73,7 @@ impl<T> Mesh<T> {
     /// The ring is full: the message comes back.
     pub fn post(&mut self, to: CoreId, message: T) -> Result<(), T> {
         debug_assert_ne!(to, self.id, "a core does not write to itself");
-        self.to[to.index()]
-            .push(message)
-            .map_err(|PushError::Full(message)| message)?;
+        self.to[to.index()].push(message).map_err(|PushError::Full(message)| message)?;
         if !self.rung.contains(&to) {
             self.rung.push(to);
         }
@@ -126,9 +117,7 @@ impl<T> Mesh<T> {
 
     /// Gets up: from now on senders need not ring.
     pub fn get_up(&self) {
-        self.beds[self.id.index()]
-            .sleep
-            .store(AWAKE, Ordering::Relaxed);
+        self.beds[self.id.index()].sleep.store(AWAKE, Ordering::Relaxed);
     }
 
     /// The eventfd that wakes this core from a nap.
@@ -143,9 +132,7 @@ impl<T> Mesh<T> {
 
     /// Rings all cores, for those that are no core themselves.
     pub fn alarm(&self) -> Alarm {
-        Alarm {
-            beds: self.beds.clone(),
-        }
+        Alarm { beds: self.beds.clone() }
     }
 }
 
@@ -191,11 +178,7 @@ struct Bed {
 
 impl Bed {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            sleep: AtomicU8::new(AWAKE),
-            bell: File::from(eventfd()?),
-            pillow: File::from(eventfd()?),
-        })
+        Ok(Self { sleep: AtomicU8::new(AWAKE), bell: File::from(eventfd()?), pillow: File::from(eventfd()?) })
     }
 
     fn wake(&self) {
@@ -212,11 +195,7 @@ impl Bed {
 
 fn ring(mut eventfd: &File) {
     let written = eventfd.write(&1_u64.to_ne_bytes());
-    assert!(
-        matches!(written, Ok(8)),
-        "an eventfd takes 8 bytes: {written:?} on {}",
-        eventfd.as_raw_fd()
-    );
+    assert!(matches!(written, Ok(8)), "an eventfd takes 8 bytes: {written:?} on {}", eventfd.as_raw_fd());
 }
 
 /// A new eventfd at 0, blocking: io_uring waits for one by itself, and fails with EAGAIN on one that does not block.
@@ -241,34 +220,22 @@ mod tests {
         if !mesh.lie_down(Sleep::Nap) {
             return false;
         }
-        assert!(
-            rings(mesh, 5_000),
-            "lost wake-up: core {:?} slept on",
-            mesh.id
-        );
+        assert!(rings(mesh, 5_000), "lost wake-up: core {:?} slept on", mesh.id);
         let mut count = [0; 8];
-        (&mesh.beds[mesh.id.index()].bell)
-            .read_exact(&mut count)
-            .expect("it rang");
+        (&mesh.beds[mesh.id.index()].bell).read_exact(&mut count).expect("it rang");
         mesh.get_up();
         true
     }
 
     fn rings(mesh: &Mesh<u64>, timeout_ms: i32) -> bool {
-        let mut poll = libc::pollfd {
-            fd: mesh.bell().as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: mesh.bell().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, alive during the call.
         unsafe { libc::poll(&raw mut poll, 1, timeout_ms) == 1 }
     }
 
     fn random() -> fastrand::Rng {
-        let seed = std::env::var("EAGLE_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| fastrand::u64(..));
+        let seed =
+            std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
         println!("EAGLE_SEED={seed}");
         fastrand::Rng::with_seed(seed)
     }
@@ -307,11 +274,7 @@ mod tests {
         let peer = std::thread::spawn(move || echo(peer, fork));
         let (mut next, mut sleeps) = (0, 0);
         for _ in 0..ROUNDS {
-            let burst = if random.u8(..) == 0 {
-                200
-            } else {
-                random.u64(1..4)
-            };
+            let burst = if random.u8(..) == 0 { 200 } else { random.u64(1..4) };
             for number in next..next + burst {
                 me.post(CoreId(1), number).expect("a burst fits");
             }
@@ -332,10 +295,7 @@ mod tests {
         me.wake();
         let slept = (sleeps, peer.join().expect("the peer ends"));
         println!("slept {slept:?} times in {ROUNDS} rounds");
-        assert!(
-            slept.0 > 1_000 && slept.1 > 1_000,
-            "too few sleeps to show anything: {slept:?}"
-        );
+        assert!(slept.0 > 1_000 && slept.1 > 1_000, "too few sleeps to show anything: {slept:?}");
     }
 
     #[test]
@@ -372,9 +332,7 @@ mod tests {
         me.post(CoreId(1), 3).expect("room");
         me.wake();
         let mut count = [0; 8];
-        (&peer.beds[1].bell)
-            .read_exact(&mut count)
-            .expect("it rang");
+        (&peer.beds[1].bell).read_exact(&mut count).expect("it rang");
         assert_eq!(u64::from_ne_bytes(count), 1, "who is up is not rung for");
     }
 }

@@ -78,10 +78,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         // Nobody listens only when the process ends anyway.
         let _ = teller.send(Notice::End);
     };
-    signal::watch(on_signal).map_err(|error| StartError::System {
-        what: "start a thread",
-        error,
-    })?;
+    signal::watch(on_signal).map_err(|error| StartError::System { what: "start a thread", error })?;
     Node::begin(config, tell, told)?.wait()
 }
 
@@ -142,15 +139,11 @@ impl Node {
         let mut deadline: Option<Instant> = None;
         let mut ended = 0;
         while ended < self.cores {
-            let left = deadline.map_or(LOOK, |deadline| {
-                deadline.saturating_duration_since(Instant::now()).min(LOOK)
-            });
+            let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
             match self.told.recv_timeout(left) {
                 Ok(Notice::End) if deadline.is_none() => {
                     let (_, config) = self.shared.config();
-                    deadline = Some(
-                        Instant::now() + Duration::from_secs(u64::from(config.shutdown_timeout_s)),
-                    );
+                    deadline = Some(Instant::now() + Duration::from_secs(u64::from(config.shutdown_timeout_s)));
                     tracing::warn!("User requested shutdown...");
                     self.ending.draining.store(true, Ordering::Release);
                     self.alarm.ring();
@@ -162,9 +155,7 @@ impl Node {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) && ended < self.cores {
-                tracing::warn!(
-                    "Not all requests were answered within shutdown-timeout, exiting anyway"
-                );
+                tracing::warn!("Not all requests were answered within shutdown-timeout, exiting anyway");
                 break;
             }
         }
@@ -173,11 +164,7 @@ impl Node {
         Ok(())
     }
 
-    fn begin(
-        mut config: Config,
-        tell: Sender<Notice>,
-        told: Receiver<Notice>,
-    ) -> Result<Self, StartError> {
+    fn begin(mut config: Config, tell: Sender<Notice>, told: Receiver<Notice>) -> Result<Self, StartError> {
         preflight::enter_directory(&config.dir)?;
         if let Ok(path) = std::env::current_dir() {
             config.dir = path.display().to_string();
@@ -188,13 +175,9 @@ impl Node {
         }
         let cores = config.shards;
         preflight::rings(cores)?;
-        config.maxclients =
-            preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
+        config.maxclients = preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
         let (addresses, listeners) = listener::listen(&Wanted::from(&config), cores)?;
-        let meshes = mesh::mesh(cores).map_err(|error| StartError::System {
-            what: "make an eventfd",
-            error,
-        })?;
+        let meshes = mesh::mesh(cores).map_err(|error| StartError::System { what: "make an eventfd", error })?;
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
         let now = clock.now();
@@ -202,30 +185,12 @@ impl Node {
         shared.host = host::read();
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
-        let mut node = Self {
-            addresses,
-            shared,
-            ending,
-            alarm,
-            tell,
-            told,
-            cores: 0,
-        };
+        let mut node = Self { addresses, shared, ending, alarm, tell, told, cores: 0 };
         let (seed, pool) = (entropy(), entropy());
         for ((core, mesh), listeners) in (0..cores).zip(meshes).zip(listeners) {
             let config = core_config(CoreId(core), &node.shared.config().1, seed, pool);
-            let start = Start {
-                config,
-                cores,
-                mesh,
-                listeners,
-                clock,
-                cpu: cpus.of_core(core),
-            };
-            node.spawn(start).map_err(|error| StartError::System {
-                what: "start a thread",
-                error,
-            })?;
+            let start = Start { config, cores, mesh, listeners, clock, cpu: cpus.of_core(core) };
+            node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
         node.until_serving()?;
@@ -275,10 +240,7 @@ impl Node {
             if let Address::Unix(path) = address
                 && let Err(error) = fs::remove_file(path)
             {
-                tracing::warn!(
-                    "Could not remove the unix socket file {}: {error}",
-                    path.display()
-                );
+                tracing::warn!("Could not remove the unix socket file {}: {error}", path.display());
             }
         }
     }
@@ -296,20 +258,8 @@ struct Start {
 
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
-    fn serve(
-        self,
-        shared: Arc<Shared>,
-        ending: Arc<Ending>,
-        tell: &Sender<Notice>,
-    ) -> Result<Core, StartError> {
-        let Self {
-            config,
-            cores,
-            mesh,
-            listeners,
-            clock,
-            cpu,
-        } = self;
+    fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
+        let Self { config, cores, mesh, listeners, clock, cpu } = self;
         let core = config.id.0;
         let cannot = |why: String| StartError::Core { core, why };
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
@@ -324,22 +274,12 @@ impl Start {
                 // Nobody listens only when the process ends anyway.
                 let _ = teller.send(Notice::End);
             });
-            let parts = Parts {
-                core,
-                listeners,
-                mesh,
-                cores,
-                clock,
-                ending,
-                ask_end,
-            };
+            let parts = Parts { core, listeners, mesh, cores, clock, ending, ask_end };
             let serving = || {
                 // As above.
                 let _ = tell.send(Notice::Serving);
             };
-            core_loop::run(parts, serving)
-                .await
-                .map_err(|error| cannot(error.to_string()))
+            core_loop::run(parts, serving).await.map_err(|error| cannot(error.to_string()))
         })
     }
 }
@@ -356,14 +296,7 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
         pool_id,
     };
-    CoreConfig {
-        id,
-        cores: config.shards,
-        shard,
-        commit: CommitMode::Immediate,
-        credit: CREDIT,
-        seed: entropy(),
-    }
+    CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
 }
 
 /// A number that nobody can guess, from the system.

@@ -36,21 +36,13 @@ impl Cpus {
     pub fn of_this_process() -> Result<Self, StartError> {
         let unreadable = |error: &dyn std::fmt::Display| StartError::Topology(error.to_string());
         let topology = Topology::new().map_err(|error| unreadable(&error))?;
-        let mask = topology
-            .cpu_binding(CpuBindingFlags::THREAD)
-            .map_err(|error| unreadable(&error))?;
-        let cores = topology
-            .objects_with_type(ObjectType::Core)
-            .filter_map(|core| {
-                let usable: CpuSet = core.cpuset()? & &mask;
-                Some(usable.iter_set().map(|cpu| Cpu(usize::from(cpu))).collect())
-            });
+        let mask = topology.cpu_binding(CpuBindingFlags::THREAD).map_err(|error| unreadable(&error))?;
+        let cores = topology.objects_with_type(ObjectType::Core).filter_map(|core| {
+            let usable: CpuSet = core.cpuset()? & &mask;
+            Some(usable.iter_set().map(|cpu| Cpu(usize::from(cpu))).collect())
+        });
         Ok(Self::in_order(cores.collect())).and_then(|cpus| {
-            if cpus.order.is_empty() {
-                Err(StartError::Topology("no CPU may be used".to_owned()))
-            } else {
-                Ok(cpus)
-            }
+            if cpus.order.is_empty() { Err(StartError::Topology("no CPU may be used".to_owned())) } else { Ok(cpus) }
         })
     }
 
@@ -58,13 +50,8 @@ impl Cpus {
     fn in_order(cores: Vec<Vec<Cpu>>) -> Self {
         let cores: Vec<_> = cores.into_iter().filter(|cpus| !cpus.is_empty()).collect();
         let most = cores.iter().map(Vec::len).max().unwrap_or(0);
-        let order = (0..most)
-            .flat_map(|nth| cores.iter().filter_map(move |cpus| cpus.get(nth).copied()))
-            .collect();
-        Self {
-            order,
-            physical: cores.len(),
-        }
+        let order = (0..most).flat_map(|nth| cores.iter().filter_map(move |cpus| cpus.get(nth).copied())).collect();
+        Self { order, physical: cores.len() }
     }
 
     /// How many shards there are unless configured: one a physical core, as far as `quota` (CPUs' worth of time) goes.
@@ -110,9 +97,7 @@ fn quota_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64>
         };
         // A container sees its own group at the root although the path is the host's; so all up to the root are tried.
         for group in Path::new(path.trim_start_matches('/')).ancestors() {
-            let found = mounts
-                .iter()
-                .filter_map(|mount| quota_at(&Path::new(mount).join(group), &read));
+            let found = mounts.iter().filter_map(|mount| quota_at(&Path::new(mount).join(group), &read));
             least = found.chain(least).reduce(f64::min);
         }
     }
@@ -121,20 +106,12 @@ fn quota_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64>
 
 /// The quota that one group's directory states.
 fn quota_at(group: &Path, read: &impl Fn(&Path) -> Option<String>) -> Option<f64> {
-    let number = |text: &str| {
-        text.trim()
-            .parse::<f64>()
-            .ok()
-            .filter(|&number| number > 0.0)
-    };
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|&number| number > 0.0);
     if let Some(both) = read(&group.join("cpu.max")) {
         let (quota, period) = both.trim().split_once(' ')?;
         return Some(number(quota)? / number(period)?);
     }
-    Some(
-        number(&read(&group.join("cpu.cfs_quota_us"))?)?
-            / number(&read(&group.join("cpu.cfs_period_us"))?)?,
-    )
+    Some(number(&read(&group.join("cpu.cfs_quota_us"))?)? / number(&read(&group.join("cpu.cfs_period_us"))?)?)
 }
 
 #[cfg(test)]
@@ -158,8 +135,7 @@ mod tests {
     fn the_default_stays_within_the_quota() {
         // Shows rounding down, and that there is always one shard.
         let found = Cpus::in_order((0..8).map(|cpu| cpus(&[cpu])).collect());
-        let shards = [None, Some(0.5), Some(1.9), Some(2.0), Some(64.0)]
-            .map(|quota| found.default_shards(quota));
+        let shards = [None, Some(0.5), Some(1.9), Some(2.0), Some(64.0)].map(|quota| found.default_shards(quota));
         assert_eq!(shards, [8, 1, 1, 2, 8]);
     }
 
@@ -192,10 +168,7 @@ mod tests {
             Some(text.to_owned())
         };
         assert_eq!(quota_of("0::/a/b\n", files), Some(1.5));
-        assert_eq!(
-            quota_of("4:cpu,cpuacct:/docker/c0ffee\n0::/\n", files),
-            Some(0.5)
-        );
+        assert_eq!(quota_of("4:cpu,cpuacct:/docker/c0ffee\n0::/\n", files), Some(0.5));
         assert_eq!(
             quota_of("1:cpu:/free\n5:memory:/a\n", |path| files(path)
                 .filter(|_| path.starts_with("/sys/fs/cgroup/cpu/"))),

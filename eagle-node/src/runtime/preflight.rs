@@ -148,45 +148,29 @@ const EXECUTOR_LOCKED_BYTES: u64 = 256 << 10;
 /// It is not there, or not writable.
 pub(super) fn enter_directory(dir: &str) -> Result<(), StartError> {
     let path = PathBuf::from(dir);
-    std::env::set_current_dir(&path).map_err(|error| StartError::NoDirectory {
-        dir: path.clone(),
-        error,
-    })?;
+    std::env::set_current_dir(&path).map_err(|error| StartError::NoDirectory { dir: path.clone(), error })?;
     let here = CString::new(".").expect("no zero byte");
     // SAFETY: a string that ends in zero.
     let writable = unsafe { libc::access(here.as_ptr(), libc::W_OK | libc::X_OK) } == 0;
-    if writable {
-        Ok(())
-    } else {
-        Err(StartError::NotWritable { dir: path })
-    }
+    if writable { Ok(()) } else { Err(StartError::NotWritable { dir: path }) }
 }
 
 /// Raises the limit of open files to what `maxclients` needs, and returns how many clients there can be.
 ///
 /// # Errors
 /// There is not even room for one.
-pub(super) fn clients_possible(
-    maxclients: u32,
-    cores: u16,
-    listeners: usize,
-) -> Result<u32, StartError> {
+pub(super) fn clients_possible(maxclients: u32, cores: u16, listeners: usize) -> Result<u32, StartError> {
     let per_core = FILES_PER_CORE + listeners as u64;
     let reserve = FILES_RESERVED + u64::from(cores) * per_core;
     let need = u64::from(maxclients) + reserve;
-    let limit = raise(libc::RLIMIT_NOFILE, need).map_err(|error| StartError::System {
-        what: "read RLIMIT_NOFILE",
-        error,
-    })?;
+    let limit =
+        raise(libc::RLIMIT_NOFILE, need).map_err(|error| StartError::System { what: "read RLIMIT_NOFILE", error })?;
     if limit >= need {
         return Ok(maxclients);
     }
     let possible = limit.saturating_sub(reserve);
     if possible == 0 {
-        return Err(StartError::OpenFiles {
-            need: reserve + 1,
-            limit,
-        });
+        return Err(StartError::OpenFiles { need: reserve + 1, limit });
     }
     tracing::warn!(
         "You requested maxclients of {maxclients} requiring at least {need} max file descriptors. Current maximum open files \
@@ -202,36 +186,21 @@ pub(super) fn clients_possible(
 /// It may not, or they do not.
 pub(super) fn rings(cores: u16) -> Result<(), StartError> {
     let need_bytes = u64::from(cores) * (ring::LOCKED_BYTES + EXECUTOR_LOCKED_BYTES);
-    let limit_bytes =
-        raise(libc::RLIMIT_MEMLOCK, need_bytes).map_err(|error| StartError::System {
-            what: "read RLIMIT_MEMLOCK",
-            error,
-        })?;
+    let limit_bytes = raise(libc::RLIMIT_MEMLOCK, need_bytes)
+        .map_err(|error| StartError::System { what: "read RLIMIT_MEMLOCK", error })?;
     // Who has CAP_IPC_LOCK is not bound by the limit; only a ring tells whether the kernel counts at all.
     let enough = limit_bytes >= need_bytes || may_lock_all();
     match Ring::new().map_err(|error| (error.raw_os_error(), error)) {
         Ok(_) if enough => Ok(()),
-        Ok(_) | Err((Some(libc::ENOMEM), _)) => Err(StartError::LockedMemory {
-            need_bytes,
-            limit_bytes,
-        }),
+        Ok(_) | Err((Some(libc::ENOMEM), _)) => Err(StartError::LockedMemory { need_bytes, limit_bytes }),
         Err((Some(libc::EPERM | libc::EACCES), _)) => Err(forbidden(io_uring_disabled())),
-        Err((Some(libc::ENOSYS | libc::EINVAL), _)) => Err(StartError::KernelTooOld {
-            release: kernel_release(),
-        }),
-        Err((_, error)) => Err(StartError::System {
-            what: "make an io_uring",
-            error,
-        }),
+        Err((Some(libc::ENOSYS | libc::EINVAL), _)) => Err(StartError::KernelTooOld { release: kernel_release() }),
+        Err((_, error)) => Err(StartError::System { what: "make an io_uring", error }),
     }
 }
 
 fn forbidden(disabled: u8) -> StartError {
-    if disabled == 0 {
-        StartError::RingsForbidden
-    } else {
-        StartError::RingsDisabled(disabled)
-    }
+    if disabled == 0 { StartError::RingsForbidden } else { StartError::RingsDisabled(disabled) }
 }
 
 fn io_uring_disabled() -> u8 {
@@ -249,18 +218,13 @@ fn may_lock_all() -> bool {
     const CAP_IPC_LOCK: u32 = 14;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
     bits >> CAP_IPC_LOCK & 1 == 1
 }
 
 /// Raises a limit to `need`, the hard one too if the system lets us, and returns what it is then.
 fn raise(resource: libc::__rlimit_resource_t, need: u64) -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: points to a live rlimit.
     if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
@@ -268,10 +232,7 @@ fn raise(resource: libc::__rlimit_resource_t, need: u64) -> io::Result<u64> {
     if limit.rlim_cur >= need {
         return Ok(limit.rlim_cur);
     }
-    let wished = [
-        (need, limit.rlim_max.max(need)),
-        (limit.rlim_max, limit.rlim_max),
-    ];
+    let wished = [(need, limit.rlim_max.max(need)), (limit.rlim_max, limit.rlim_max)];
     for (rlim_cur, rlim_max) in wished {
         // SAFETY: points to a live rlimit.
         if unsafe { libc::setrlimit(resource, &libc::rlimit { rlim_cur, rlim_max }) } == 0 {
@@ -290,36 +251,19 @@ mod tests {
         // Shows that every reason not to start has a line of its own, with a way out.
         let error = || io::Error::from_raw_os_error(libc::EACCES);
         let all = [
-            StartError::NoDirectory {
-                dir: "/d".into(),
-                error: error(),
-            },
+            StartError::NoDirectory { dir: "/d".into(), error: error() },
             StartError::NotWritable { dir: "/d".into() },
             StartError::RingsDisabled(1),
             StartError::RingsDisabled(2),
             StartError::RingsForbidden,
-            StartError::KernelTooOld {
-                release: "Linux 5.10".to_owned(),
-            },
-            StartError::LockedMemory {
-                need_bytes: 1 << 20,
-                limit_bytes: 64 << 10,
-            },
-            StartError::OpenFiles {
-                need: 80,
-                limit: 64,
-            },
+            StartError::KernelTooOld { release: "Linux 5.10".to_owned() },
+            StartError::LockedMemory { need_bytes: 1 << 20, limit_bytes: 64 << 10 },
+            StartError::OpenFiles { need: 80, limit: 64 },
             StartError::PortTaken("127.0.0.1:6379".parse().expect("an address")),
             StartError::NoAddress { port: 6379 },
-            StartError::Listen {
-                address: "192.0.2.1".to_owned(),
-                error: error(),
-            },
+            StartError::Listen { address: "192.0.2.1".to_owned(), error: error() },
             StartError::Topology("no".to_owned()),
-            StartError::System {
-                what: "make an io_uring",
-                error: error(),
-            },
+            StartError::System { what: "make an io_uring", error: error() },
         ];
         let hints = [
             "create",
@@ -338,10 +282,7 @@ mod tests {
         ];
         for (refusal, hint) in all.iter().zip(hints) {
             let line = refusal.to_string();
-            assert!(
-                line.contains(hint) && line.ends_with('.') && !line.contains('\n'),
-                "{line}"
-            );
+            assert!(line.contains(hint) && line.ends_with('.') && !line.contains('\n'), "{line}");
         }
     }
 
@@ -363,10 +304,7 @@ mod tests {
     #[test]
     fn clients_give_way_to_the_limit_of_open_files() {
         // Shows that a hard limit lowers maxclients instead of failing, and that none at all is refused.
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: points to a live rlimit.
         assert_eq!(
             // SAFETY: writes to `limit` alone.
@@ -376,14 +314,8 @@ mod tests {
         assert_eq!(clients_possible(10, 1, 1).expect("room for ten"), 10);
         // 1 G is the most that Linux allows by default (fs.nr_open); beyond it even root is refused.
         let possible = clients_possible(u32::MAX, 1, 1).expect("room for some");
-        assert!(
-            possible < u32::MAX && u64::from(possible) + 100 > limit.rlim_cur,
-            "{possible}"
-        );
+        assert!(possible < u32::MAX && u64::from(possible) + 100 > limit.rlim_cur, "{possible}");
         let none = clients_possible(u32::MAX, u16::MAX, 1 << 20);
-        assert!(
-            matches!(none, Err(StartError::OpenFiles { .. })),
-            "{none:?}"
-        );
+        assert!(matches!(none, Err(StartError::OpenFiles { .. })), "{none:?}");
     }
 }

@@ -26,20 +26,14 @@ pub struct Look<'a, T> {
 impl<T: Send + Sync + 'static> Published<T> {
     /// Publishes the first value.
     pub fn new(value: T) -> Self {
-        Self {
-            value: Atomic::new(value),
-        }
+        Self { value: Atomic::new(value) }
     }
 
     /// Looks at the present value. Keep the look short: within a turn, never across a sleep.
     pub fn load(&self) -> Look<'_, T> {
         let guard = epoch::pin();
         let seen = self.value.load(Ordering::Acquire, &guard).as_raw();
-        Look {
-            seen,
-            _guard: guard,
-            _of: PhantomData,
-        }
+        Look { seen, _guard: guard, _of: PhantomData }
     }
 
     /// Replaces the value by what `change` makes of it; `change` is called again if somebody else was faster.
@@ -52,13 +46,7 @@ impl<T: Send + Sync + 'static> Published<T> {
         loop {
             // SAFETY: never null (`new` and `update` store values only), and freed no sooner than `guard` is dropped.
             let changed = Owned::new(change(unsafe { present.deref() })?);
-            match self.value.compare_exchange(
-                present,
-                changed,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-                &guard,
-            ) {
+            match self.value.compare_exchange(present, changed, Ordering::AcqRel, Ordering::Acquire, &guard) {
                 Ok(_) => {
                     // SAFETY: the swap took it out, so no new reader finds it, and only the winner of the swap frees it.
                     unsafe { guard.defer_destroy(present) };
@@ -130,26 +118,16 @@ mod tests {
         const WRITERS: u64 = 2;
         const UPDATES: u64 = 5_000;
         let dropped = Arc::new(AtomicUsize::new(0));
-        let published = Published::new(Pair {
-            first: 1_000,
-            second: 1_000,
-            dropped: dropped.clone(),
-        });
+        let published = Published::new(Pair { first: 1_000, second: 1_000, dropped: dropped.clone() });
         std::thread::scope(|scope| {
             for _ in 0..WRITERS {
                 scope.spawn(|| {
                     for _ in 0..UPDATES {
                         let plus_one = |old: &Pair| {
                             let (first, second) = (old.first + 1, old.second + 1);
-                            Ok::<_, Infallible>(Pair {
-                                first,
-                                second,
-                                dropped: old.dropped.clone(),
-                            })
+                            Ok::<_, Infallible>(Pair { first, second, dropped: old.dropped.clone() })
                         };
-                        published
-                            .update(plus_one)
-                            .unwrap_or_else(|never| match never {});
+                        published.update(plus_one).unwrap_or_else(|never| match never {});
                     }
                 });
             }
@@ -178,11 +156,7 @@ mod tests {
     fn the_last_value_is_dropped_with_its_publisher() {
         // Shows that the value in place is freed, once.
         let dropped = Arc::new(AtomicUsize::new(0));
-        drop(Published::new(Pair {
-            first: 0,
-            second: 0,
-            dropped: dropped.clone(),
-        }));
+        drop(Published::new(Pair { first: 0, second: 0, dropped: dropped.clone() }));
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
     }
 }

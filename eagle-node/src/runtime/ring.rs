@@ -82,10 +82,7 @@ impl Tag {
 
 impl From<ConnId> for Tag {
     fn from(conn: ConnId) -> Self {
-        Self {
-            index: conn.index,
-            generation: conn.generation & GENERATION_MASK,
-        }
+        Self { index: conn.index, generation: conn.generation & GENERATION_MASK }
     }
 }
 
@@ -155,19 +152,12 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let buffers = Buffers::new(&ring)?;
-        Ok(Self {
-            ring,
-            buffers,
-            bell_count: Box::new(0),
-            overflow: VecDeque::new(),
-        })
+        Ok(Self { ring, buffers, bell_count: Box::new(0), overflow: VecDeque::new() })
     }
 
     /// Has an eventfd written to when there are completions, while [`Self::ring_aloud`] is on; it starts off.
     pub(super) fn register(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.ring
-            .submitter()
-            .register_eventfd(eventfd.as_raw_fd())?;
+        self.ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
         self.ring_aloud(false);
         Ok(())
     }
@@ -184,9 +174,7 @@ impl Ring {
     /// Starts accepting on a listener, until a completion says that there is no more.
     pub(super) fn accept(&mut self, listener: u32, fd: BorrowedFd<'_>) {
         let flags = libc::SOCK_CLOEXEC;
-        let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
-            .flags(flags)
-            .build();
+        let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd())).flags(flags).build();
         self.push(entry.user_data(ACCEPT << KIND_SHIFT | u64::from(listener)));
     }
 
@@ -212,9 +200,7 @@ impl Ring {
     /// The bytes must neither change nor move until the completion.
     pub(super) unsafe fn send(&mut self, conn: ConnId, fd: BorrowedFd<'_>, bytes: &[u8]) {
         let len = u32::try_from(bytes.len()).expect("sent in slices");
-        let entry = opcode::Send::new(types::Fd(fd.as_raw_fd()), bytes.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL)
-            .build();
+        let entry = opcode::Send::new(types::Fd(fd.as_raw_fd()), bytes.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build();
         self.push(entry.user_data(Tag::from(conn).user_data(SEND)));
     }
 
@@ -241,10 +227,7 @@ impl Ring {
     }
 
     /// Gives the buffer of a piece of input back to the kernel.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "whoever gives it back must not use it again"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "whoever gives it back must not use it again")]
     pub(super) fn give_back(&mut self, input: Input) {
         self.buffers.put(input.buffer);
     }
@@ -298,10 +281,7 @@ impl Ring {
     pub(super) fn cancel_all(&mut self) {
         self.submit();
         let any = types::CancelBuilder::any();
-        let ended = self
-            .ring
-            .submitter()
-            .register_sync_cancel(Some(types::Timespec::new().sec(1)), any);
+        let ended = self.ring.submitter().register_sync_cancel(Some(types::Timespec::new().sec(1)), any);
         if let Err(error) = ended
             && error.raw_os_error() != Some(libc::ENOENT)
         {
@@ -311,11 +291,7 @@ impl Ring {
 
     fn cancel(&mut self, user_data: u64) {
         let entry = opcode::AsyncCancel::new(user_data).build();
-        self.push(
-            entry
-                .user_data(CANCEL << KIND_SHIFT)
-                .flags(squeue::Flags::SKIP_SUCCESS),
-        );
+        self.push(entry.user_data(CANCEL << KIND_SHIFT).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -358,9 +334,7 @@ impl Ring {
         let result = if completions == 0 {
             self.ring.submit()
         } else {
-            self.ring
-                .submitter()
-                .submit_with_args(completions, &args.timespec(&timespec))
+            self.ring.submitter().submit_with_args(completions, &args.timespec(&timespec))
         };
         match result.as_ref().map_err(io::Error::raw_os_error) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => true,
@@ -376,31 +350,18 @@ impl Completion {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let more = cqueue::more(flags);
         let index = u32::try_from(user_data & u64::from(u32::MAX)).expect("masked");
-        let generation =
-            u32::try_from(user_data >> GENERATION_SHIFT).expect("shifted") & GENERATION_MASK;
+        let generation = u32::try_from(user_data >> GENERATION_SHIFT).expect("shifted") & GENERATION_MASK;
         let tag = Tag { index, generation };
         let number = usize::try_from(result).map_err(|_| -result);
         Some(match user_data >> KIND_SHIFT {
-            ACCEPT => Self::Accept {
-                listener: index,
-                result: number.map(|_| result),
-                more,
-            },
+            ACCEPT => Self::Accept { listener: index, result: number.map(|_| result), more },
             RECEIVE => {
                 let len = number.unwrap_or(0);
                 let input = cqueue::buffer_select(flags).map(|buffer| Input { buffer, len });
                 assert!(len == 0 || input.is_some(), "input comes in a buffer");
-                Self::Receive {
-                    tag,
-                    result: number,
-                    input,
-                    more,
-                }
+                Self::Receive { tag, result: number, input, more }
             }
-            SEND => Self::Send {
-                tag,
-                result: number,
-            },
+            SEND => Self::Send { tag, result: number },
             BELL => Self::Bell,
             CANCEL => return None,
             kind => unreachable!("no operation is of kind {kind}"),
@@ -422,33 +383,18 @@ impl Buffers {
         let bytes = Mapping::new(usize::from(BUFFERS) * BUFFER_STRIDE)?;
         // SAFETY: `entries` is page-aligned, has BUFFERS entries, and lives as long as the ring that it is registered with.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                entries.start.as_ptr() as u64,
-                BUFFERS,
-                GROUP,
-                0,
-            )?;
+            ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, BUFFERS, GROUP, 0)?;
         };
-        let mut buffers = Self {
-            entries,
-            bytes,
-            tail: 0,
-        };
+        let mut buffers = Self { entries, bytes, tail: 0 };
         (0..BUFFERS).for_each(|buffer| buffers.put(buffer));
         Ok(buffers)
     }
 
     fn bytes(&mut self, input: &Input) -> &mut [u8] {
-        assert!(
-            input.buffer < BUFFERS && input.len <= BUFFER_SIZE,
-            "the kernel returns what it was given"
-        );
+        assert!(input.buffer < BUFFERS && input.len <= BUFFER_SIZE, "the kernel returns what it was given");
         // SAFETY: within `bytes` by the assertion; the kernel handed this buffer out and takes it again only after `put`.
         unsafe {
-            let start = self
-                .bytes
-                .start
-                .add(usize::from(input.buffer) * BUFFER_STRIDE);
+            let start = self.bytes.start.add(usize::from(input.buffer) * BUFFER_STRIDE);
             std::slice::from_raw_parts_mut(start.as_ptr(), input.len)
         }
     }
@@ -478,19 +424,13 @@ struct Mapping {
 
 impl Mapping {
     fn new(len: usize) -> io::Result<Self> {
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        );
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping wherever the kernel likes.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
-            start: NonNull::new(start.cast()).expect("not at zero"),
-            len,
-        })
+        Ok(Self { start: NonNull::new(start.cast()).expect("not at zero"), len })
     }
 }
 
@@ -513,10 +453,7 @@ mod tests {
     use super::*;
     use crate::runtime::mesh::eventfd;
 
-    const CONN: ConnId = ConnId {
-        index: 7,
-        generation: 0x0123_4567,
-    };
+    const CONN: ConnId = ConnId { index: 7, generation: 0x0123_4567 };
 
     /// The next completion, or a failed test after 10 seconds.
     fn await_next(ring: &mut Ring) -> Completion {
@@ -531,11 +468,7 @@ mod tests {
     }
 
     fn is_readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> bool {
-        let mut poll = libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, alive during the call.
         unsafe { libc::poll(&raw mut poll, 1, timeout_ms) == 1 }
     }
@@ -549,12 +482,7 @@ mod tests {
         for round in 0..2 * u32::from(BUFFERS) {
             let text = round.to_string();
             theirs.write_all(text.as_bytes()).expect("room");
-            let Completion::Receive {
-                tag,
-                result: Ok(len),
-                input: Some(input),
-                more: true,
-            } = await_next(&mut ring)
+            let Completion::Receive { tag, result: Ok(len), input: Some(input), more: true } = await_next(&mut ring)
             else {
                 panic!("round {round}")
             };
@@ -564,15 +492,7 @@ mod tests {
         }
         drop(theirs);
         let end = await_next(&mut ring);
-        let Completion::Receive {
-            result: Ok(0),
-            input: None,
-            more: false,
-            ..
-        } = end
-        else {
-            panic!("{end:?}")
-        };
+        let Completion::Receive { result: Ok(0), input: None, more: false, .. } = end else { panic!("{end:?}") };
     }
 
     #[test]
@@ -580,9 +500,7 @@ mod tests {
         // Shows that input beyond all buffers stays in the socket and comes after buffers were given back.
         let mut ring = Ring::new().expect("a ring");
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-        let sent: Vec<u8> = (0..u32::from(BUFFERS) + 44)
-            .flat_map(u32::to_le_bytes)
-            .collect();
+        let sent: Vec<u8> = (0..u32::from(BUFFERS) + 44).flat_map(u32::to_le_bytes).collect();
         let pieces = sent.clone();
         let writer = std::thread::spawn(move || {
             for piece in pieces.chunks(4) {
@@ -594,13 +512,7 @@ mod tests {
         let (mut received, mut kept, mut ran_out) = (Vec::new(), Vec::new(), 0);
         ring.receive(CONN, ours.as_fd());
         while received.len() < sent.len() {
-            let Completion::Receive {
-                result,
-                input,
-                more,
-                ..
-            } = await_next(&mut ring)
-            else {
+            let Completion::Receive { result, input, more, .. } = await_next(&mut ring) else {
                 panic!("only a receive is under way")
             };
             if let Some(input) = input {
@@ -628,22 +540,13 @@ mod tests {
         ring.submit();
         ring.stop_receiving(CONN);
         let end = await_next(&mut ring);
-        let Completion::Receive {
-            result: Err(libc::ECANCELED),
-            more: false,
-            ..
-        } = end
-        else {
-            panic!("{end:?}")
-        };
+        let Completion::Receive { result: Err(libc::ECANCELED), more: false, .. } = end else { panic!("{end:?}") };
         theirs.write_all(b"later").expect("room");
         ring.wait(1, Duration::from_millis(20));
         assert_eq!(ring.next(), None);
         ring.receive(CONN, ours.as_fd());
         let begun = await_next(&mut ring);
-        let Completion::Receive { result: Ok(5), .. } = begun else {
-            panic!("{begun:?}")
-        };
+        let Completion::Receive { result: Ok(5), .. } = begun else { panic!("{begun:?}") };
     }
 
     #[test]
@@ -664,9 +567,7 @@ mod tests {
         }
         for _ in 0..SENDS {
             let sent = await_next(&mut ring);
-            let Completion::Send { result: Ok(1), .. } = sent else {
-                panic!("{sent:?}")
-            };
+            let Completion::Send { result: Ok(1), .. } = sent else { panic!("{sent:?}") };
         }
         let mut read = reader.join().expect("the reader");
         // A send that found the socket full may be overtaken by the next; the core has one a connection under way.
@@ -709,17 +610,12 @@ mod tests {
         theirs.write_all(b"quiet").expect("room");
         assert!(!is_readable(alarm.as_fd(), 20) && !ring.is_quiet());
         let first = await_next(&mut ring);
-        let Completion::Receive { result: Ok(5), .. } = first else {
-            panic!("{first:?}")
-        };
+        let Completion::Receive { result: Ok(5), .. } = first else { panic!("{first:?}") };
         ring.submit();
         assert!(ring.is_quiet());
         ring.ring_aloud(true);
         theirs.write_all(b"aloud").expect("room");
-        assert!(
-            is_readable(alarm.as_fd(), 10_000),
-            "a sleeper would sleep on"
-        );
+        assert!(is_readable(alarm.as_fd(), 10_000), "a sleeper would sleep on");
         assert!(!ring.is_quiet());
     }
 
@@ -735,14 +631,7 @@ mod tests {
         for _ in 0..2 {
             let end = await_next(&mut ring);
             assert!(
-                matches!(
-                    end,
-                    Completion::Bell
-                        | Completion::Receive {
-                            result: Err(libc::ECANCELED),
-                            ..
-                        }
-                ),
+                matches!(end, Completion::Bell | Completion::Receive { result: Err(libc::ECANCELED), .. }),
                 "{end:?}"
             );
         }

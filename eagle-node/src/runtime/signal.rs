@@ -34,20 +34,17 @@ pub fn watch(on_first: impl FnOnce(Asked) + Send + 'static) -> io::Result<()> {
     let asking = asking();
     // SAFETY: `asking` is an initialised set; the dispositions set are the constants that the system defines.
     unsafe {
-        let blocked =
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const asking, std::ptr::null_mut());
+        let blocked = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const asking, std::ptr::null_mut());
         assert_eq!(blocked, 0, "a valid mask");
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            on_first(wait(&asking));
-            wait(&asking);
-            tracing::warn!("You insist... exiting now.");
-            std::process::exit(1);
-        })?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        on_first(wait(&asking));
+        wait(&asking);
+        tracing::warn!("You insist... exiting now.");
+        std::process::exit(1);
+    })?;
     Ok(())
 }
 
@@ -67,9 +64,5 @@ fn wait(set: &libc::sigset_t) -> Asked {
     // SAFETY: both point to live values of the right types.
     let result = unsafe { libc::sigwait(set, &raw mut signal) };
     assert_eq!(result, 0, "a valid set");
-    if signal == libc::SIGINT {
-        Asked::Int
-    } else {
-        Asked::Term
-    }
+    if signal == libc::SIGINT { Asked::Int } else { Asked::Term }
 }

@@ -76,9 +76,7 @@ impl Log {
         let shape = Shape::of(&edit.apply(record.parts()), record.value().len(), None);
         let place = self.claim(Lane::Appended, shape.len);
         let (record, bytes) = self.record_beside(source, place.offset, shape.len);
-        shape
-            .write(&edit.apply(record.parts()), bytes)
-            .copy_from_slice(record.value());
+        shape.write(&edit.apply(record.parts()), bytes).copy_from_slice(record.value());
         self.appended(place.offset)
     }
 
@@ -107,29 +105,17 @@ impl Log {
     }
 
     #[inline(always)]
-    fn append_shape(
-        &mut self,
-        parts: &RecordParts<'_>,
-        shape: Shape,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> PoolOffset {
+    fn append_shape(&mut self, parts: &RecordParts<'_>, shape: Shape, fill: impl FnOnce(&mut [u8])) -> PoolOffset {
         let place = self.claim(Lane::Appended, shape.len);
         fill(shape.write(parts, self.mapping.bytes_mut(place.range(shape.len))));
         self.appended(place.offset)
     }
 
     /// The record at `source` and, to be written, `len` bytes elsewhere.
-    pub(super) fn record_beside(
-        &mut self,
-        source: PoolOffset,
-        to: PoolOffset,
-        len: usize,
-    ) -> (Record<'_>, &mut [u8]) {
+    pub(super) fn record_beside(&mut self, source: PoolOffset, to: PoolOffset, len: usize) -> (Record<'_>, &mut [u8]) {
         let source_len = self.read(source).bytes_on_medium() as u64;
         let to = to.byte()..to.byte() + len as u64;
-        let (bytes, to) = self
-            .mapping
-            .split(source.byte()..source.byte() + source_len, to);
+        let (bytes, to) = self.mapping.split(source.byte()..source.byte() + source_len, to);
         // SAFETY: `bytes` is a whole record, and stays borrowed.
         (unsafe { Record::trusted(bytes.as_ptr(), bytes.len()) }, to)
     }
@@ -142,10 +128,7 @@ impl Log {
         }
         let len = len as u64;
         let cursor = &mut self.lanes[lane as usize];
-        let place = Place {
-            offset: PoolOffset::from_byte(cursor.next),
-            seed: cursor.seed,
-        };
+        let place = Place { offset: PoolOffset::from_byte(cursor.next), seed: cursor.seed };
         cursor.next += len;
         let extent = self.extents.get_mut(cursor.extent);
         extent.used += len;
@@ -184,10 +167,7 @@ impl Log {
             Lane::Appended => ExtentKind::Appended,
             Lane::Compacted => ExtentKind::Compacted,
         };
-        let id = self
-            .extents
-            .open(count, kind, self.next_version)
-            .expect("room is reserved before it is used");
+        let id = self.extents.open(count, kind, self.next_version).expect("room is reserved before it is used");
         self.write_header(id);
         let next = self.extents.records_start(id);
         let cursor = &mut self.lanes[lane as usize];
@@ -206,9 +186,7 @@ impl Log {
         let header = self.extents.header(id).to_bytes();
         let start = self.extents.start(id);
         let range = start..start + header.len() as u64;
-        self.mapping
-            .bytes_mut(range.clone())
-            .copy_from_slice(&header);
+        self.mapping.bytes_mut(range.clone()).copy_from_slice(&header);
         self.note_written(range);
     }
 

@@ -35,12 +35,7 @@ impl fmt::Display for CheckError {
             Self::Header(id, error) => write!(f, "extent {}: header damaged: {error:?}", id.raw()),
             Self::HeaderStale(id) => write!(f, "extent {}: header does not belong here", id.raw()),
             Self::Record(offset, error) => write!(f, "record at {:#x}: {error}", offset.byte()),
-            Self::Account {
-                what,
-                extent,
-                kept,
-                counted,
-            } => {
+            Self::Account { what, extent, kept, counted } => {
                 let place = extent.map_or("log".to_owned(), |id| format!("extent {}", id.raw()));
                 write!(f, "{place}: {what} kept as {kept}, counted {counted}")
             }
@@ -58,8 +53,7 @@ impl Log {
     /// What is wrong with it.
     pub fn verify(&self, offset: PoolOffset) -> Result<(), RecordError> {
         let end = self.extents.records_end(self.extent_of(offset));
-        let record =
-            Record::parse_shape(self.mapping.bytes(offset.byte()..end.max(offset.byte())))?;
+        let record = Record::parse_shape(self.mapping.bytes(offset.byte()..end.max(offset.byte())))?;
         if !self.is_summed(offset) {
             return Ok(());
         }
@@ -94,16 +88,10 @@ impl Log {
 
     fn check_header(&self, id: ExtentId) -> Result<(), CheckError> {
         let start = self.extents.start(id);
-        let bytes = self
-            .mapping
-            .bytes(start..start + extent_header::BYTES as u64);
+        let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
         let header = ExtentHeader::parse(bytes.try_into().expect("a header's bytes"))
             .map_err(|error| CheckError::Header(id, error))?;
-        if header == self.extents.header(id) {
-            Ok(())
-        } else {
-            Err(CheckError::HeaderStale(id))
-        }
+        if header == self.extents.header(id) { Ok(()) } else { Err(CheckError::HeaderStale(id)) }
     }
 
     /// Verifies the records of an extent up to its end, and counts the bytes of the living and all
@@ -117,8 +105,7 @@ impl Log {
         let (mut live, mut records) = (0, 0);
         while at < end {
             let offset = PoolOffset::from_byte(at);
-            self.verify(offset)
-                .map_err(|error| CheckError::Record(offset, error))?;
+            self.verify(offset).map_err(|error| CheckError::Record(offset, error))?;
             let record = self.read(offset);
             let len = record.bytes_on_medium() as u64;
             live += if is_live(offset) { len } else { 0 };
@@ -129,22 +116,8 @@ impl Log {
     }
 }
 
-fn equal(
-    what: &'static str,
-    extent: Option<ExtentId>,
-    kept: u64,
-    counted: u64,
-) -> Result<(), CheckError> {
-    if kept == counted {
-        Ok(())
-    } else {
-        Err(CheckError::Account {
-            what,
-            extent,
-            kept,
-            counted,
-        })
-    }
+fn equal(what: &'static str, extent: Option<ExtentId>, kept: u64, counted: u64) -> Result<(), CheckError> {
+    if kept == counted { Ok(()) } else { Err(CheckError::Account { what, extent, kept, counted }) }
 }
 
 #[cfg(test)]
@@ -153,10 +126,7 @@ mod tests {
     use crate::{Kind, LogConfig, RecordParts};
 
     fn log() -> Log {
-        let config = LogConfig {
-            extent_bytes: 64 << 10,
-            ..LogConfig::new(1, 4 << 20)
-        };
+        let config = LogConfig { extent_bytes: 64 << 10, ..LogConfig::new(1, 4 << 20) };
         Log::anonymous(config).unwrap()
     }
 
@@ -220,9 +190,6 @@ mod tests {
         let start = log.extents.start(id);
         log.mapping.bytes_mut(start..start + 1)[0] ^= 1;
         let error = log.check(|_| true).expect_err("a damaged header");
-        assert!(matches!(
-            error,
-            CheckError::Header(_, ExtentHeaderError::Magic(_))
-        ));
+        assert!(matches!(error, CheckError::Header(_, ExtentHeaderError::Magic(_))));
     }
 }

@@ -41,10 +41,7 @@ impl Log {
         }
         self.domain.drain();
         self.give_back();
-        Commit {
-            position: self.position,
-            ranges: &self.written,
-        }
+        Commit { position: self.position, ranges: &self.written }
     }
 
     /// The bytes of a range that a commit named, to be written out.
@@ -74,13 +71,8 @@ impl Log {
     /// # Panics
     /// Within a group, of which nobody knows yet whether more follows its last record.
     pub(super) fn sum(&mut self, lane: Lane) {
-        let Cursor {
-            next, summed, seed, ..
-        } = self.lanes[lane as usize];
-        assert!(
-            lane == Lane::Compacted || self.group.is_none(),
-            "a group is not summed before it ends"
-        );
+        let Cursor { next, summed, seed, .. } = self.lanes[lane as usize];
+        assert!(lane == Lane::Compacted || self.group.is_none(), "a group is not summed before it ends");
         let mut at = summed;
         while at < next {
             let offset = PoolOffset::from_byte(at);
@@ -107,17 +99,13 @@ impl Log {
     #[inline(always)]
     pub(super) fn is_summed(&self, offset: PoolOffset) -> bool {
         let byte = offset.byte();
-        self.lanes
-            .iter()
-            .all(|cursor| byte < cursor.summed || byte >= cursor.next)
+        self.lanes.iter().all(|cursor| byte < cursor.summed || byte >= cursor.next)
     }
 
     #[inline(always)]
     pub(super) fn write_checksum(&mut self, place: Place, len: usize) {
         let bytes = self.mapping.bytes_mut(place.range(len));
-        let checksum = self
-            .checksum
-            .of(&bytes[record_header::KIND..], place.seed.at(place.offset));
+        let checksum = self.checksum.of(&bytes[record_header::KIND..], place.seed.at(place.offset));
         bytes[record_header::CRC..record_header::KIND].copy_from_slice(&checksum.to_le_bytes());
     }
 
@@ -139,11 +127,7 @@ mod tests {
     use crate::{Kind, LogConfig, RecordError, RecordParts};
 
     fn log() -> Log {
-        Log::anonymous(LogConfig {
-            extent_bytes: 64 << 10,
-            ..LogConfig::new(1, 4 << 20)
-        })
-        .unwrap()
+        Log::anonymous(LogConfig { extent_bytes: 64 << 10, ..LogConfig::new(1, 4 << 20) }).unwrap()
     }
 
     fn append(log: &mut Log, len: usize) -> PoolOffset {
@@ -160,10 +144,7 @@ mod tests {
         let range = first.byte()..first.byte() + 24;
         let start = range.start - crate::layout::extent_header::BYTES as u64;
         let second = range.end..range.end + 16;
-        assert_eq!(
-            log.commit().ranges,
-            std::slice::from_ref(&(start..range.end))
-        );
+        assert_eq!(log.commit().ranges, std::slice::from_ref(&(start..range.end)));
         append(&mut log, 3);
         assert_eq!(log.commit().ranges, std::slice::from_ref(&second));
         assert_eq!(log.commit().ranges, []);
@@ -180,10 +161,8 @@ mod tests {
             assert!(position > last);
             last = position;
         };
-        let offset = log.append(&RecordParts {
-            expiry: Some(1),
-            ..RecordParts::new(Kind::String, b"key", &[b"value"])
-        });
+        let offset =
+            log.append(&RecordParts { expiry: Some(1), ..RecordParts::new(Kind::String, b"key", &[b"value"]) });
         rises(&mut log);
         assert!(log.overwrite_value(offset, &[b"other"]));
         rises(&mut log);
@@ -219,25 +198,14 @@ mod tests {
         // A bit flips in memory: the record is wrong, by the same bits of its checksum wherever it
         // is moved.
         for replayed in [false, true] {
-            let mut log = Log::anonymous(LogConfig {
-                replayed,
-                ..LogConfig::new(1, 4 << 20)
-            })
-            .unwrap();
+            let mut log = Log::anonymous(LogConfig { replayed, ..LogConfig::new(1, 4 << 20) }).unwrap();
             let offset = append(&mut log, 1000);
             log.commit();
-            log.mapping
-                .bytes_mut(offset.byte() + 500..offset.byte() + 501)[0] ^= 4;
-            assert!(matches!(
-                log.verify(offset),
-                Err(RecordError::Checksum { .. })
-            ));
+            log.mapping.bytes_mut(offset.byte() + 500..offset.byte() + 501)[0] ^= 4;
+            assert!(matches!(log.verify(offset), Err(RecordError::Checksum { .. })));
             let moved = log.relocate(offset, 1).unwrap();
             let moved = log.relocate(moved, 1).unwrap();
-            assert!(matches!(
-                log.verify(moved),
-                Err(RecordError::Checksum { .. })
-            ));
+            assert!(matches!(log.verify(moved), Err(RecordError::Checksum { .. })));
         }
     }
 

@@ -76,17 +76,10 @@ impl Log {
         };
         let wanted = |id: ExtentId, extent: &Extent| {
             let dead = floors.bytes_dead(id, extent);
-            extent.state == ExtentState::Sealed
-                && dead > 0
-                && dead * 100 >= extent.used * u64::from(dead_percent_min)
+            extent.state == ExtentState::Sealed && dead > 0 && dead * 100 >= extent.used * u64::from(dead_percent_min)
         };
-        let candidates = self
-            .extents
-            .iter()
-            .filter(|(id, extent)| wanted(*id, extent));
-        candidates
-            .max_by(|a, b| worth(a.0, a.1).total_cmp(&worth(b.0, b.1)))
-            .map(|(id, _)| id)
+        let candidates = self.extents.iter().filter(|(id, extent)| wanted(*id, extent));
+        candidates.max_by(|a, b| worth(a.0, a.1).total_cmp(&worth(b.0, b.1))).map(|(id, _)| id)
     }
 
     /// Begins a walk over the records of an extent, from its first.
@@ -108,25 +101,16 @@ impl Log {
         }
         let offset = PoolOffset::from_byte(walk.next);
         let record = self.read(offset);
-        let version = record
-            .version()
-            .unwrap_or(extent.version_base + walk.ordinal);
+        let version = record.version().unwrap_or(extent.version_base + walk.ordinal);
         walk.next += record.bytes_on_medium() as u64;
         walk.ordinal += 1;
-        Some(Found {
-            offset,
-            version,
-            record,
-        })
+        Some(Found { offset, version, record })
     }
 
     /// All records of an extent with their offsets, dead or alive, in the order in which they lie.
     pub fn records(&self, extent: ExtentId) -> impl Iterator<Item = (PoolOffset, Record<'_>)> {
         let mut walk = self.walk(extent);
-        std::iter::from_fn(move || {
-            self.step(&mut walk)
-                .map(|found| (found.offset, found.record))
-        })
+        std::iter::from_fn(move || self.step(&mut walk).map(|found| (found.offset, found.record)))
     }
 
     /// Moves a living record to the extent that compaction fills, and returns where it lies now;
@@ -177,17 +161,10 @@ impl Log {
         self.reserve_to_move(shape.len)?;
         let place = self.claim(Lane::Compacted, shape.len);
         let (record, bytes) = self.record_beside(offset, place.offset, shape.len);
-        shape
-            .write(&record.parts(), bytes)
-            .copy_from_slice(record.value());
+        shape.write(&record.parts(), bytes).copy_from_slice(record.value());
         self.write_checksum(place, shape.len);
         let at = place.offset.byte() + record_header::CRC as u64;
-        for (byte, wrong) in self
-            .mapping
-            .bytes_mut(at..at + 4)
-            .iter_mut()
-            .zip(damage.to_le_bytes())
-        {
+        for (byte, wrong) in self.mapping.bytes_mut(at..at + 4).iter_mut().zip(damage.to_le_bytes()) {
             *byte ^= wrong;
         }
         self.note_summed(Lane::Compacted);
@@ -204,30 +181,14 @@ mod tests {
 
     /// A log of a few extents of which every `nth` record lives.
     fn log(replayed: bool, nth: usize) -> (Log, Vec<PoolOffset>) {
-        let config = LogConfig {
-            extent_bytes: EXTENT,
-            replayed,
-            ..LogConfig::new(1, 64 * EXTENT as u64)
-        };
+        let config = LogConfig { extent_bytes: EXTENT, replayed, ..LogConfig::new(1, 64 * EXTENT as u64) };
         let mut log = Log::anonymous(config).unwrap();
-        let all: Vec<PoolOffset> = (0..3000_u32)
-            .map(|i| {
-                log.append(&RecordParts::new(
-                    Kind::String,
-                    &i.to_le_bytes(),
-                    &[&[1; 64]],
-                ))
-            })
-            .collect();
+        let all: Vec<PoolOffset> =
+            (0..3000_u32).map(|i| log.append(&RecordParts::new(Kind::String, &i.to_le_bytes(), &[&[1; 64]]))).collect();
         let lives = |i: usize| i.is_multiple_of(nth);
         let dead = all.iter().enumerate().filter(|(i, _)| !lives(*i));
         dead.for_each(|(_, offset)| log.kill(*offset));
-        let live = all
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| lives(*i))
-            .map(|(_, offset)| *offset)
-            .collect();
+        let live = all.iter().enumerate().filter(|(i, _)| lives(*i)).map(|(_, offset)| *offset).collect();
         (log, live)
     }
 
@@ -241,12 +202,10 @@ mod tests {
             while let Some(victim) = log.victim(Policy::CostBenefit, 20) {
                 let mut walk = log.walk(victim);
                 loop {
-                    let slice: Vec<_> = std::iter::from_fn(|| {
-                        log.step(&mut walk)
-                            .map(|found| (found.offset, found.version))
-                    })
-                    .take(3)
-                    .collect();
+                    let slice: Vec<_> =
+                        std::iter::from_fn(|| log.step(&mut walk).map(|found| (found.offset, found.version)))
+                            .take(3)
+                            .collect();
                     if slice.is_empty() {
                         break;
                     }
@@ -261,9 +220,7 @@ mod tests {
             assert!(log.usage().extents <= before.extents / 2);
             for (i, offset) in live.iter().enumerate() {
                 assert_eq!(log.read(*offset).key(), (4 * i as u32).to_le_bytes());
-                let version = replayed
-                    .then_some(1 + 4 * i as u64)
-                    .filter(|_| log.read(*offset).version().is_some());
+                let version = replayed.then_some(1 + 4 * i as u64).filter(|_| log.read(*offset).version().is_some());
                 assert_eq!(log.read(*offset).version(), version);
             }
             log.check(|offset| live.contains(&offset)).unwrap();
@@ -295,18 +252,10 @@ mod tests {
         // With the same share dead in each, cost-benefit takes the oldest; greedy takes the one
         // with most dead.
         let (mut log, live) = log(false, 2);
-        assert_eq!(
-            log.victim(Policy::CostBenefit, 20),
-            Some(log.extent_of(live[0]))
-        );
+        assert_eq!(log.victim(Policy::CostBenefit, 20), Some(log.extent_of(live[0])));
         assert_eq!(log.victim(Policy::CostBenefit, 60), None);
         let young = log.extent_of(live[1000]);
-        let more: Vec<_> = live
-            .iter()
-            .filter(|offset| log.extent_of(**offset) == young)
-            .take(50)
-            .copied()
-            .collect();
+        let more: Vec<_> = live.iter().filter(|offset| log.extent_of(**offset) == young).take(50).copied().collect();
         more.iter().for_each(|offset| log.kill(*offset));
         assert_eq!(log.victim(Policy::Greedy, 20), Some(young));
     }
@@ -318,11 +267,7 @@ mod tests {
         log.set_limit(log.usage().bytes);
         assert!(log.reserve(EXTENT).is_err());
         let victim = log.victim(Policy::CostBenefit, 20).unwrap();
-        let moved: Vec<_> = live
-            .iter()
-            .filter(|offset| log.extent_of(**offset) == victim)
-            .copied()
-            .collect();
+        let moved: Vec<_> = live.iter().filter(|offset| log.extent_of(**offset) == victim).copied().collect();
         for offset in moved {
             log.relocate(offset, 0).unwrap();
         }

@@ -42,9 +42,7 @@ impl Log {
             return;
         }
         let id = cursor.extent;
-        let count = self
-            .extents
-            .count_for(cursor.next - self.extents.records_start(id));
+        let count = self.extents.count_for(cursor.next - self.extents.records_start(id));
         if count < self.extents.get(id).run {
             cursor.set_end(self.extents.start(id) + u64::from(count) * self.extents.bytes());
             self.extents.shorten_run(id, count);
@@ -75,11 +73,7 @@ mod tests {
     const EXTENT: usize = 64 << 10;
 
     fn log(replayed: bool) -> Log {
-        let config = LogConfig {
-            extent_bytes: EXTENT,
-            replayed,
-            ..LogConfig::new(1, 64 * EXTENT as u64)
-        };
+        let config = LogConfig { extent_bytes: EXTENT, replayed, ..LogConfig::new(1, 64 * EXTENT as u64) };
         Log::anonymous(config).unwrap()
     }
 
@@ -88,12 +82,7 @@ mod tests {
         log.append(&RecordParts::new(Kind::String, b"key", &pieces))
     }
 
-    fn append_group(
-        log: &mut Log,
-        records: usize,
-        value: &[u8],
-        bytes_said: usize,
-    ) -> Vec<PoolOffset> {
+    fn append_group(log: &mut Log, records: usize, value: &[u8], bytes_said: usize) -> Vec<PoolOffset> {
         log.reserve(bytes_said).unwrap();
         log.begin_group(bytes_said);
         let offsets = (0..records).map(|_| append(log, value)).collect();
@@ -102,10 +91,7 @@ mod tests {
     }
 
     fn flags(log: &Log, offsets: &[PoolOffset]) -> Vec<bool> {
-        offsets
-            .iter()
-            .map(|offset| log.read(*offset).more_follows())
-            .collect()
+        offsets.iter().map(|offset| log.read(*offset).more_follows()).collect()
     }
 
     #[test]
@@ -131,10 +117,7 @@ mod tests {
             let bytes = records * 312;
             let group = append_group(&mut log, records, &[1; 299], bytes);
             let extents: Vec<_> = group.iter().map(|offset| log.extent_of(*offset)).collect();
-            assert!(
-                extents.iter().all(|extent| *extent == extents[0]),
-                "{records} records"
-            );
+            assert!(extents.iter().all(|extent| *extent == extents[0]), "{records} records");
             group.iter().for_each(|offset| log.kill(*offset));
         }
     }
@@ -147,10 +130,7 @@ mod tests {
         let group = append_group(&mut log, 1000, &[1; 299], 20 * EXTENT);
         let run = log.extent_of(group[0]);
         assert!(group.iter().all(|offset| log.extent_of(*offset) == run));
-        assert_eq!(
-            u64::from(log.extent(run).run()),
-            (1000 * 312 + 64_u64).div_ceil(EXTENT as u64)
-        );
+        assert_eq!(u64::from(log.extent(run).run()), (1000 * 312 + 64_u64).div_ceil(EXTENT as u64));
         assert_eq!(log.usage().extents, 1 + log.extent(run).run() as usize);
         append(&mut log, b"after");
         log.commit();
@@ -167,10 +147,7 @@ mod tests {
         let alive = append_group(&mut log, 1, &[1; EXTENT / 2], EXTENT);
         assert_eq!(log.extent(run).state(), ExtentState::Sealed);
         group.iter().rev().for_each(|offset| log.kill(*offset));
-        assert!(
-            log.extents()
-                .all(|(id, _)| id != run || log.extent_of(alive[0]) == id)
-        );
+        assert!(log.extents().all(|(id, _)| id != run || log.extent_of(alive[0]) == id));
     }
 
     #[test]

@@ -12,26 +12,16 @@ impl Log {
     /// the medium. Otherwise changes nothing and returns false.
     pub fn overwrite_value(&mut self, offset: PoolOffset, value: &[&[u8]]) -> bool {
         let record = self.read(offset);
-        let (key_at, key_len, len) = (
-            record.key_at(),
-            record.key().len(),
-            record.bytes_on_medium(),
-        );
+        let (key_at, key_len, len) = (record.key_at(), record.key().len(), record.bytes_on_medium());
         let value_len: usize = value.iter().map(|piece| piece.len()).sum();
         let fits = (key_at + key_len + value_len).next_multiple_of(RECORD_ALIGN) == len;
         if self.replayed || record.is_long() || value_len > usize::from(u16::MAX) || !fits {
             return false;
         }
-        let bytes = self
-            .mapping
-            .bytes_mut(offset.byte()..offset.byte() + len as u64);
+        let bytes = self.mapping.bytes_mut(offset.byte()..offset.byte() + len as u64);
         bytes[len - RECORD_ALIGN.min(len - key_at - key_len)..].fill(0);
-        bytes[record_header::VALUE_LEN..record_header::BYTES]
-            .copy_from_slice(&(value_len as u16).to_le_bytes());
-        copy_pieces(
-            value,
-            &mut bytes[key_at + key_len..key_at + key_len + value_len],
-        );
+        bytes[record_header::VALUE_LEN..record_header::BYTES].copy_from_slice(&(value_len as u16).to_le_bytes());
+        copy_pieces(value, &mut bytes[key_at + key_len..key_at + key_len + value_len]);
         self.changed_in_place(offset, len);
         true
     }
@@ -44,9 +34,7 @@ impl Log {
         if self.replayed || shape.len != len {
             return false;
         }
-        let bytes = self
-            .mapping
-            .bytes_mut(offset.byte()..offset.byte() + len as u64);
+        let bytes = self.mapping.bytes_mut(offset.byte()..offset.byte() + len as u64);
         copy_pieces(parts.value, shape.write(parts, bytes));
         self.changed_in_place(offset, len);
         true
@@ -59,14 +47,9 @@ impl Log {
             return false;
         }
         let record = self.read(offset);
-        let (len, at, value_len) = (
-            record.bytes_on_medium(),
-            record.key_at() + record.key().len(),
-            record.value().len(),
-        );
-        let bytes = self
-            .mapping
-            .bytes_mut(offset.byte()..offset.byte() + len as u64);
+        let (len, at, value_len) =
+            (record.bytes_on_medium(), record.key_at() + record.key().len(), record.value().len());
+        let bytes = self.mapping.bytes_mut(offset.byte()..offset.byte() + len as u64);
         change(&mut bytes[at..at + value_len]);
         self.changed_in_place(offset, len);
         true
@@ -84,9 +67,7 @@ impl Log {
             return false;
         }
         let len = record.bytes_on_medium();
-        let bytes = self
-            .mapping
-            .bytes_mut(offset.byte()..offset.byte() + len as u64);
+        let bytes = self.mapping.bytes_mut(offset.byte()..offset.byte() + len as u64);
         bytes[record_header::BYTES..][..record_header::EXPIRY_BYTES]
             .copy_from_slice(&expiry.to_le_bytes()[..record_header::EXPIRY_BYTES]);
         self.changed_in_place(offset, len);
@@ -108,11 +89,7 @@ mod tests {
     use crate::{Kind, LogConfig};
 
     fn log(replayed: bool) -> Log {
-        Log::anonymous(LogConfig {
-            replayed,
-            ..LogConfig::new(1, 4 << 20)
-        })
-        .unwrap()
+        Log::anonymous(LogConfig { replayed, ..LogConfig::new(1, 4 << 20) }).unwrap()
     }
 
     #[test]
@@ -121,11 +98,7 @@ mod tests {
         // does not and changes nothing.
         for committed in [false, true] {
             let mut log = log(false);
-            let offset = log.append(&RecordParts::new(
-                Kind::String,
-                b"a key of 14 by",
-                &[&[1; 64]],
-            ));
+            let offset = log.append(&RecordParts::new(Kind::String, b"a key of 14 by", &[&[1; 64]]));
             if committed {
                 log.commit();
             }
@@ -133,14 +106,8 @@ mod tests {
                 let value = vec![len as u8; len];
                 let before = log.read(offset).value().to_vec();
                 let fits = (57..=64).contains(&len);
-                assert_eq!(
-                    log.overwrite_value(offset, &[&value[..len / 2], &value[len / 2..]]),
-                    fits
-                );
-                assert_eq!(
-                    log.read(offset).value(),
-                    if fits { &value } else { &before }
-                );
+                assert_eq!(log.overwrite_value(offset, &[&value[..len / 2], &value[len / 2..]]), fits);
+                assert_eq!(log.read(offset).value(), if fits { &value } else { &before });
                 log.verify(offset).unwrap();
             }
             assert_eq!(log.read(offset).key(), b"a key of 14 by");
@@ -156,10 +123,7 @@ mod tests {
         let offset = log.append(&RecordParts::new(Kind::String, b"abc", &[b"xyz"]));
         for value in [&b""[..], b"1", b"12", b"123"] {
             assert!(log.overwrite_value(offset, &[value]));
-            assert_eq!(
-                (log.read(offset).key(), log.read(offset).value()),
-                (&b"abc"[..], value)
-            );
+            assert_eq!((log.read(offset).key(), log.read(offset).value()), (&b"abc"[..], value));
         }
         assert!(!log.overwrite_value(offset, &[b"1234"]));
         log.commit();
@@ -171,17 +135,10 @@ mod tests {
         // Whatever its fields are.
         let mut log = log(false);
         let offset = log.append(&RecordParts::new(Kind::String, b"key", &[&[1; 64]]));
-        let parts = RecordParts {
-            tag: 9,
-            expiry: Some(77),
-            ..RecordParts::new(Kind::Packed, b"key", &[&[2; 58]])
-        };
+        let parts = RecordParts { tag: 9, expiry: Some(77), ..RecordParts::new(Kind::Packed, b"key", &[&[2; 58]]) };
         assert!(log.overwrite(offset, &parts));
         let record = log.read(offset);
-        assert_eq!(
-            (record.kind(), record.tag(), record.expiry()),
-            (Kind::Packed, 9, Some(77))
-        );
+        assert_eq!((record.kind(), record.tag(), record.expiry()), (Kind::Packed, 9, Some(77)));
         assert_eq!(record.value(), [2; 58]);
         assert!(!log.overwrite(offset, &RecordParts::new(Kind::Packed, b"key", &[&[2; 75]])));
         log.commit();
@@ -193,10 +150,7 @@ mod tests {
         // Room for one is not made in place.
         let mut log = log(false);
         let without = log.append(&RecordParts::new(Kind::String, b"key", &[b"value"]));
-        let with = log.append(&RecordParts {
-            expiry: Some(1),
-            ..log_parts()
-        });
+        let with = log.append(&RecordParts { expiry: Some(1), ..log_parts() });
         log.commit();
         assert!(!log.set_expiry(without, 5));
         assert!(log.set_expiry(with, EXPIRY_MS_MAX));
@@ -208,24 +162,12 @@ mod tests {
     fn a_log_that_is_replayed_refuses_every_change() {
         // What was there before may have been promised.
         let mut log = log(true);
-        let offset = log.append(&RecordParts {
-            expiry: Some(1),
-            ..log_parts()
-        });
+        let offset = log.append(&RecordParts { expiry: Some(1), ..log_parts() });
         assert!(!log.overwrite_value(offset, &[b"other"]));
-        assert!(!log.overwrite(
-            offset,
-            &RecordParts {
-                expiry: Some(1),
-                ..log_parts()
-            }
-        ));
+        assert!(!log.overwrite(offset, &RecordParts { expiry: Some(1), ..log_parts() }));
         assert!(!log.set_expiry(offset, 2));
         assert!(!log.change_value(offset, |value| value.fill(0)));
-        assert_eq!(
-            (log.read(offset).value(), log.read(offset).expiry()),
-            (&b"value"[..], Some(1))
-        );
+        assert_eq!((log.read(offset).value(), log.read(offset).expiry()), (&b"value"[..], Some(1)));
     }
 
     fn log_parts() -> RecordParts<'static> {

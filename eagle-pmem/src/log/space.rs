@@ -13,10 +13,7 @@ impl Log {
         let extents = (bytes / self.extents.bytes()) as usize;
         let most = self.extents.openable() + self.extents.in_use();
         self.extents_max = extents.clamp(RESERVE_EXTENTS + 1, most);
-        self.extents_max_privileged = self
-            .extents_max
-            .max(self.extents.in_use() + RESERVE_EXTENTS)
-            .min(most);
+        self.extents_max_privileged = self.extents_max.max(self.extents.in_use() + RESERVE_EXTENTS).min(most);
     }
 
     /// Makes sure that records of `bytes` in all (as of [`crate::RecordParts::bytes`] or above) can be
@@ -50,11 +47,7 @@ impl Log {
 
     /// What [`Log::delete`] of this record appends in bytes: 0 if the log is not replayed.
     pub fn delete_bytes(&self, offset: PoolOffset) -> usize {
-        if self.replayed {
-            record_bytes_max(self.read(offset).key().len(), 0)
-        } else {
-            0
-        }
+        if self.replayed { record_bytes_max(self.read(offset).key().len(), 0) } else { 0 }
     }
 
     #[inline(always)]
@@ -67,11 +60,7 @@ impl Log {
         // What fits one extent takes one more at most. Else, of two neighbouring extents the record
         // that sealed the first lies in the second: together they hold an extent's worth.
         let payload = self.extents.payload();
-        let needed = if bytes <= payload {
-            1
-        } else {
-            (2 * bytes).div_ceil(payload) as usize + 1
-        };
+        let needed = if bytes <= payload { 1 } else { (2 * bytes).div_ceil(payload) as usize + 1 };
         self.obtainable(bytes, needed, extents_max)
     }
 
@@ -88,18 +77,11 @@ impl Log {
     /// `bytes` may be one record.
     fn obtainable(&mut self, bytes: u64, count: usize, extents_max: usize) -> Result<(), Full> {
         let free = extents_max.saturating_sub(self.extents.in_use());
-        let held = self.extents.hold_run(if bytes > self.extents.payload() {
-            count as u32
-        } else {
-            0
-        });
+        let held = self.extents.hold_run(if bytes > self.extents.payload() { count as u32 } else { 0 });
         if held && count <= free.min(self.extents.openable()) {
             return Ok(());
         }
-        Err(Full {
-            bytes_wanted: bytes,
-            bytes_free: free as u64 * self.extents.payload(),
-        })
+        Err(Full { bytes_wanted: bytes, bytes_free: free as u64 * self.extents.payload() })
     }
 }
 
@@ -111,11 +93,7 @@ mod tests {
     const EXTENT: usize = 64 << 10;
 
     fn log(extents: u64) -> Log {
-        Log::anonymous(LogConfig {
-            extent_bytes: EXTENT,
-            ..LogConfig::new(1, extents * EXTENT as u64)
-        })
-        .unwrap()
+        Log::anonymous(LogConfig { extent_bytes: EXTENT, ..LogConfig::new(1, extents * EXTENT as u64) }).unwrap()
     }
 
     fn fill(log: &mut Log, len: usize, bytes: usize) -> usize {
@@ -132,17 +110,7 @@ mod tests {
     fn what_is_reserved_can_be_appended() {
         // In records of whatever size, the most wasteful included, until the log is full; what is
         // kept back is there even then.
-        for len in [
-            1,
-            88,
-            1000,
-            EXTENT / 3,
-            EXTENT / 2,
-            EXTENT / 2 + 1000,
-            EXTENT - 200,
-            EXTENT,
-            3 * EXTENT,
-        ] {
+        for len in [1, 88, 1000, EXTENT / 3, EXTENT / 2, EXTENT / 2 + 1000, EXTENT - 200, EXTENT, 3 * EXTENT] {
             let mut log = log(40);
             let bytes = 5 * EXTENT;
             let mut rounds = 0;
@@ -190,27 +158,11 @@ mod tests {
     fn impossible_logs_are_refused_with_the_facts() {
         // Odd extent sizes, too little and too much capacity.
         let config = LogConfig::new(1, 1 << 30);
-        let odd = Log::anonymous(LogConfig {
-            extent_bytes: 100_000,
-            ..config
-        });
+        let odd = Log::anonymous(LogConfig { extent_bytes: 100_000, ..config });
         assert!(matches!(odd, Err(PoolError::ExtentSize { bytes: 100_000 })));
-        let little = Log::anonymous(LogConfig {
-            capacity_bytes: 1 << 20,
-            extent_bytes: 1 << 20,
-            ..config
-        });
-        assert!(matches!(
-            little,
-            Err(PoolError::Capacity {
-                bytes_min: 0x0030_0000,
-                ..
-            })
-        ));
-        let much = Log::anonymous(LogConfig {
-            capacity_bytes: 1 << 40,
-            ..config
-        });
+        let little = Log::anonymous(LogConfig { capacity_bytes: 1 << 20, extent_bytes: 1 << 20, ..config });
+        assert!(matches!(little, Err(PoolError::Capacity { bytes_min: 0x0030_0000, .. })));
+        let much = Log::anonymous(LogConfig { capacity_bytes: 1 << 40, ..config });
         assert!(matches!(much, Err(PoolError::Capacity { .. })));
     }
 }

@@ -20,10 +20,7 @@ impl Log {
     /// be dropped from there.
     pub fn floor(&self, except: ExtentId) -> u64 {
         let others = self.extents.iter().filter(|(id, _)| *id != except);
-        others
-            .map(|(_, extent)| extent.dead_version_min)
-            .min()
-            .unwrap_or(u64::MAX)
+        others.map(|(_, extent)| extent.dead_version_min).min().unwrap_or(u64::MAX)
     }
 
     /// The sealed extent with the oldest dead record, if that is the oldest of all: what must be
@@ -76,22 +73,14 @@ impl Log {
     /// The two lowest of all extents' oldest dead, the first with its extent: what `floor` needs for
     /// every extent at once.
     pub(super) fn floors(&self) -> Floors {
-        let mut floors = Floors {
-            holder: None,
-            lowest: u64::MAX,
-            second: u64::MAX,
-        };
+        let mut floors = Floors { holder: None, lowest: u64::MAX, second: u64::MAX };
         if self.bytes_tombstones == 0 {
             return floors;
         }
         for (id, extent) in self.extents.iter() {
             let version = extent.dead_version_min;
             if version < floors.lowest {
-                floors = Floors {
-                    holder: Some(id),
-                    lowest: version,
-                    second: floors.lowest,
-                };
+                floors = Floors { holder: Some(id), lowest: version, second: floors.lowest };
             } else {
                 floors.second = floors.second.min(version);
             }
@@ -112,16 +101,8 @@ impl Floors {
     /// Bytes of an extent that a walk would find dead: dead records, and tombstones if all of them are
     /// no longer needed.
     pub(super) fn bytes_dead(&self, id: ExtentId, extent: &Extent) -> u64 {
-        let floor = if self.holder == Some(id) {
-            self.second
-        } else {
-            self.lowest
-        };
-        let droppable = if extent.tombstone_version_max <= floor {
-            extent.tombstones
-        } else {
-            0
-        };
+        let floor = if self.holder == Some(id) { self.second } else { self.lowest };
+        let droppable = if extent.tombstone_version_max <= floor { extent.tombstones } else { 0 };
         extent.used - extent.live + droppable
     }
 }
@@ -132,12 +113,7 @@ mod tests {
     use crate::{LogConfig, Policy, RecordParts};
 
     fn log() -> Log {
-        Log::anonymous(LogConfig {
-            replayed: true,
-            extent_bytes: 64 << 10,
-            ..LogConfig::new(1, 4 << 20)
-        })
-        .unwrap()
+        Log::anonymous(LogConfig { replayed: true, extent_bytes: 64 << 10, ..LogConfig::new(1, 4 << 20) }).unwrap()
     }
 
     fn fill_extent(log: &mut Log, key: &[u8]) -> Vec<PoolOffset> {
@@ -163,8 +139,7 @@ mod tests {
         log.delete(offsets[0]);
         let tombstone = log.extent_of(*offsets.last().unwrap());
         assert_ne!(old, tombstone);
-        let version =
-            log.records(tombstone).count() as u64 - 1 + log.extent(tombstone).version_base;
+        let version = log.records(tombstone).count() as u64 - 1 + log.extent(tombstone).version_base;
         assert!(log.floor(tombstone) < version);
         assert_eq!(log.floor_holder(), Some(old));
         for offset in &offsets[1..offsets.len() - 1] {

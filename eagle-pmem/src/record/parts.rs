@@ -35,15 +35,7 @@ impl<'a> RecordParts<'a> {
     /// A record of a kind, key and value: tag 0, database 0, no expiry, no collection.
     #[inline]
     pub const fn new(kind: Kind, key: &'a [u8], value: &'a [&'a [u8]]) -> Self {
-        Self {
-            kind,
-            tag: 0,
-            db: 0,
-            expiry: None,
-            id: None,
-            key,
-            value,
-        }
+        Self { kind, tag: 0, db: 0, expiry: None, id: None, key, value }
     }
 
     /// Bytes of all pieces of the value.
@@ -90,14 +82,7 @@ impl Shape {
         }
         let value_at = header::key_at(flags) + key_len;
         let len = (value_at + value_len).next_multiple_of(RECORD_ALIGN);
-        Self {
-            flags,
-            key_len,
-            value_at,
-            value_len,
-            version: version.unwrap_or(0),
-            len,
-        }
+        Self { flags, key_len, value_at, value_len, version: version.unwrap_or(0), len }
     }
 
     /// Writes all but value and checksum into `bytes`, which are [`Shape::len`] long, and returns
@@ -143,11 +128,7 @@ impl Shape {
         }
         if flags & header::VERSION != 0 {
             assert!(self.version < 1 << 56, "a version has 56 bits");
-            put(
-                header::version_at(flags),
-                self.version,
-                header::VERSION_BYTES,
-            );
+            put(header::version_at(flags), self.version, header::VERSION_BYTES);
         }
     }
 }

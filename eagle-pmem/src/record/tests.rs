@@ -1,9 +1,6 @@
 //! Records against random parts, flipped bits and garbage.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "a random test prints the seed that repeats it"
-)]
+#![allow(clippy::print_stderr, reason = "a random test prints the seed that repeats it")]
 
 use super::*;
 use fastrand::Rng;
@@ -12,9 +9,7 @@ const SEED: ExtentSeed = ExtentSeed::new(3, 5);
 const PLACE: PoolOffset = PoolOffset::from_raw(77);
 
 fn rng() -> Rng {
-    let seed = std::env::var("EAGLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("EAGLE_SEED={seed}");
     Rng::with_seed(seed)
@@ -37,9 +32,7 @@ fn random_parts<'a>(rng: &mut Rng, key: &'a [u8], value: &'a [&'a [u8]]) -> Reco
         tag: rng.u8(..),
         db: if rng.bool() { rng.u16(..) } else { 0 },
         expiry: rng.bool().then(|| rng.u64(..=EXPIRY_MS_MAX)),
-        id: rng
-            .bool()
-            .then(|| CollectionId::from_raw(rng.u64(..1 << 40))),
+        id: rng.bool().then(|| CollectionId::from_raw(rng.u64(..1 << 40))),
         key,
         value,
     }
@@ -88,20 +81,10 @@ fn a_small_record_takes_no_more_than_promised() {
     // The sizes that the goal for overhead a key rests on.
     let bytes = |value: usize, expiry| {
         let value = [0; 512].as_slice().split_at(value).0;
-        RecordParts {
-            expiry,
-            ..RecordParts::new(Kind::String, &[0; 14], &[value])
-        }
-        .bytes()
+        RecordParts { expiry, ..RecordParts::new(Kind::String, &[0; 14], &[value]) }.bytes()
     };
-    assert_eq!(
-        [bytes(8, None), bytes(64, None), bytes(512, None)],
-        [32, 88, 536]
-    );
-    assert_eq!(
-        [bytes(8, Some(1)), bytes(64, Some(1)), bytes(512, Some(1))],
-        [40, 96, 544]
-    );
+    assert_eq!([bytes(8, None), bytes(64, None), bytes(512, None)], [32, 88, 536]);
+    assert_eq!([bytes(8, Some(1)), bytes(64, Some(1)), bytes(512, Some(1))], [40, 96, 544]);
 }
 
 #[test]
@@ -113,10 +96,7 @@ fn a_flipped_bit_never_verifies() {
         let key = random_bytes(&mut rng, &[14, 300]);
         let value = random_bytes(&mut rng, &[64]);
         let pieces = [&value[..]];
-        let mut bytes = encode(
-            &random_parts(&mut rng, &key, &pieces),
-            (round % 2 == 0).then_some(9),
-        );
+        let mut bytes = encode(&random_parts(&mut rng, &key, &pieces), (round % 2 == 0).then_some(9));
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Record::parse(&bytes, SEED, PLACE).is_err(), "bit {bit}");
@@ -131,11 +111,7 @@ fn a_record_is_only_right_in_its_place() {
     // Right bytes at another offset, in another opening of the extent or in another pool are an
     // error of the checksum.
     let bytes = encode(&RecordParts::new(Kind::String, b"key", &[b"value"]), None);
-    let elsewhere = [
-        (SEED, PoolOffset::from_raw(78)),
-        (ExtentSeed::new(3, 6), PLACE),
-        (ExtentSeed::new(4, 5), PLACE),
-    ];
+    let elsewhere = [(SEED, PoolOffset::from_raw(78)), (ExtentSeed::new(3, 6), PLACE), (ExtentSeed::new(4, 5), PLACE)];
     for (seed, place) in elsewhere {
         let error = Record::parse(&bytes, seed, place).expect_err("not its place");
         assert!(matches!(error, RecordError::Checksum { .. }));
@@ -148,15 +124,9 @@ fn garbage_is_an_error_and_never_a_panic() {
     let mut rng = rng();
     let rounds = if cfg!(miri) { 200 } else { 200_000 };
     let value = [7; 300];
-    let whole = encode(
-        &RecordParts::new(Kind::Element, b"field", &[&value]),
-        Some(1),
-    );
+    let whole = encode(&RecordParts::new(Kind::Element, b"field", &[&value]), Some(1));
     for cut in 0..whole.len() {
-        assert!(
-            Record::parse(&whole[..cut], SEED, PLACE).is_err(),
-            "cut at {cut}"
-        );
+        assert!(Record::parse(&whole[..cut], SEED, PLACE).is_err(), "cut at {cut}");
     }
     for _ in 0..rounds {
         let mut bytes = random_bytes(&mut rng, &[64]);
@@ -175,8 +145,5 @@ fn garbage_is_an_error_and_never_a_panic() {
 #[test]
 fn zeros_are_no_record() {
     // What an extent holds behind its last record, if it is new.
-    assert_eq!(
-        Record::parse(&[0; 64], SEED, PLACE).err(),
-        Some(RecordError::Kind(0))
-    );
+    assert_eq!(Record::parse(&[0; 64], SEED, PLACE).err(), Some(RecordError::Kind(0)));
 }

@@ -23,10 +23,7 @@ pub(crate) fn split(line: &mut [u8], words: &mut Vec<ArgRange>) -> Result<(), Un
         let start = at;
         let mut end = at;
         at = word(line, at, &mut end)?;
-        words.push(ArgRange {
-            start: start as u32,
-            end: end as u32,
-        });
+        words.push(ArgRange { start: start as u32, end: end as u32 });
     }
 }
 
@@ -62,9 +59,7 @@ fn word(line: &mut [u8], mut at: usize, end: &mut usize) -> Result<usize, Unbala
 /// The next byte between quotes and the length of its spelling; `None` at the closing quote.
 fn quoted(rest: &[u8], quote: u8) -> Result<Option<(u8, usize)>, Unbalanced> {
     Ok(Some(match (quote, rest) {
-        (b'"', [b'\\', b'x', high, low, ..])
-            if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-        {
+        (b'"', [b'\\', b'x', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
             (hex(*high) << 4 | hex(*low), 4)
         }
         (b'"', [b'\\', escaped, ..]) => (unescape(*escaped), 2),
@@ -106,12 +101,7 @@ mod tests {
         let mut line = line.to_vec();
         let mut ranges = Vec::new();
         split(&mut line, &mut ranges).ok()?;
-        Some(
-            ranges
-                .iter()
-                .map(|range| line[range.start as usize..range.end as usize].to_vec())
-                .collect(),
-        )
+        Some(ranges.iter().map(|range| line[range.start as usize..range.end as usize].to_vec()).collect())
     }
 
     /// A line and its words.

@@ -12,19 +12,10 @@ struct Outcome {
 
 /// Decodes `bytes` given in pieces of the lengths of `pieces` (and the rest at once), at most `max` requests a call. The unconsumed
 /// tail moves to the front of the buffer, or to another place of it, before each piece.
-fn decode(
-    bytes: &[u8],
-    limits: &Limits,
-    pieces: impl Iterator<Item = usize>,
-    max: usize,
-) -> Outcome {
+fn decode(bytes: &[u8], limits: &Limits, pieces: impl Iterator<Item = usize>, max: usize) -> Outcome {
     let mut decoder = Decoder::new();
     let mut batch = Requests::new();
-    let mut outcome = Outcome {
-        requests: Vec::new(),
-        consumed: 0,
-        error: None,
-    };
+    let mut outcome = Outcome { requests: Vec::new(), consumed: 0, error: None };
     let mut rest = bytes;
     let mut buffer = Vec::new();
     for piece in pieces.chain([bytes.len()]) {
@@ -37,9 +28,7 @@ fn decode(
             batch.clear();
             let decoded = decoder.decode(&mut buffer, from, limits, max, &mut batch);
             for i in 0..batch.len() {
-                outcome
-                    .requests
-                    .push(batch.args(i, &buffer).iter().map(Vec::from).collect());
+                outcome.requests.push(batch.args(i, &buffer).iter().map(Vec::from).collect());
             }
             from += decoded.consumed;
             outcome.consumed += decoded.consumed;
@@ -79,16 +68,8 @@ fn every_boundary_gives_the_same_requests() {
     assert_eq!(all.requests[3][10], b"\r\n$1\r\n\r\n\r\n*");
     assert_eq!(all.consumed, bytes.len());
     for at in 0..bytes.len() {
-        assert_eq!(
-            decode(bytes, &limits, [at].into_iter(), usize::MAX),
-            all,
-            "cut at {at}"
-        );
-        assert_eq!(
-            decode(bytes, &limits, std::iter::repeat_n(at + 1, bytes.len()), 1),
-            all,
-            "pieces of {at}"
-        );
+        assert_eq!(decode(bytes, &limits, [at].into_iter(), usize::MAX), all, "cut at {at}");
+        assert_eq!(decode(bytes, &limits, std::iter::repeat_n(at + 1, bytes.len()), 1), all, "pieces of {at}");
     }
 }
 
@@ -129,10 +110,7 @@ fn errors_are_those_of_redis() {
         (long.as_bytes(), InlineTooBig),
         (&[b"*", long.as_bytes()].concat(), MultibulkCountTooBig),
         (&[b"*1\r\n$", long.as_bytes()].concat(), BulkCountTooBig),
-        (
-            &[b"*1\r\nx", long.as_bytes(), b"\r\n"].concat(),
-            BulkCountTooBig,
-        ),
+        (&[b"*1\r\nx", long.as_bytes(), b"\r\n"].concat(), BulkCountTooBig),
     ];
     let limits = Limits::default();
     for (bytes, error) in rows {
@@ -140,19 +118,10 @@ fn errors_are_those_of_redis() {
         let bytes = [b"PING\r\n*1\r\n$4\r\nPING\r\n", *bytes].concat();
         let outcome = whole(&bytes, &limits);
         assert_eq!(outcome.error, Some(*error), "{shown}");
-        assert_eq!(
-            outcome.requests,
-            [words(&[b"PING"]), words(&[b"PING"])],
-            "{shown}"
-        );
+        assert_eq!(outcome.requests, [words(&[b"PING"]), words(&[b"PING"])], "{shown}");
         assert_eq!(outcome.consumed, 20);
         let step = if bytes.len() < 100 { 1 } else { 997 };
-        let cut = decode(
-            &bytes,
-            &limits,
-            std::iter::repeat_n(step, bytes.len()),
-            usize::MAX,
-        );
+        let cut = decode(&bytes, &limits, std::iter::repeat_n(step, bytes.len()), usize::MAX);
         assert_eq!(cut, outcome, "{shown} in pieces");
     }
 }
@@ -160,57 +129,24 @@ fn errors_are_those_of_redis() {
 #[test]
 fn limits_hold_to_the_byte() {
     // The longest line, the longest argument and the most arguments are taken; one more is not.
-    let limits = Limits {
-        bulk_len_max: 100,
-        args_max: 12,
-        inline_len_max: 50,
-        authenticated: true,
-    };
+    let limits = Limits { bulk_len_max: 100, args_max: 12, inline_len_max: 50, authenticated: true };
     let inline = |len: usize| [vec![b'x'; len], b"\n".to_vec()].concat();
-    assert_eq!(
-        whole(&inline(50), &limits).requests,
-        [words(&[&[b'x'; 50]])]
-    );
-    assert_eq!(
-        whole(&inline(51), &limits).error,
-        Some(ProtocolError::InlineTooBig)
-    );
+    assert_eq!(whole(&inline(50), &limits).requests, [words(&[&[b'x'; 50]])]);
+    assert_eq!(whole(&inline(51), &limits).error, Some(ProtocolError::InlineTooBig));
     assert_eq!(whole(b"*1\r\n$100\r\n", &limits).error, None);
-    assert_eq!(
-        whole(b"*1\r\n$101\r\n", &limits).error,
-        Some(ProtocolError::BulkLength)
-    );
+    assert_eq!(whole(b"*1\r\n$101\r\n", &limits).error, Some(ProtocolError::BulkLength));
     assert_eq!(whole(b"*12\r\n", &limits).error, None);
-    assert_eq!(
-        whole(b"*13\r\n", &limits).error,
-        Some(ProtocolError::MultibulkLength)
-    );
-    let widest = Limits {
-        bulk_len_max: usize::MAX,
-        args_max: usize::MAX,
-        ..limits
-    };
-    assert_eq!(
-        whole(b"*4294967295\r\n$4294967282\r\n", &widest).error,
-        Some(ProtocolError::BulkLength)
-    );
-    assert_eq!(
-        whole(b"*4294967295\r\n$4294967200\r\n", &widest).error,
-        None
-    );
-    assert_eq!(
-        whole(b"*4294967296\r\n", &widest).error,
-        Some(ProtocolError::MultibulkLength)
-    );
+    assert_eq!(whole(b"*13\r\n", &limits).error, Some(ProtocolError::MultibulkLength));
+    let widest = Limits { bulk_len_max: usize::MAX, args_max: usize::MAX, ..limits };
+    assert_eq!(whole(b"*4294967295\r\n$4294967282\r\n", &widest).error, Some(ProtocolError::BulkLength));
+    assert_eq!(whole(b"*4294967295\r\n$4294967200\r\n", &widest).error, None);
+    assert_eq!(whole(b"*4294967296\r\n", &widest).error, Some(ProtocolError::MultibulkLength));
 }
 
 #[test]
 fn strangers_may_say_little() {
     // Before it has authenticated a client may send 10 arguments of 16 KiB, enough for AUTH; not more.
-    let limits = Limits {
-        authenticated: false,
-        ..Limits::default()
-    };
+    let limits = Limits { authenticated: false, ..Limits::default() };
     let mut auth = Vec::new();
     crate::Reply::new(&mut auth, crate::Protocol::Resp2).array(10);
     for _ in 0..10 {
@@ -218,19 +154,10 @@ fn strangers_may_say_little() {
     }
     assert_eq!(whole(&auth, &limits).requests.len(), 1);
     let error = |bytes: &[u8]| whole(bytes, &limits).error;
-    assert_eq!(
-        error(b"*11\r\n"),
-        Some(ProtocolError::UnauthenticatedMultibulkLength)
-    );
-    assert_eq!(
-        error(b"*1\r\n$16385\r\n"),
-        Some(ProtocolError::UnauthenticatedBulkLength)
-    );
+    assert_eq!(error(b"*11\r\n"), Some(ProtocolError::UnauthenticatedMultibulkLength));
+    assert_eq!(error(b"*1\r\n$16385\r\n"), Some(ProtocolError::UnauthenticatedBulkLength));
     assert_eq!(error(b"*1048577\r\n"), Some(ProtocolError::MultibulkLength));
-    assert_eq!(
-        error(b"*1\r\n$536870913\r\n"),
-        Some(ProtocolError::BulkLength)
-    );
+    assert_eq!(error(b"*1\r\n$536870913\r\n"), Some(ProtocolError::BulkLength));
 }
 
 #[test]
@@ -242,18 +169,14 @@ fn random_requests_come_out_as_they_went_in() {
         let mut expected = Vec::new();
         for _ in 0..random.usize(..12) {
             match random.u8(..8) {
-                0 => bytes.extend_from_slice(
-                    [&b"\r\n"[..], b"\n", b"*0\r\n", b"*-7\r\n", b" \t\r\n"][random.usize(..5)],
-                ),
+                0 => {
+                    bytes.extend_from_slice([&b"\r\n"[..], b"\n", b"*0\r\n", b"*-7\r\n", b" \t\r\n"][random.usize(..5)])
+                }
                 1 | 2 => expected.push(push_inline(&mut bytes, &mut random)),
                 _ => expected.push(push_multibulk(&mut bytes, &mut random)),
             }
         }
-        let outcome = Outcome {
-            requests: expected,
-            consumed: bytes.len(),
-            error: None,
-        };
+        let outcome = Outcome { requests: expected, consumed: bytes.len(), error: None };
         let limits = Limits::default();
         assert_eq!(whole(&bytes, &limits), outcome);
         let (longest, max) = (random.usize(1..40), random.usize(1..4));
@@ -264,21 +187,11 @@ fn random_requests_come_out_as_they_went_in() {
 }
 
 fn push_multibulk(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
-    let argc = if random.u8(..20) == 0 {
-        300
-    } else {
-        random.usize(1..14)
-    };
+    let argc = if random.u8(..20) == 0 { 300 } else { random.usize(1..14) };
     let args: Vec<Vec<u8>> = (0..argc)
         .map(|_| {
-            let len = if random.u8(..20) == 0 {
-                random.usize(..2000)
-            } else {
-                random.usize(..20)
-            };
-            (0..len)
-                .map(|_| b"\r\n$*019x\0\xff"[random.usize(..10)])
-                .collect()
+            let len = if random.u8(..20) == 0 { random.usize(..2000) } else { random.usize(..20) };
+            (0..len).map(|_| b"\r\n$*019x\0\xff"[random.usize(..10)]).collect()
         })
         .collect();
     let mut reply = crate::Reply::new(bytes, crate::Protocol::Resp2);
@@ -290,17 +203,11 @@ fn push_multibulk(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) -> Vec<Vec<u8
 fn push_inline(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     let args: Vec<Vec<u8>> = (0..random.usize(1..6))
         .map(|i| {
-            (0..random.usize(usize::from(i == 0)..8))
-                .map(|_| b"ab\\ '\"\n\r\t\0\xff"[random.usize(..11)])
-                .collect()
+            (0..random.usize(usize::from(i == 0)..8)).map(|_| b"ab\\ '\"\n\r\t\0\xff"[random.usize(..11)]).collect()
         })
         .collect();
     for (i, arg) in args.iter().enumerate() {
-        bytes.extend_from_slice(if i == 0 {
-            b""
-        } else {
-            [&b" "[..], b"  ", b"\t", b"\x0b "][random.usize(..4)]
-        });
+        bytes.extend_from_slice(if i == 0 { b"" } else { [&b" "[..], b"  ", b"\t", b"\x0b "][random.usize(..4)] });
         bytes.push(b'"');
         for byte in arg {
             match byte {
@@ -327,11 +234,7 @@ fn a_byte_at_a_time_takes_linear_time() {
     for end in 1..=bytes.len() {
         let decoded = decoder.decode(&mut bytes[..end], 0, &Limits::default(), 1, &mut requests);
         assert_eq!(decoded.consumed, if end < 700_009 { 0 } else { end });
-        assert!(
-            decoder.memory() <= 32 + 3 * end,
-            "{} bytes after {end}",
-            decoder.memory()
-        );
+        assert!(decoder.memory() <= 32 + 3 * end, "{} bytes after {end}", decoder.memory());
     }
     assert_eq!(requests.args(0, &bytes).len(), 100_000);
     assert!(decoder.is_idle() && decoder.memory() <= 128);
@@ -344,14 +247,7 @@ fn a_length_allocates_nothing() {
     let mut requests = Requests::new();
     let mut bytes = b"*1048576\r\n$536870912\r\nx".to_vec();
     let decoded = decoder.decode(&mut bytes, 0, &Limits::default(), 1, &mut requests);
-    assert_eq!(
-        decoded,
-        Decoded {
-            consumed: 0,
-            need: 536_870_912 + 1,
-            error: None
-        }
-    );
+    assert_eq!(decoded, Decoded { consumed: 0, need: 536_870_912 + 1, error: None });
     assert!(decoder.memory() <= 64 && requests.memory() == 0);
 }
 
@@ -361,21 +257,8 @@ fn what_is_needed_is_told() {
     let bytes = b"*2\r\n$3\r\nGET\r\n$5\r\nabcde\r\n";
     let needs: Vec<usize> = (0..bytes.len())
         .map(|len| {
-            Decoder::new()
-                .decode(
-                    &mut bytes[..len].to_vec(),
-                    0,
-                    &Limits::default(),
-                    1,
-                    &mut Requests::new(),
-                )
-                .need
+            Decoder::new().decode(&mut bytes[..len].to_vec(), 0, &Limits::default(), 1, &mut Requests::new()).need
         })
         .collect();
-    assert_eq!(
-        needs,
-        [
-            0, 0, 0, 0, 0, 0, 0, 0, 5, 4, 3, 2, 1, 0, 0, 0, 0, 7, 6, 5, 4, 3, 2, 1
-        ]
-    );
+    assert_eq!(needs, [0, 0, 0, 0, 0, 0, 0, 0, 5, 4, 3, 2, 1, 0, 0, 0, 0, 7, 6, 5, 4, 3, 2, 1]);
 }

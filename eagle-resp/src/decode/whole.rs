@@ -11,12 +11,7 @@ const BULK_WIRE_LEN_MIN: usize = 6;
 
 /// Reads the multibulk request at `start` if it is there to the last byte and nothing is unusual about it; the position
 /// after it. Otherwise `out` is as it was.
-pub(super) fn multibulk(
-    bytes: &[u8],
-    start: usize,
-    limits: &Limits,
-    out: &mut Requests,
-) -> Option<usize> {
+pub(super) fn multibulk(bytes: &[u8], start: usize, limits: &Limits, out: &mut Requests) -> Option<usize> {
     let (argc, mut at) = header(bytes, start, b'*')?;
     if argc == 0 || argc > limits.args_max || argc > (bytes.len() - at) / BULK_WIRE_LEN_MIN {
         return None;
@@ -25,16 +20,13 @@ pub(super) fn multibulk(
     let ranges = out.ranges_mut();
     ranges.reserve(argc);
     for _ in 0..argc {
-        let place = header(bytes, at, b'$')
-            .filter(|&(len, data)| len <= limits.bulk_len_max && data + len + 2 <= bytes.len());
+        let place =
+            header(bytes, at, b'$').filter(|&(len, data)| len <= limits.bulk_len_max && data + len + 2 <= bytes.len());
         let Some((len, data)) = place else {
             out.abandon(first);
             return None;
         };
-        ranges.push(ArgRange {
-            start: data as u32,
-            end: (data + len) as u32,
-        });
+        ranges.push(ArgRange { start: data as u32, end: (data + len) as u32 });
         at = data + len + 2;
     }
     out.finish(first, at as u32);

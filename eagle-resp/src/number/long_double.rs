@@ -43,8 +43,8 @@ impl LongDouble {
         }
         let text = std::str::from_utf8(text).expect("digits are ASCII");
         let parsed = X87DoubleExtended::from_str_r(text, Round::NearestTiesToEven).ok()?;
-        let is_out_of_range = parsed.status.contains(Status::OVERFLOW)
-            || parsed.value.is_zero() && !is_spelt_zero(text.as_bytes());
+        let is_out_of_range =
+            parsed.status.contains(Status::OVERFLOW) || parsed.value.is_zero() && !is_spelt_zero(text.as_bytes());
         (!is_out_of_range).then_some(Self(parsed.value))
     }
 
@@ -92,11 +92,7 @@ fn write_fraction(significand: u64, shift: u32, out: &mut Vec<u8>) {
     let mut decimals = scaled.checked_shr(shift).unwrap_or(0);
     let lost = scaled - decimals.checked_shl(shift).unwrap_or(0);
     // From 128 on, half of the last decimal is more than any product.
-    let half = if shift == 0 {
-        1
-    } else {
-        1u128.checked_shl(shift - 1).unwrap_or(u128::MAX)
-    };
+    let half = if shift == 0 { 1 } else { 1u128.checked_shl(shift - 1).unwrap_or(u128::MAX) };
     if lost > half || lost == half && decimals % 2 == 1 {
         decimals += 1;
     }
@@ -108,9 +104,7 @@ fn write_fraction(significand: u64, shift: u32, out: &mut Vec<u8>) {
     if decimals > 0 {
         // With one digit more in front, so that zeros at the start are kept.
         let mut digits = itoa::Buffer::new();
-        let digits = digits
-            .format((SCALE + decimals) as u64)
-            .trim_end_matches('0');
+        let digits = digits.format((SCALE + decimals) as u64).trim_end_matches('0');
         out.push(b'.');
         out.extend_from_slice(&digits.as_bytes()[1..]);
     }
@@ -155,18 +149,13 @@ mod tests {
     #[test]
     fn sums_are_those_of_a_server() {
         // What a Redis server answered to INCRBYFLOAT comes out digit for digit, errors included.
-        let rows = include_str!("recorded_sums.txt")
-            .lines()
-            .filter(|line| !line.starts_with('#'));
+        let rows = include_str!("recorded_sums.txt").lines().filter(|line| !line.starts_with('#'));
         let mut count = 0;
         for row in rows {
             let mut words = row.split(' ');
             let mut word = || words.next().expect("three words");
             let (a, b, expected) = (word(), word(), word());
-            let sum = match (
-                LongDouble::parse(a.as_bytes()),
-                LongDouble::parse(b.as_bytes()),
-            ) {
+            let sum = match (LongDouble::parse(a.as_bytes()), LongDouble::parse(b.as_bytes())) {
                 (Some(a), Some(b)) => a.checked_add(b).map_or("not-finite".to_owned(), written),
                 _ => "not-a-float".to_owned(),
             };
@@ -181,9 +170,7 @@ mod tests {
         // The largest long double is written in full: (2^64 - 1) * 2^16320 has 4933 digits.
         let text = written(LongDouble::parse(b"1.18973149535723176502e4932").expect("in range"));
         assert_eq!(text.len(), 4933);
-        assert!(text.starts_with(
-            "118973149535723176502126385303097020516906332229462420044032373389173700"
-        ));
+        assert!(text.starts_with("118973149535723176502126385303097020516906332229462420044032373389173700"));
         assert!(text.ends_with("8849149662444156604419552086811989770240"));
     }
 

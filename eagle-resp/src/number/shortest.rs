@@ -19,10 +19,7 @@ const HIDDEN_BIT: u64 = 1 << 52;
 
 /// Writes `n` as Redis 7.2 replies it: `3`, `0.1`, `1e+30`, `-0`, `inf`, `-inf`, `nan`.
 pub fn format_f64(n: f64, text: &mut [u8; F64_TEXT_MAX]) -> &str {
-    let mut text = Text {
-        bytes: text,
-        len: 0,
-    };
+    let mut text = Text { bytes: text, len: 0 };
     if n.is_nan() {
         text.push(b"nan");
     } else {
@@ -70,11 +67,7 @@ fn lay_out(digits: &Digits, text: &mut Text<'_>) {
             text.push(&digits[1..]);
         }
         text.push(if exponent < 0 { b"e-" } else { b"e+" });
-        text.push(
-            itoa::Buffer::new()
-                .format(exponent.unsigned_abs())
-                .as_bytes(),
-        );
+        text.push(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
     }
 }
 
@@ -96,19 +89,13 @@ impl Binary {
     /// Shifted so that the highest bit is set.
     fn normalised(self) -> Self {
         let shift = self.significand.leading_zeros();
-        Self {
-            significand: self.significand << shift,
-            exponent: self.exponent - shift as i32,
-        }
+        Self { significand: self.significand << shift, exponent: self.exponent - shift as i32 }
     }
 
     /// The product, its significand rounded to 64 bits.
     fn times(self, other: Self) -> Self {
         let product = u128::from(self.significand) * u128::from(other.significand) + (1 << 63);
-        Self {
-            significand: (product >> 64) as u64,
-            exponent: self.exponent + other.exponent + 64,
-        }
+        Self { significand: (product >> 64) as u64, exponent: self.exponent + other.exponent + 64 }
     }
 }
 
@@ -118,27 +105,13 @@ impl Digits {
         let bits = n.to_bits();
         let fraction = bits & (HIDDEN_BIT - 1);
         let value = match (bits >> 52) as i32 {
-            0 => Binary {
-                significand: fraction,
-                exponent: 1 - 1075,
-            },
-            biased => Binary {
-                significand: fraction | HIDDEN_BIT,
-                exponent: biased - 1075,
-            },
+            0 => Binary { significand: fraction, exponent: 1 - 1075 },
+            biased => Binary { significand: fraction | HIDDEN_BIT, exponent: biased - 1075 },
         };
         // Half way to the next numbers above and below, both with the exponent of the upper one. Below a power of two the
         // next one is half as far.
-        let upper = Binary {
-            significand: (value.significand << 1) + 1,
-            exponent: value.exponent - 1,
-        }
-        .normalised();
-        let closer = if value.significand == HIDDEN_BIT {
-            2
-        } else {
-            1
-        };
+        let upper = Binary { significand: (value.significand << 1) + 1, exponent: value.exponent - 1 }.normalised();
+        let closer = if value.significand == HIDDEN_BIT { 2 } else { 1 };
         let lower_exponent = value.exponent - closer;
         let lower = Binary {
             significand: ((value.significand << closer) - 1) << (lower_exponent - upper.exponent),
@@ -149,11 +122,7 @@ impl Digits {
         let mut lower = lower.times(scale);
         upper.significand -= 1;
         lower.significand += 1;
-        let mut digits = Self {
-            digits: [0; DIGITS_MAX + 1],
-            len: 0,
-            power: -power,
-        };
+        let mut digits = Self { digits: [0; DIGITS_MAX + 1], len: 0, power: -power };
         digits.generate(value.normalised().times(scale), upper, lower);
         digits
     }
@@ -214,15 +183,11 @@ impl Digits {
 
 /// The power of ten that brings a number of this binary exponent to one between -60 and -32, and which power it is.
 fn cached_power(exponent: i32) -> (Binary, i32) {
-    let estimate =
-        (f64::from(-(exponent + POWERS.len() as i32)) * std::f64::consts::LOG10_2) as i32;
+    let estimate = (f64::from(-(exponent + POWERS.len() as i32)) * std::f64::consts::LOG10_2) as i32;
     let mut i = (estimate - POWER_FIRST) / POWER_STEP;
     loop {
         let power = POWER_FIRST + i * POWER_STEP;
-        let scale = Binary {
-            significand: POWERS[i as usize],
-            exponent: power_exponent(power),
-        };
+        let scale = Binary { significand: POWERS[i as usize], exponent: power_exponent(power) };
         match exponent + scale.exponent + 64 {
             ..-60 => i += 1,
             -31.. => i -= 1,
@@ -308,9 +273,7 @@ mod tests {
     #[test]
     fn digits_are_those_of_a_server() {
         // The recorded replies of a server, forty of them longer than need be, come out digit for digit.
-        let rows = include_str!("recorded_doubles.txt")
-            .lines()
-            .filter(|line| !line.starts_with('#'));
+        let rows = include_str!("recorded_doubles.txt").lines().filter(|line| !line.starts_with('#'));
         let mut count = 0;
         for row in rows {
             let (bits, expected) = row.split_once(' ').expect("bits and text");
@@ -330,18 +293,12 @@ mod tests {
         for _ in 0..100_000 {
             let n = match random.u8(..3) {
                 0 => f64::from_bits(random.u64(..)),
-                1 => {
-                    random.i64(-1_000_000_000..1_000_000_000) as f64 / 10f64.powi(random.i32(0..12))
-                }
+                1 => random.i64(-1_000_000_000..1_000_000_000) as f64 / 10f64.powi(random.i32(0..12)),
                 _ => random.f64() * 10f64.powi(random.i32(-30..30)),
             };
             if !n.is_nan() {
                 let text = text(n);
-                assert_eq!(
-                    text.parse::<f64>().map(f64::to_bits),
-                    Ok(n.to_bits()),
-                    "{text}"
-                );
+                assert_eq!(text.parse::<f64>().map(f64::to_bits), Ok(n.to_bits()), "{text}");
             }
         }
     }
@@ -356,16 +313,8 @@ mod tests {
             };
             let one = scale(i).times(scale(POWERS.len() as i32 - i)).normalised();
             let (below, above) = (u64::MAX - one.significand, one.significand - (1 << 63));
-            let (error, exponent) = if below < above {
-                (below, -64)
-            } else {
-                (above, -63)
-            };
-            assert!(
-                error <= 4,
-                "10^{} is off by {error}",
-                POWER_FIRST + i * POWER_STEP
-            );
+            let (error, exponent) = if below < above { (below, -64) } else { (above, -63) };
+            assert!(error <= 4, "10^{} is off by {error}", POWER_FIRST + i * POWER_STEP);
             assert_eq!(one.exponent, exponent);
         }
     }

@@ -31,11 +31,7 @@ pub fn int(arg: &[u8]) -> Result<i32, Error> {
 /// A database, of `count`.
 pub fn database(arg: &[u8], count: u8) -> Result<DbId, Error> {
     let index = u8::try_from(int(arg)?).map_err(|_| Error::DbOutOfRange)?;
-    if index < count {
-        Ok(DbId(index))
-    } else {
-        Err(Error::DbOutOfRange)
-    }
+    if index < count { Ok(DbId(index)) } else { Err(Error::DbOutOfRange) }
 }
 
 /// The arguments behind the fixed ones, one after the other.
@@ -92,37 +88,17 @@ pub(super) struct Clock {
 
 impl Clock {
     /// `EX`
-    pub(super) const EX: Self = Self {
-        unit: Unit::Seconds,
-        since: Since::Now,
-    };
+    pub(super) const EX: Self = Self { unit: Unit::Seconds, since: Since::Now };
     /// `PX`
-    pub(super) const PX: Self = Self {
-        unit: Unit::Milliseconds,
-        since: Since::Now,
-    };
+    pub(super) const PX: Self = Self { unit: Unit::Milliseconds, since: Since::Now };
     /// `EXAT`
-    pub(super) const EXAT: Self = Self {
-        unit: Unit::Seconds,
-        since: Since::Epoch,
-    };
+    pub(super) const EXAT: Self = Self { unit: Unit::Seconds, since: Since::Epoch };
     /// `PXAT`
-    pub(super) const PXAT: Self = Self {
-        unit: Unit::Milliseconds,
-        since: Since::Epoch,
-    };
+    pub(super) const PXAT: Self = Self { unit: Unit::Milliseconds, since: Since::Epoch };
 
     fn of(word: &[u8]) -> Option<Self> {
-        let words = [
-            ("EX", Self::EX),
-            ("PX", Self::PX),
-            ("EXAT", Self::EXAT),
-            ("PXAT", Self::PXAT),
-        ];
-        words
-            .into_iter()
-            .find(|(known, _)| is(word, known))
-            .map(|(_, clock)| clock)
+        let words = [("EX", Self::EX), ("PX", Self::PX), ("EXAT", Self::EXAT), ("PXAT", Self::PXAT)];
+        words.into_iter().find(|(known, _)| is(word, known)).map(|(_, clock)| clock)
     }
 
     /// The time that lies `amount` on this clock, in milliseconds of the epoch, or `None` beyond 64 bits.
@@ -149,11 +125,7 @@ impl Expiry<'_> {
     /// When it is: after the epoch, and at most the latest time that a record can carry.
     pub(super) fn time(self, now: UnixMs, spec: &Spec) -> Result<UnixMs, Error> {
         let amount = integer(self.amount)?;
-        let time = if amount > 0 {
-            self.clock.time(amount, now)
-        } else {
-            None
-        };
+        let time = if amount > 0 { self.clock.time(amount, now) } else { None };
         time.map(unix_ms).ok_or(Error::InvalidExpire(spec.name))
     }
 }
@@ -186,10 +158,7 @@ impl<'a> Lifetime<'a> {
             Self::Until(before) if before.clock == clock => {}
             _ => return Err(Error::Syntax),
         }
-        Ok(Self::Until(Expiry {
-            clock,
-            amount: options.value()?,
-        }))
+        Ok(Self::Until(Expiry { clock, amount: options.value()? }))
     }
 }
 
@@ -257,13 +226,7 @@ mod tests {
     fn expiries_are_checked_before_and_after_they_are_added_up() {
         // Zero, negative and overflowing amounts are refused, far ones end at the latest time of a record.
         let now = UnixMs(1_000_000);
-        let time = |clock, amount: &str| {
-            Expiry {
-                clock,
-                amount: amount.as_bytes(),
-            }
-            .time(now, &Spec::BLANK)
-        };
+        let time = |clock, amount: &str| Expiry { clock, amount: amount.as_bytes() }.time(now, &Spec::BLANK);
         let refused = Err(Error::InvalidExpire(""));
         assert_eq!(time(Clock::EX, "10"), Ok(UnixMs(1_010_000)));
         assert_eq!(time(Clock::PX, "10"), Ok(UnixMs(1_000_010)));
@@ -284,26 +247,10 @@ mod tests {
             let owned: OwnedArgs = line.split(' ').map(str::as_bytes).collect();
             SetOptions::parse(Options::new(owned.as_args(), 0)).map(|_| ())
         };
-        for fine in [
-            "NX",
-            "nx NX",
-            "NX GET",
-            "EX 1 EX 2",
-            "KEEPTTL XX KEEPTTL",
-            "get get px 7",
-        ] {
+        for fine in ["NX", "nx NX", "NX GET", "EX 1 EX 2", "KEEPTTL XX KEEPTTL", "get get px 7"] {
             assert_eq!(parse(fine), Ok(()), "{fine}");
         }
-        for wrong in [
-            "NX XX",
-            "EX",
-            "EX 1 PX 2",
-            "EX 1 EXAT 2",
-            "KEEPTTL EX 1",
-            "PXAT 1 KEEPTTL",
-            "PERSIST",
-            "",
-        ] {
+        for wrong in ["NX XX", "EX", "EX 1 PX 2", "EX 1 EXAT 2", "KEEPTTL EX 1", "PXAT 1 KEEPTTL", "PERSIST", ""] {
             assert_eq!(parse(wrong), Err(Error::Syntax), "{wrong}");
         }
     }

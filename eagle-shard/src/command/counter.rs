@@ -91,11 +91,7 @@ fn incrby(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 
 fn decrby(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let by = args::integer(call.arg(2)?)?;
-    add(
-        shard,
-        call,
-        by.checked_neg().ok_or(Error::DecrementOverflow)?,
-    )
+    add(shard, call, by.checked_neg().ok_or(Error::DecrementOverflow)?)
 }
 
 fn add(shard: &mut Shard, call: &mut Call<'_>, by: i64) -> Result<(), Error> {

@@ -51,11 +51,7 @@ pub fn info(spec: &Spec, reply: &mut Reply<'_>) {
 /// the reply's own map.
 pub fn docs(spec: &Spec, reply: &mut Reply<'_>) {
     let arguments = syntax::parse(spec.syntax);
-    let has = [
-        !spec.history.is_empty(),
-        !arguments.is_empty(),
-        !spec.subcommands.is_empty(),
-    ];
+    let has = [!spec.history.is_empty(), !arguments.is_empty(), !spec.subcommands.is_empty()];
     let deprecated = if spec.deprecated.is_some() { 3 } else { 0 };
     reply.bulk(spec.name.as_bytes());
     reply.map(4 + deprecated + has.iter().filter(|&&has| has).count());
@@ -209,18 +205,10 @@ fn describe_argument(argument: &Argument, keys: &mut NextKey<'_>, reply: &mut Re
         Kind::PureToken => argument.name.to_ascii_lowercase(),
         _ => argument.name.to_owned(),
     };
-    let flags = [
-        (argument.optional, "optional"),
-        (argument.multiple, "multiple"),
-    ];
+    let flags = [(argument.optional, "optional"), (argument.multiple, "multiple")];
     let flags: Vec<_> = flags.into_iter().filter(|(is, _)| *is).collect();
     // Name, type, and either a text to display or the arguments within.
-    let has = [
-        key.is_some(),
-        argument.token.is_some(),
-        argument.since.is_some(),
-        !flags.is_empty(),
-    ];
+    let has = [key.is_some(), argument.token.is_some(), argument.since.is_some(), !flags.is_empty()];
     reply.map(3 + has.iter().filter(|&&has| has).count());
     text("name", &name, reply);
     text("type", argument.kind.name(), reply);
@@ -293,20 +281,16 @@ mod tests {
     fn docs_tell_history_groups_and_deprecation() {
         // FLUSHALL's one-of with versions and its history, SUBSTR's successor, OBJECT's subcommands.
         let flushall = said("flushall", docs);
-        assert!(flushall.contains(
-            "$7 history ~2 *2 $5 4.0.0 $41 Added the `ASYNC` flushing mode modifier. *2 $5 6.2.0 "
-        ));
-        assert!(flushall.contains(
-            "%4 $4 name $10 flush-type $4 type $5 oneof $5 flags ~1 +optional $9 arguments *2 "
-        ));
+        assert!(
+            flushall.contains("$7 history ~2 *2 $5 4.0.0 $41 Added the `ASYNC` flushing mode modifier. *2 $5 6.2.0 ")
+        );
+        assert!(flushall.contains("%4 $4 name $10 flush-type $4 type $5 oneof $5 flags ~1 +optional $9 arguments *2 "));
         assert!(flushall.contains("$5 token $5 ASYNC $5 since $5 4.0.0 "));
         let deprecated = "$9 doc_flags ~1 +deprecated $16 deprecated_since $5 2.0.0 $11 replaced_by $10 `GETRANGE` ";
         assert!(said("substr", docs).contains(deprecated));
         let object = said("object", docs);
         assert!(object.contains("$11 subcommands %5 $15 object|refcount %5 "));
-        assert!(object.contains(
-            "$4 name $3 key $4 type $3 key $12 display_text $3 key $14 key_spec_index :0 "
-        ));
+        assert!(object.contains("$4 name $3 key $4 type $3 key $12 display_text $3 key $14 key_spec_index :0 "));
     }
 
     #[test]
@@ -323,9 +307,6 @@ mod tests {
         let mset = said("mset", info);
         assert!(mset.contains(" :1 :-1 :2 ~3 "), "{mset}");
         assert!(said("rename", info).contains(" :1 :2 :1 ~3 +@keyspace +@write +@slow ~0 ~2 %3 "));
-        assert!(
-            said("dbsize", info)
-                .contains(" ~2 $25 request_policy:all_shards $23 response_policy:agg_sum ~0 ~0 ")
-        );
+        assert!(said("dbsize", info).contains(" ~2 $25 request_policy:all_shards $23 response_policy:agg_sum ~0 ~0 "));
     }
 }

@@ -156,20 +156,14 @@ fn expire_on(shard: &mut Shard, call: &mut Call<'_>, clock: Clock) -> Result<(),
     let conditions = match Conditions::parse(Options::new(call.args, 3)) {
         Ok(conditions) => conditions,
         Err(Refused::Unknown(word)) => {
-            let line: Vec<u8> = b"ERR Unsupported option "
-                .iter()
-                .copied()
-                .chain(quoted(word, usize::MAX))
-                .collect();
+            let line: Vec<u8> = b"ERR Unsupported option ".iter().copied().chain(quoted(word, usize::MAX)).collect();
             call.reply.error_bytes(&line);
             return Ok(());
         }
         Err(Refused::Conflict(error)) => return Err(error),
     };
     let amount = args::integer(call.arg(2)?)?;
-    let time = clock
-        .time(amount, call.now)
-        .ok_or(Error::InvalidExpire(call.spec.name))?;
+    let time = clock.time(amount, call.now).ok_or(Error::InvalidExpire(call.spec.name))?;
     let Some(found) = shard.find(call.db, key, call.now) else {
         call.reply.integer(0);
         return Ok(());
@@ -222,12 +216,7 @@ impl Conditions {
                 _ => return Err(Refused::Unknown(word)),
             }
         }
-        let Self {
-            none,
-            some,
-            later,
-            earlier,
-        } = conditions;
+        let Self { none, some, later, earlier } = conditions;
         match () {
             () if none && (some || later || earlier) => Err(Refused::Conflict(Error::Line(NX))),
             () if later && earlier => Err(Refused::Conflict(Error::Line(GT_LT))),
@@ -245,15 +234,11 @@ impl Conditions {
 }
 
 fn ttl(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
-    tell(shard, call, Unit::Seconds, |until, now| {
-        until.0.saturating_sub(now.0)
-    })
+    tell(shard, call, Unit::Seconds, |until, now| until.0.saturating_sub(now.0))
 }
 
 fn pttl(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
-    tell(shard, call, Unit::Milliseconds, |until, now| {
-        until.0.saturating_sub(now.0)
-    })
+    tell(shard, call, Unit::Milliseconds, |until, now| until.0.saturating_sub(now.0))
 }
 
 fn expiretime(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {

@@ -25,10 +25,7 @@ pub(super) const ROWS: &[Spec] = &[Spec {
     syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]",
     arity: -3,
     flags: Flags::READONLY,
-    keys: &[KeySpec {
-        last: 1,
-        ..KeySpec::one(1, KeyFlags::SHOW)
-    }],
+    keys: &[KeySpec { last: 1, ..KeySpec::one(1, KeyFlags::SHOW) }],
     route: Route::Keys(Steps::Fetch),
     since: "7.0.0",
     complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively",
@@ -38,33 +35,20 @@ pub(super) const ROWS: &[Spec] = &[Spec {
 }];
 
 const NOT_STRINGS: Error = Error::Line("ERR The specified keys must contain string values");
-const LEN_AND_IDX: Error =
-    Error::Line("ERR If you want both the length and indexes, please just use IDX.");
+const LEN_AND_IDX: Error = Error::Line("ERR If you want both the length and indexes, please just use IDX.");
 const TOO_LONG: Error = Error::Line("ERR String too long for LCS");
-const TOO_LARGE: Error =
-    Error::Line("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
+const TOO_LARGE: Error = Error::Line("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
 
 fn lcs(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let keys = [shard.key(call.arg(1)?), shard.key(call.arg(2)?)];
-    let [a, b] = keys.map(|key| {
-        find(shard, call, key).map(|string| string.map_or(Vec::new(), |string| string.to_vec()))
-    });
+    let [a, b] =
+        keys.map(|key| find(shard, call, key).map(|string| string.map_or(Vec::new(), |string| string.to_vec())));
     let (a, b) = (a?, b?);
-    compare(
-        &a,
-        &b,
-        call.args,
-        shard.config().string_len_max,
-        &mut call.reply,
-    )
+    compare(&a, &b, call.args, shard.config().string_len_max, &mut call.reply)
 }
 
 /// The string under a key, if there is one.
-pub(super) fn find<'s>(
-    shard: &'s mut Shard,
-    call: &Call<'_>,
-    key: Key<'_>,
-) -> Result<Option<StringRef<'s>>, Error> {
+pub(super) fn find<'s>(shard: &'s mut Shard, call: &Call<'_>, key: Key<'_>) -> Result<Option<StringRef<'s>>, Error> {
     let found = shard.find_read(call.db, key, call.now);
     let string = found.map(|found| shard.string(found)).transpose();
     string.map_err(|_| NOT_STRINGS)
@@ -104,21 +88,11 @@ impl Wanted {
                 _ => return Err(Error::Syntax),
             }
         }
-        if wanted.len && wanted.ranges {
-            Err(LEN_AND_IDX)
-        } else {
-            Ok(wanted)
-        }
+        if wanted.len && wanted.ranges { Err(LEN_AND_IDX) } else { Ok(wanted) }
     }
 }
 
-fn compare(
-    a: &[u8],
-    b: &[u8],
-    args: Args<'_>,
-    string_len_max: usize,
-    reply: &mut Reply<'_>,
-) -> Result<(), Error> {
+fn compare(a: &[u8], b: &[u8], args: Args<'_>, string_len_max: usize, reply: &mut Reply<'_>) -> Result<(), Error> {
     let wanted = Wanted::parse(Options::new(args, 3))?;
     let table = Table::new(a, b, string_len_max)?;
     let len = table.at(a.len(), b.len());
@@ -192,11 +166,7 @@ impl Table {
         for (i, byte) in a.iter().enumerate() {
             let (above, row) = lens[i * width..(i + 2) * width].split_at_mut(width);
             for (j, other) in b.iter().enumerate() {
-                row[j + 1] = if byte == other {
-                    above[j] + 1
-                } else {
-                    above[j + 1].max(row[j])
-                };
+                row[j + 1] = if byte == other { above[j] + 1 } else { above[j + 1].max(row[j]) };
             }
         }
         Ok(Self { lens, width })

@@ -41,44 +41,20 @@ impl Lookup {
         let rows: Vec<_> = rows.into_iter().collect();
         let len = (rows.len() * 4).next_power_of_two().max(2);
         let mut lookup = Self {
-            places: vec![
-                Place {
-                    head: 0,
-                    row: None,
-                    index: 0
-                };
-                len
-            ]
-            .into_boxed_slice(),
+            places: vec![Place { head: 0, row: None, index: 0 }; len].into_boxed_slice(),
             shift: u64::BITS - len.ilog2(),
         };
         for (index, row) in rows.into_iter().enumerate() {
             let name = row.name.as_bytes();
-            assert!(
-                !name.is_empty() && name.len() <= NAME_LEN_MAX,
-                "name of a command: {}",
-                row.name
-            );
-            assert!(
-                name.iter().all(|byte| !byte.is_ascii_uppercase()),
-                "lower case: {}",
-                row.name
-            );
-            assert!(
-                lookup.find(name).is_none(),
-                "two commands are named {}",
-                row.name
-            );
+            assert!(!name.is_empty() && name.len() <= NAME_LEN_MAX, "name of a command: {}", row.name);
+            assert!(name.iter().all(|byte| !byte.is_ascii_uppercase()), "lower case: {}", row.name);
+            assert!(lookup.find(name).is_none(), "two commands are named {}", row.name);
             let head = head(name);
             let mut at = place(head, name.len(), lookup.shift);
             while lookup.places[at].row.is_some() {
                 at = (at + 1) % len;
             }
-            lookup.places[at] = Place {
-                head,
-                row: Some(row),
-                index: index as u16,
-            };
+            lookup.places[at] = Place { head, row: Some(row), index: index as u16 };
         }
         lookup
     }
@@ -109,9 +85,7 @@ impl Lookup {
             let row = found.row?;
             // Names up to eight bytes are all head.
             let same = found.head == head && row.name.len() == name.len();
-            if same
-                && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..]))
-            {
+            if same && (name.len() <= 8 || row.name.as_bytes()[8..].eq_ignore_ascii_case(&name[8..])) {
                 return Some(found);
             }
             at = (at + 1) % self.places.len();
@@ -124,10 +98,7 @@ impl Lookup {
 pub fn subcommand(container: &'static Spec, name: &[u8]) -> Option<&'static Spec> {
     // Behind the container's name and the bar.
     let start = container.name.len() + 1;
-    container
-        .subcommands
-        .iter()
-        .find(|row| row.name.as_bytes()[start..].eq_ignore_ascii_case(name))
+    container.subcommands.iter().find(|row| row.name.as_bytes()[start..].eq_ignore_ascii_case(name))
 }
 
 /// The first eight bytes, in lower case, filled up with zeros.
@@ -138,9 +109,7 @@ fn head(name: &[u8]) -> u64 {
         // Two halves that overlap: where they do they agree.
         ([a, b, c, d, ..], len) => {
             let first = u32::from_le_bytes([*a, *b, *c, *d]);
-            let [.., a, b, c, d] = name else {
-                unreachable!("at least four")
-            };
+            let [.., a, b, c, d] = name else { unreachable!("at least four") };
             let last = u32::from_le_bytes([*a, *b, *c, *d]);
             u64::from(first) | u64::from(last) << (8 * (len - 4))
         }
@@ -176,30 +145,11 @@ mod tests {
     use super::*;
 
     static ROWS: [Spec; 5] = [
-        Spec {
-            name: "get",
-            ..Spec::BLANK
-        },
-        Spec {
-            name: "incrby",
-            ..Spec::BLANK
-        },
-        Spec {
-            name: "incrbyfloat",
-            ..Spec::BLANK
-        },
-        Spec {
-            name: "pexpiretime",
-            ..Spec::BLANK
-        },
-        Spec {
-            name: "object",
-            subcommands: &[Spec {
-                name: "object|freq",
-                ..Spec::BLANK
-            }],
-            ..Spec::BLANK
-        },
+        Spec { name: "get", ..Spec::BLANK },
+        Spec { name: "incrby", ..Spec::BLANK },
+        Spec { name: "incrbyfloat", ..Spec::BLANK },
+        Spec { name: "pexpiretime", ..Spec::BLANK },
+        Spec { name: "object", subcommands: &[Spec { name: "object|freq", ..Spec::BLANK }], ..Spec::BLANK },
     ];
 
     #[test]
@@ -212,15 +162,7 @@ mod tests {
             assert_eq!(find(&row.name.to_uppercase()), Some(row.name));
         }
         assert_eq!(find("gEt"), Some("get"));
-        for unknown in [
-            "",
-            "ge",
-            "gets",
-            "incrbyflo",
-            "incrbyfloaT2",
-            "pexpirexxxx",
-            "get\0",
-        ] {
+        for unknown in ["", "ge", "gets", "incrbyflo", "incrbyfloaT2", "pexpirexxxx", "get\0"] {
             assert_eq!(find(unknown), None, "{unknown}");
         }
         assert_eq!(find(&"x".repeat(1000)), None);
@@ -234,10 +176,7 @@ mod tests {
                 let mut bytes = *b"aZ\x80[@z\xc1A";
                 bytes[place] = byte;
                 let expected = bytes.map(|byte| byte.to_ascii_lowercase());
-                assert_eq!(
-                    lower_case(u64::from_le_bytes(bytes)).to_le_bytes(),
-                    expected
-                );
+                assert_eq!(lower_case(u64::from_le_bytes(bytes)).to_le_bytes(), expected);
             }
         }
     }
@@ -246,10 +185,7 @@ mod tests {
     fn subcommands_are_found_by_their_own_name() {
         // OBJECT FREQ by `freq`; not by a part of it, and not by the full name.
         let object = &ROWS[4];
-        assert_eq!(
-            subcommand(object, b"FrEq").map(|row| row.name),
-            Some("object|freq")
-        );
+        assert_eq!(subcommand(object, b"FrEq").map(|row| row.name), Some("object|freq"));
         assert!(subcommand(object, b"fre").is_none());
         assert!(subcommand(object, b"object|freq").is_none());
     }

@@ -32,10 +32,7 @@ pub(super) const ROWS: &[Spec] = &[
         arity: -3,
         flags: Flags::GROW,
         keys: &[KeySpec::rest(1, 2, KeyFlags::REPLACE)],
-        tips: &[
-            "request_policy:multi_shard",
-            "response_policy:all_succeeded",
-        ],
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         route: Route::Split(Merge::Ok),
         since: "1.0.1",
         complexity: "O(N) where N is the number of keys to set.",
@@ -64,10 +61,7 @@ fn mget(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     reply.array(call.args.len() - 1);
     each_key(shard, db, call.args, call.first, 1, |shard, _, key| {
         // What is no string counts as not there.
-        match shard
-            .find_read(db, key, now)
-            .map(|found| shard.string(found))
-        {
+        match shard.find_read(db, key, now).map(|found| shard.string(found)) {
             Some(Ok(string)) => string.write_bulk(reply),
             Some(Err(_)) | None => reply.null(),
         }
@@ -98,11 +92,7 @@ fn msetnx(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 }
 
 fn check_pairs(call: &Call<'_>) -> Result<(), Error> {
-    if call.spec.keys_are_whole(call.args.len()) {
-        Ok(())
-    } else {
-        Err(Error::Arity(call.spec.name))
-    }
+    if call.spec.keys_are_whole(call.args.len()) { Ok(()) } else { Err(Error::Arity(call.spec.name)) }
 }
 
 fn set_all(shard: &mut Shard, call: &Call<'_>) -> Result<(), Error> {

@@ -92,20 +92,12 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// What rows of strings have in common.
-const STRING: Spec = Spec {
-    categories: Categories::STRING,
-    route: Route::Keys(Steps::Single),
-    group: Group::String,
-    ..Spec::BLANK
-};
+const STRING: Spec =
+    Spec { categories: Categories::STRING, route: Route::Keys(Steps::Single), group: Group::String, ..Spec::BLANK };
 
 /// What rows of keys of any type have in common.
-const GENERIC: Spec = Spec {
-    categories: Categories::KEYSPACE,
-    route: Route::Keys(Steps::Single),
-    group: Group::Generic,
-    ..Spec::BLANK
-};
+const GENERIC: Spec =
+    Spec { categories: Categories::KEYSPACE, route: Route::Keys(Steps::Single), group: Group::Generic, ..Spec::BLANK };
 
 /// The first key, which is the argument at `index`; its hash comes with the call if the router computed it.
 #[inline]
@@ -160,11 +152,7 @@ fn each_key<'a>(
         let mut round: SmallVec<[(usize, Key<'a>, Located); ROUND]> = SmallVec::new();
         for (index, bytes) in keys.by_ref().take(ROUND) {
             let hashed = first.take().unwrap_or_else(|| shard.key(bytes).hashed);
-            round.push((
-                index,
-                Key { bytes, hashed },
-                shard.prefetch_bucket(db, hashed),
-            ));
+            round.push((index, Key { bytes, hashed }, shard.prefetch_bucket(db, hashed)));
         }
         for (_, _, at) in &round {
             shard.prefetch_words(db, *at);

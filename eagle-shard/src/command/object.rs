@@ -125,8 +125,7 @@ fn refcount(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let is_shared = |n: i64| (0..SHARED_INTEGERS).contains(&n);
     let is_integer = shard.encoding_name(found) == "int";
     let shared = is_integer && shard.string(found)?.integer().is_some_and(is_shared);
-    call.reply
-        .integer(if shared { SHARED_REFERENCES } else { 1 });
+    call.reply.integer(if shared { SHARED_REFERENCES } else { 1 });
     Ok(())
 }
 
@@ -139,8 +138,7 @@ fn encoding(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 
 fn idletime(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     if let Some(found) = object(shard, call)? {
-        call.reply
-            .integer((shard.idle_ms(found, call.now) / 1000) as i64);
+        call.reply.integer((shard.idle_ms(found, call.now) / 1000) as i64);
     }
     Ok(())
 }

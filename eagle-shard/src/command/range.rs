@@ -56,10 +56,7 @@ pub(super) const ROWS: &[Spec] = &[
         since: "1.0.0",
         complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
         summary: "Returns a substring from a string value.",
-        deprecated: Some(Deprecated {
-            since: "2.0.0",
-            replaced_by: "`GETRANGE`",
-        }),
+        deprecated: Some(Deprecated { since: "2.0.0", replaced_by: "`GETRANGE`" }),
         run: Run::Shard(substr),
         ..STRING
     },
@@ -90,12 +87,7 @@ fn append(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 }
 
 /// What appending nothing does: the same string, but held as one that was appended to. Returns its length.
-fn make_raw(
-    shard: &mut Shard,
-    call: &Call<'_>,
-    key: Key<'_>,
-    found: Found,
-) -> Result<usize, Error> {
+fn make_raw(shard: &mut Shard, call: &Call<'_>, key: Key<'_>, found: Found) -> Result<usize, Error> {
     let string = shard.string(found)?;
     if shard.encoding(found) == Encoding::Raw {
         return Ok(string.len());
@@ -138,11 +130,7 @@ fn within(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
         return None;
     }
     let place = |at: i64| {
-        if at < 0 {
-            (len + at.max(-len)).max(0)
-        } else {
-            at
-        }
+        if at < 0 { (len + at.max(-len)).max(0) } else { at }
     };
     let (start, end) = (place(start), place(end).min(len - 1));
     if start > end {

@@ -33,9 +33,7 @@ pub fn find(lookup: &Lookup, args: Args<'_>) -> Named {
         return Named::Unknown;
     };
     match (row.run, args.get(1)) {
-        (Run::Container, Some(name)) => {
-            subcommand(row, name).map_or(Named::UnknownSubcommand(row), Named::Row)
-        }
+        (Run::Container, Some(name)) => subcommand(row, name).map_or(Named::UnknownSubcommand(row), Named::Row),
         _ => Named::Row(row),
     }
 }
@@ -43,22 +41,14 @@ pub fn find(lookup: &Lookup, args: Args<'_>) -> Named {
 /// Refuses a request whose number of arguments its row does not take.
 #[inline]
 pub fn check_arity(row: &'static Spec, args: Args<'_>) -> Result<(), Error> {
-    if row.takes(args.len()) {
-        Ok(())
-    } else {
-        Err(Error::Arity(row.name))
-    }
+    if row.takes(args.len()) { Ok(()) } else { Err(Error::Arity(row.name)) }
 }
 
 /// The line for a name that is of no command, quoting the arguments.
 #[must_use]
 pub fn unknown_command(args: Args<'_>) -> Vec<u8> {
     let mut line = b"ERR unknown command '".to_vec();
-    line.extend(
-        args.get(0)
-            .into_iter()
-            .flat_map(|name| quoted(name, QUOTED_MAX)),
-    );
+    line.extend(args.get(0).into_iter().flat_map(|name| quoted(name, QUOTED_MAX)));
     line.extend_from_slice(b"', with args beginning with: ");
     let begin = line.len();
     for arg in args.iter().skip(1) {
@@ -77,11 +67,7 @@ pub fn unknown_command(args: Args<'_>) -> Vec<u8> {
 #[must_use]
 pub fn unknown_subcommand(container: &Spec, args: Args<'_>) -> Vec<u8> {
     let mut line = b"ERR unknown subcommand '".to_vec();
-    line.extend(
-        args.get(1)
-            .into_iter()
-            .flat_map(|name| quoted(name, QUOTED_MAX)),
-    );
+    line.extend(args.get(1).into_iter().flat_map(|name| quoted(name, QUOTED_MAX)));
     line.extend_from_slice(b"'. Try ");
     line.extend(container.name.bytes().map(|byte| byte.to_ascii_uppercase()));
     line.extend_from_slice(b" HELP.");
@@ -90,10 +76,7 @@ pub fn unknown_subcommand(container: &Spec, args: Args<'_>) -> Vec<u8> {
 
 /// The beginning of `arg`, as C prints it: not beyond a zero byte.
 pub(super) fn quoted(arg: &[u8], len_max: usize) -> impl Iterator<Item = u8> {
-    arg.iter()
-        .copied()
-        .take(len_max)
-        .take_while(|&byte| byte != 0)
+    arg.iter().copied().take(len_max).take_while(|&byte| byte != 0)
 }
 
 #[cfg(test)]
@@ -126,21 +109,11 @@ mod tests {
     #[test]
     fn refusals_are_worded_as_redis_words_them() {
         // Asked of a Redis 7.0.15; names and arguments are cut off after 128 bytes.
-        let line =
-            |request: &str| String::from_utf8(unknown_command(args(request).as_args())).unwrap();
-        assert_eq!(
-            line("FOO a bc"),
-            "ERR unknown command 'FOO', with args beginning with: 'a' 'bc' "
-        );
-        assert_eq!(
-            line("FOO"),
-            "ERR unknown command 'FOO', with args beginning with: "
-        );
+        let line = |request: &str| String::from_utf8(unknown_command(args(request).as_args())).unwrap();
+        assert_eq!(line("FOO a bc"), "ERR unknown command 'FOO', with args beginning with: 'a' 'bc' ");
+        assert_eq!(line("FOO"), "ERR unknown command 'FOO', with args beginning with: ");
         let long = "x".repeat(200);
-        let expected = format!(
-            "ERR unknown command '{0}', with args beginning with: '{0}' ",
-            &long[..128]
-        );
+        let expected = format!("ERR unknown command '{0}', with args beginning with: '{0}' ", &long[..128]);
         assert_eq!(line(&format!("{long} {long} never")), expected);
         let object = args("object foo");
         let container = command::rows().find(|row| row.name == "object").unwrap();

@@ -45,11 +45,7 @@ pub(super) const ROWS: &[Spec] = &[
         syntax: "cursor [MATCH pattern] [COUNT count] [TYPE@6.0.0 type]",
         arity: -2,
         flags: Flags::READONLY,
-        tips: &[
-            "nondeterministic_output",
-            "request_policy:special",
-            "response_policy:special",
-        ],
+        tips: &["nondeterministic_output", "request_policy:special", "response_policy:special"],
         route: Route::Cursor,
         since: "2.8.0",
         complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
@@ -62,11 +58,7 @@ pub(super) const ROWS: &[Spec] = &[
         name: "randomkey",
         arity: 1,
         flags: Flags::READONLY,
-        tips: &[
-            "nondeterministic_output",
-            "request_policy:all_shards",
-            "response_policy:special",
-        ],
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         route: Route::Random,
         since: "1.0.0",
         complexity: "O(1)",
@@ -77,10 +69,7 @@ pub(super) const ROWS: &[Spec] = &[
 ];
 
 fn keys(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
-    let filter = Filter {
-        pattern: pattern(call.arg(1)?),
-        kind: None,
-    };
+    let filter = Filter { pattern: pattern(call.arg(1)?), kind: None };
     let reply = &mut call.reply;
     let (header, mut count) = (reply.deferred(), 0);
     shard.for_each_key(call.db, call.now, |key, kind| {
@@ -109,8 +98,7 @@ fn scan(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
         })
     });
     call.reply.array(2);
-    call.reply
-        .bulk(itoa::Buffer::new().format(next.raw()).as_bytes());
+    call.reply.bulk(itoa::Buffer::new().format(next.raw()).as_bytes());
     call.reply.array(count);
     call.reply.out.extend_from_slice(&found);
     Ok(())
@@ -133,11 +121,7 @@ pub fn parse_cursor(arg: &[u8]) -> Option<u64> {
         cursor.checked_mul(10)?.checked_add(u64::from(digit))
     };
     let cursor = digits.iter().try_fold(0, next)?;
-    Some(if negative {
-        cursor.wrapping_neg()
-    } else {
-        cursor
-    })
+    Some(if negative { cursor.wrapping_neg() } else { cursor })
 }
 
 /// Which keys are shown.
@@ -156,10 +140,7 @@ impl<'a> Filter<'a> {
             match word {
                 _ if is(word, "COUNT") => {
                     let wanted = args::integer(options.value()?)?;
-                    count = usize::try_from(wanted)
-                        .ok()
-                        .filter(|count| *count > 0)
-                        .ok_or(Error::Syntax)?;
+                    count = usize::try_from(wanted).ok().filter(|count| *count > 0).ok_or(Error::Syntax)?;
                 }
                 _ if is(word, "MATCH") => filter.pattern = pattern(options.value()?),
                 _ if is(word, "TYPE") => filter.kind = Some(options.value()?),
@@ -171,10 +152,7 @@ impl<'a> Filter<'a> {
 
     fn takes(&self, key: &[u8], kind: ValueType) -> bool {
         let kind_fits = self.kind.is_none_or(|wanted| is(wanted, kind.name()));
-        kind_fits
-            && self
-                .pattern
-                .is_none_or(|pattern| glob::matches(pattern, key, Case::Sensitive))
+        kind_fits && self.pattern.is_none_or(|pattern| glob::matches(pattern, key, Case::Sensitive))
     }
 }
 

@@ -35,10 +35,8 @@ pub(super) const ROWS: &[Spec] = &[
         syntax: "key value [condition@2.6.12: NX | XX] [GET@6.2.0] [expiration: EX@2.6.12 seconds | PX@2.6.12 milliseconds | EXAT@6.2.0 unix-time-seconds | PXAT@6.2.0 unix-time-milliseconds | KEEPTTL@6.0.0]",
         arity: -3,
         flags: Flags::GROW,
-        keys: &[
-            KeySpec::one(1, KeyFlags::CHANGE_SHOWN.union(KeyFlags::VARIABLE))
-                .noted("RW and ACCESS due to the optional `GET` argument"),
-        ],
+        keys: &[KeySpec::one(1, KeyFlags::CHANGE_SHOWN.union(KeyFlags::VARIABLE))
+            .noted("RW and ACCESS due to the optional `GET` argument")],
         since: "1.0.0",
         complexity: "O(1)",
         summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
@@ -46,10 +44,7 @@ pub(super) const ROWS: &[Spec] = &[
             ("2.6.12", "Added the `EX`, `PX`, `NX` and `XX` options."),
             ("6.0.0", "Added the `KEEPTTL` option."),
             ("6.2.0", "Added the `GET`, `EXAT` and `PXAT` option."),
-            (
-                "7.0.0",
-                "Allowed the `NX` and `GET` options to be used together.",
-            ),
+            ("7.0.0", "Allowed the `NX` and `GET` options to be used together."),
         ],
         run: Run::Shard(set),
         ..STRING
@@ -63,10 +58,7 @@ pub(super) const ROWS: &[Spec] = &[
         since: "1.0.0",
         complexity: "O(1)",
         summary: "Returns the previous string value of a key after setting it to a new value.",
-        deprecated: Some(Deprecated {
-            since: "6.2.0",
-            replaced_by: "`SET` with the `!GET` argument",
-        }),
+        deprecated: Some(Deprecated { since: "6.2.0", replaced_by: "`SET` with the `!GET` argument" }),
         run: Run::Shard(getset),
         ..STRING
     },
@@ -79,10 +71,7 @@ pub(super) const ROWS: &[Spec] = &[
         since: "1.0.0",
         complexity: "O(1)",
         summary: "Set the string value of a key only when the key doesn't exist.",
-        deprecated: Some(Deprecated {
-            since: "2.6.12",
-            replaced_by: "`SET` with the `NX` argument",
-        }),
+        deprecated: Some(Deprecated { since: "2.6.12", replaced_by: "`SET` with the `NX` argument" }),
         run: Run::Shard(setnx),
         ..STRING
     },
@@ -95,10 +84,7 @@ pub(super) const ROWS: &[Spec] = &[
         since: "2.0.0",
         complexity: "O(1)",
         summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
-        deprecated: Some(Deprecated {
-            since: "2.6.12",
-            replaced_by: "`SET` with the `EX` argument",
-        }),
+        deprecated: Some(Deprecated { since: "2.6.12", replaced_by: "`SET` with the `EX` argument" }),
         run: Run::Shard(setex),
         ..STRING
     },
@@ -111,10 +97,7 @@ pub(super) const ROWS: &[Spec] = &[
         since: "2.6.0",
         complexity: "O(1)",
         summary: "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
-        deprecated: Some(Deprecated {
-            since: "2.6.12",
-            replaced_by: "`SET` with the `PX` argument",
-        }),
+        deprecated: Some(Deprecated { since: "2.6.12", replaced_by: "`SET` with the `PX` argument" }),
         run: Run::Shard(psetex),
         ..STRING
     },
@@ -135,8 +118,7 @@ pub(super) const ROWS: &[Spec] = &[
         syntax: "key [expiration: EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
         arity: -2,
         flags: Flags::WRITE_FAST,
-        keys: &[KeySpec::one(1, KeyFlags::CHANGE_SHOWN)
-            .noted("RW and UPDATE because it changes the TTL")],
+        keys: &[KeySpec::one(1, KeyFlags::CHANGE_SHOWN).noted("RW and UPDATE because it changes the TTL")],
         since: "6.2.0",
         complexity: "O(1)",
         summary: "Returns the string value of a key after setting its expiration time.",
@@ -166,23 +148,14 @@ fn set(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn set_with_options(
-    shard: &mut Shard,
-    call: &mut Call<'_>,
-    key: Key<'_>,
-    value: &[u8],
-) -> Result<(), Error> {
+fn set_with_options(shard: &mut Shard, call: &mut Call<'_>, key: Key<'_>, value: &[u8]) -> Result<(), Error> {
     let options = SetOptions::parse(Options::new(call.args, 3))?;
     let until = match options.lifetime {
         Lifetime::Until(expiry) => Some(expiry.time(call.now, call.spec)?),
         _ => None,
     };
     let begin = call.reply.out.len();
-    let old = if options.get {
-        show(shard, call, key)?
-    } else {
-        shard.find(call.db, key, call.now)
-    };
+    let old = if options.get { show(shard, call, key)? } else { shard.find(call.db, key, call.now) };
     let sets = match options.condition {
         Condition::Always => true,
         Condition::IfAbsent => old.is_none(),
@@ -270,9 +243,7 @@ fn getex(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
         shard.remove(call.db, key, found);
         return Ok(());
     }
-    shard
-        .set_expiry(call.db, key, found, until)
-        .map_err(|error| unsay(call, begin, error))
+    shard.set_expiry(call.db, key, found, until).map_err(|error| unsay(call, begin, error))
 }
 
 /// Replies with the string under a key, or null, for a command that goes on to change it.

@@ -14,9 +14,7 @@ use crate::{
 
 /// All rows, those of subcommands too.
 fn all() -> Vec<&'static Spec> {
-    rows()
-        .flat_map(|row| std::iter::once(row).chain(row.subcommands))
-        .collect()
+    rows().flat_map(|row| std::iter::once(row).chain(row.subcommands)).collect()
 }
 
 #[test]
@@ -26,13 +24,7 @@ fn names_are_given_once() {
     assert!(all().iter().all(|row| seen.insert(row.name)));
     for row in rows() {
         let prefix = format!("{}|", row.name);
-        assert!(
-            row.subcommands
-                .iter()
-                .all(|sub| sub.name.starts_with(&prefix)),
-            "{}",
-            row.name
-        );
+        assert!(row.subcommands.iter().all(|sub| sub.name.starts_with(&prefix)), "{}", row.name);
     }
 }
 
@@ -42,31 +34,14 @@ fn rows_are_whole() {
     for row in all() {
         let name = row.name;
         let facts = [row.since, row.summary, row.complexity];
-        assert!(
-            facts.iter().all(|fact| !fact.is_empty()),
-            "{name}: a fact is missing"
-        );
+        assert!(facts.iter().all(|fact| !fact.is_empty()), "{name}: a fact is missing");
         assert!(row.arity != 0, "{name}: no arity");
         let (reads, writes) = (row.flags.contains(Flags::READONLY), row.writes());
         assert!(!(reads && writes), "{name}: reads and writes");
-        assert!(
-            row.keys.is_empty() || reads || writes,
-            "{name}: neither reads nor writes"
-        );
-        assert_eq!(
-            row.subcommands.is_empty(),
-            !matches!(row.run, Run::Container),
-            "{name}"
-        );
-        assert!(
-            !matches!(row.run, Run::Node),
-            "{name}: the shard executes its own rows"
-        );
-        assert_eq!(
-            row.keys.is_empty(),
-            !matches!(row.route, Route::Keys(_) | Route::Split(_)),
-            "{name}"
-        );
+        assert!(row.keys.is_empty() || reads || writes, "{name}: neither reads nor writes");
+        assert_eq!(row.subcommands.is_empty(), !matches!(row.run, Run::Container), "{name}");
+        assert!(!matches!(row.run, Run::Node), "{name}: the shard executes its own rows");
+        assert_eq!(row.keys.is_empty(), !matches!(row.route, Route::Keys(_) | Route::Split(_)), "{name}");
     }
 }
 
@@ -78,12 +53,7 @@ fn syntax_agrees_with_arity() {
         let words = row.name.split('|').count();
         let fewest = i8::try_from(syntax::least(&arguments) + words).unwrap();
         let varies = arguments.iter().any(Argument::varies);
-        assert_eq!(
-            row.arity,
-            if varies { -fewest } else { fewest },
-            "{}",
-            row.name
-        );
+        assert_eq!(row.arity, if varies { -fewest } else { fewest }, "{}", row.name);
     }
 }
 
@@ -94,17 +64,9 @@ fn keys_lie_within_the_fewest_arguments() {
         let fewest = usize::from(row.arity.unsigned_abs());
         for range in row.keys {
             assert!(range.indices(fewest).count() > 0, "{}", row.name);
-            assert!(
-                usize::from(range.first) < fewest && range.step > 0,
-                "{}",
-                row.name
-            );
+            assert!(usize::from(range.first) < fewest && range.step > 0, "{}", row.name);
         }
-        assert!(row.first_key().is_none_or(|first| {
-            row.keys
-                .iter()
-                .all(|range| usize::from(range.first) >= first)
-        }));
+        assert!(row.first_key().is_none_or(|first| { row.keys.iter().all(|range| usize::from(range.first) >= first) }));
     }
 }
 
@@ -116,11 +78,7 @@ fn split_commands_say_so_to_proxies() {
             Route::Home | Route::Keys(_) => (None, None),
             Route::Split(merge) | Route::Every(merge) => {
                 let split = matches!(row.route, Route::Split(_));
-                let request = if split {
-                    "request_policy:multi_shard"
-                } else {
-                    "request_policy:all_shards"
-                };
+                let request = if split { "request_policy:multi_shard" } else { "request_policy:all_shards" };
                 let response = match merge {
                     Merge::Ok => Some("response_policy:all_succeeded"),
                     Merge::Sum => Some("response_policy:agg_sum"),
@@ -128,37 +86,17 @@ fn split_commands_say_so_to_proxies() {
                 };
                 (Some(request), response)
             }
-            Route::Cursor => (
-                Some("request_policy:special"),
-                Some("response_policy:special"),
-            ),
-            Route::Random => (
-                Some("request_policy:all_shards"),
-                Some("response_policy:special"),
-            ),
+            Route::Cursor => (Some("request_policy:special"), Some("response_policy:special")),
+            Route::Random => (Some("request_policy:all_shards"), Some("response_policy:special")),
         };
-        let policies: HashSet<_> = row
-            .tips
-            .iter()
-            .copied()
-            .filter(|tip| tip.contains("policy"))
-            .collect();
-        assert_eq!(
-            policies,
-            request.into_iter().chain(response).collect(),
-            "{}",
-            row.name
-        );
+        let policies: HashSet<_> = row.tips.iter().copied().filter(|tip| tip.contains("policy")).collect();
+        assert_eq!(policies, request.into_iter().chain(response).collect(), "{}", row.name);
     }
 }
 
 /// A shard in its smallest form that still compacts: a few extents.
 fn small_shard() -> Shard {
-    let config = ShardConfig {
-        extent_size: 256 << 10,
-        capacity_max: 4 << 20,
-        ..ShardConfig::default()
-    };
+    let config = ShardConfig { extent_size: 256 << 10, capacity_max: 4 << 20, ..ShardConfig::default() };
     Shard::new(config).unwrap()
 }
 
@@ -166,14 +104,7 @@ fn small_shard() -> Shard {
 fn execute(shard: &mut Shard, spec: &'static Spec, args: Args<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let reply = Reply::new(&mut out, Protocol::Resp2);
-    shard.execute(&mut Call {
-        spec,
-        args,
-        db: DbId(0),
-        now: UnixMs(1_000_000),
-        first: None,
-        reply,
-    });
+    shard.execute(&mut Call { spec, args, db: DbId(0), now: UnixMs(1_000_000), first: None, reply });
     out
 }
 
@@ -181,9 +112,7 @@ fn execute(shard: &mut Shard, spec: &'static Spec, args: Args<'_>) -> Vec<u8> {
 fn ask(shard: &mut Shard, line: &str) -> Vec<u8> {
     let words: OwnedArgs = line.split(' ').map(str::as_bytes).collect();
     let args = words.as_args();
-    let Named::Row(spec) = refusal::find(&Lookup::new(rows()), args) else {
-        panic!("no command: {line}")
-    };
+    let Named::Row(spec) = refusal::find(&Lookup::new(rows()), args) else { panic!("no command: {line}") };
     execute(shard, spec, args)
 }
 
@@ -254,11 +183,7 @@ fn hits_and_misses_are_counted_as_redis_counts_them() {
         let before = shard.stats;
         ask(&mut shard, line);
         let after = shard.stats;
-        assert_eq!(
-            (after.hits - before.hits, after.misses - before.misses),
-            (hits, misses),
-            "{line}"
-        );
+        assert_eq!((after.hits - before.hits, after.misses - before.misses), (hits, misses), "{line}");
     }
 }
 
@@ -270,9 +195,7 @@ fn a_value_crosses_from_shard_to_shard() {
         ask(&mut from, line);
     }
     let question = |spec: &Spec, words: &[&[u8]]| -> OwnedArgs {
-        std::iter::once(spec.name.as_bytes())
-            .chain(words.iter().copied())
-            .collect()
+        std::iter::once(spec.name.as_bytes()).chain(words.iter().copied()).collect()
     };
     let export = question(&EXPORT, &[b"key"]);
     let reply = execute(&mut from, &EXPORT, export.as_args());
@@ -295,10 +218,7 @@ fn strings_of_two_shards_are_compared() {
     let mut shard = small_shard();
     ask(&mut shard, "MSET a ohmytext b mynewtext");
     let fetch: OwnedArgs = [b"#fetch".as_slice(), b"a"].into_iter().collect();
-    assert_eq!(
-        execute(&mut shard, &FETCH, fetch.as_args()),
-        b"$8\r\nohmytext\r\n"
-    );
+    assert_eq!(execute(&mut shard, &FETCH, fetch.as_args()), b"$8\r\nohmytext\r\n");
     for line in ["LCS a b", "LCS a b IDX WITHMATCHLEN", "LCS a b LEN IDX"] {
         let words: OwnedArgs = line.split(' ').map(str::as_bytes).collect();
         let mut out = Vec::new();
@@ -317,13 +237,7 @@ fn a_command_that_finds_no_room_says_only_so() {
     ask(&mut shard, "SET key old");
     let full = (0..1000).any(|n| ask(&mut shard, &format!("SET fill:{n} {value}")) == FULL);
     assert!(full, "4 MiB hold no 10 MB");
-    for command in [
-        "SET key {} GET",
-        "GETSET key {}",
-        "SET key {}",
-        "MSET key {}",
-        "APPEND key {}",
-    ] {
+    for command in ["SET key {} GET", "GETSET key {}", "SET key {}", "MSET key {}", "APPEND key {}"] {
         let line = command.replace("{}", &value);
         assert_eq!(ask(&mut shard, &line), FULL, "{command}");
         assert_eq!(ask(&mut shard, "GET key"), b"$3\r\nold\r\n", "{command}");
@@ -341,18 +255,10 @@ fn a_scan_goes_through_all_keys() {
     let mut seen = HashSet::new();
     let (mut cursor, mut rounds) = (String::from("0"), 0);
     loop {
-        let reply = String::from_utf8(ask(
-            &mut shard,
-            &format!("SCAN {cursor} COUNT 20 MATCH key:*"),
-        ))
-        .unwrap();
+        let reply = String::from_utf8(ask(&mut shard, &format!("SCAN {cursor} COUNT 20 MATCH key:*"))).unwrap();
         let mut lines = reply.split("\r\n").skip(2);
         cursor = lines.next().unwrap().to_owned();
-        seen.extend(
-            lines
-                .filter(|line| line.starts_with("key:"))
-                .map(str::to_owned),
-        );
+        seen.extend(lines.filter(|line| line.starts_with("key:")).map(str::to_owned));
         rounds += 1;
         if cursor == "0" {
             break;
@@ -360,8 +266,5 @@ fn a_scan_goes_through_all_keys() {
     }
     assert_eq!(seen.len(), 1000);
     assert!(rounds > 10, "{rounds} rounds");
-    assert_eq!(
-        ask(&mut shard, "SCAN 18446744073709551615"),
-        b"*2\r\n$1\r\n0\r\n*0\r\n"
-    );
+    assert_eq!(ask(&mut shard, "SCAN 18446744073709551615"), b"*2\r\n$1\r\n0\r\n*0\r\n");
 }

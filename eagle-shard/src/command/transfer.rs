@@ -62,8 +62,7 @@ fn export(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 fn import(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let key = first_key(shard, call, 1)?;
     let replace = call.arg(2)? == b"1";
-    let exported = Exported::from_bytes(call.arg(3)?.to_vec())
-        .expect("another shard of this node exported it");
+    let exported = Exported::from_bytes(call.arg(3)?.to_vec()).expect("another shard of this node exported it");
     let done = shard.import(call.db, key, &exported, replace, call.now)?;
     call.reply.integer(i64::from(done));
     Ok(())

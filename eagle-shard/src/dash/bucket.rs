@@ -80,11 +80,7 @@ impl Iterator for Entries {
 }
 
 impl Bucket {
-    pub(super) const EMPTY: Bucket = Bucket {
-        fingerprints: [0; ENTRIES],
-        meta: 0,
-        words: [Word::ZERO; ENTRIES],
-    };
+    pub(super) const EMPTY: Bucket = Bucket { fingerprints: [0; ENTRIES], meta: 0, words: [Word::ZERO; ENTRIES] };
 
     /// Entries with this fingerprint whose home is this bucket (or that are stashed here).
     #[inline]
@@ -229,9 +225,7 @@ impl Bucket {
     #[cfg(any(test, not(target_arch = "x86_64")))]
     fn matching_scalar(&self, fingerprint: u8) -> u32 {
         let bits = self.fingerprints.iter().enumerate();
-        bits.fold(0, |mask, (entry, found)| {
-            mask | u32::from(*found == fingerprint) << entry
-        })
+        bits.fold(0, |mask, (entry, found)| mask | u32::from(*found == fingerprint) << entry)
     }
 
     /// Asks for the line with the fingerprints.
@@ -275,11 +269,7 @@ mod tests {
             bucket.fingerprints.fill_with(|| rng.u16(0..distinct) as u8);
             bucket.meta = rng.u32(..);
             for fingerprint in 0..=255 {
-                assert_eq!(
-                    bucket.matching(fingerprint),
-                    bucket.matching_scalar(fingerprint),
-                    "EAGLE_SEED={seed}"
-                );
+                assert_eq!(bucket.matching(fingerprint), bucket.matching_scalar(fingerprint), "EAGLE_SEED={seed}");
             }
         }
     }

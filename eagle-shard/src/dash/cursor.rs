@@ -27,11 +27,7 @@ impl Cursor {
 
     /// A cursor from its number, or `None` if no scan ever returned it.
     pub const fn from_raw(number: u64) -> Option<Cursor> {
-        if number >> CURSOR_BITS == 0 {
-            Some(Cursor(number))
-        } else {
-            None
-        }
+        if number >> CURSOR_BITS == 0 { Some(Cursor(number)) } else { None }
     }
 
     /// Its number, below 2^[`CURSOR_BITS`].
@@ -50,21 +46,11 @@ impl Dash {
         let Some(position) = self.root.next_planted(cursor.position()) else {
             return Cursor::START;
         };
-        let id = self
-            .root
-            .get(position)
-            .expect("a planted root covers all its positions");
+        let id = self.root.get(position).expect("a planted root covers all its positions");
         let segment = &self.segments[id as usize];
         let home = segment.home(position);
         segment.entries_of_home(home, |(bucket, entry), word| {
-            emit(
-                word,
-                Place {
-                    segment: id,
-                    bucket: bucket as u32,
-                    entry: entry as u8,
-                },
-            );
+            emit(word, Place { segment: id, bucket: bucket as u32, entry: entry as u8 });
         });
         match segment.end_of_home(home) {
             Some(end) => Cursor(end.0 >> (u64::BITS - CURSOR_BITS)),

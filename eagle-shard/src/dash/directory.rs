@@ -56,8 +56,7 @@ impl Root {
 
     /// Heap bytes of all directories.
     pub(super) fn bytes(&self) -> usize {
-        self.directories.capacity() * size_of::<Directory>()
-            + self.places.capacity() * size_of::<u32>()
+        self.directories.capacity() * size_of::<Directory>() + self.places.capacity() * size_of::<u32>()
     }
 
     /// Starts the directory of a root that has none, with 2^`depth` segments numbered from `first` on.
@@ -68,11 +67,7 @@ impl Root {
         }
         debug_assert!(self.directories[root].is_none());
         let segments = 1 << depth;
-        self.directories[root] = Directory {
-            start: self.end(),
-            segments,
-            depth,
-        };
+        self.directories[root] = Directory { start: self.end(), segments, depth };
         self.places.extend(first..first + segments);
     }
 
@@ -108,13 +103,8 @@ impl Root {
     /// The first position at or behind this one whose root has a directory.
     pub(super) fn next_planted(&self, position: Position) -> Option<Position> {
         let from = position.root();
-        let found =
-            (from..self.directories.len()).find(|root| !self.directories[*root].is_none())?;
-        Some(if found == from {
-            position
-        } else {
-            Position((found as u64) << (u64::BITS - ROOT_BITS))
-        })
+        let found = (from..self.directories.len()).find(|root| !self.directories[*root].is_none())?;
+        Some(if found == from { position } else { Position((found as u64) << (u64::BITS - ROOT_BITS)) })
     }
 
     fn end(&self) -> u32 {
@@ -153,11 +143,7 @@ impl Root {
     /// Moves all directories together, into as much memory as they need.
     fn rewrite(&mut self) {
         let mut places = Vec::with_capacity((self.places.len() - self.left_over) * 5 / 4);
-        for directory in self
-            .directories
-            .iter_mut()
-            .filter(|directory| !directory.is_none())
-        {
+        for directory in self.directories.iter_mut().filter(|directory| !directory.is_none()) {
             let old = directory.places();
             directory.start = places.len() as u32;
             places.extend_from_slice(&self.places[old]);
@@ -168,11 +154,7 @@ impl Root {
 }
 
 impl Directory {
-    const NONE: Directory = Directory {
-        start: u32::MAX,
-        segments: 0,
-        depth: 0,
-    };
+    const NONE: Directory = Directory { start: u32::MAX, segments: 0, depth: 0 };
 
     fn is_none(&self) -> bool {
         self.segments == 0
@@ -228,9 +210,7 @@ mod tests {
             for at_root in 0..256 {
                 (8..12).for_each(|depth| root.split(at(at_root, 0), depth, 1000 + round));
                 assert_eq!(root.get(at(at_root, 0x80)), Some(1000 + round));
-                (9..=12)
-                    .rev()
-                    .for_each(|depth| root.merge(at(at_root, 0), depth, at_root as u32));
+                (9..=12).rev().for_each(|depth| root.merge(at(at_root, 0), depth, at_root as u32));
                 assert_eq!(root.get(at(at_root, 0xff)), Some(at_root as u32));
             }
         }

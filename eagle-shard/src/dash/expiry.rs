@@ -23,10 +23,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn none() -> Bounds {
-        Bounds {
-            least_ms: u64::MAX,
-            by_bucket: Box::default(),
-        }
+        Bounds { least_ms: u64::MAX, by_bucket: Box::default() }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -66,55 +63,36 @@ impl Dash {
     /// The first segment from `from` on in which something may have expired by `now_ms`.
     pub fn next_due(&self, from: SegmentId, now_ms: u64) -> Option<SegmentId> {
         let behind = self.segments.get(from.0 as usize..)?;
-        let found = behind
-            .iter()
-            .position(|segment| segment.expiry.least_ms <= now_ms)?;
+        let found = behind.iter().position(|segment| segment.expiry.least_ms <= now_ms)?;
         Some(SegmentId(from.0 + found as u32))
     }
 
     /// The words of a segment's entries with an expiry that may have come by `now_ms`: a few dozen for each that has.
     pub fn due(&self, segment: SegmentId, now_ms: u64) -> impl Iterator<Item = Word> {
         let segment = self.segments.get(segment.0 as usize);
-        let due = segment
-            .into_iter()
-            .flat_map(move |segment| segment.due_buckets(now_ms).map(|at| &segment.buckets()[at]));
+        let due =
+            segment.into_iter().flat_map(move |segment| segment.due_buckets(now_ms).map(|at| &segment.buckets()[at]));
         due.flat_map(Bucket::words).filter(|word| word.has_expiry())
     }
 
     /// Asks for the expiry of each word that [`Dash::due`] gives for the same moment, in the same order, and bounds the
     /// buckets by the answers. `None` says that the entry is about to be removed.
-    pub fn settle_due(
-        &mut self,
-        segment: SegmentId,
-        now_ms: u64,
-        mut expiry_of: impl FnMut(Word) -> Option<u64>,
-    ) {
+    pub fn settle_due(&mut self, segment: SegmentId, now_ms: u64, mut expiry_of: impl FnMut(Word) -> Option<u64>) {
         let Some(segment) = self.segments.get_mut(segment.0 as usize) else {
             return;
         };
         let due: SmallVec<[usize; BUCKETS_MAX]> = segment.due_buckets(now_ms).collect();
         for at in due {
-            let words = segment.buckets()[at]
-                .words()
-                .filter(|word| word.has_expiry());
-            segment.expiry.by_bucket[at] =
-                words.filter_map(&mut expiry_of).min().unwrap_or(u64::MAX);
+            let words = segment.buckets()[at].words().filter(|word| word.has_expiry());
+            segment.expiry.by_bucket[at] = words.filter_map(&mut expiry_of).min().unwrap_or(u64::MAX);
         }
-        segment.expiry.least_ms = segment
-            .expiry
-            .by_bucket
-            .iter()
-            .copied()
-            .min()
-            .unwrap_or(u64::MAX);
+        segment.expiry.least_ms = segment.expiry.by_bucket.iter().copied().min().unwrap_or(u64::MAX);
     }
 }
 
 impl Segment {
     fn due_buckets(&self, now_ms: u64) -> impl Iterator<Item = usize> {
         let bounds = self.expiry.by_bucket.iter().enumerate();
-        bounds
-            .filter(move |(_, bound)| **bound <= now_ms)
-            .map(|(at, _)| at)
+        bounds.filter(move |(_, bound)| **bound <= now_ms).map(|(at, _)| at)
     }
 }

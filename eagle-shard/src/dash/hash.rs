@@ -82,19 +82,13 @@ impl Hashed {
     /// Hashes a key of the keyspace.
     #[inline]
     pub fn of_key(seed: u64, key: &[u8]) -> Hashed {
-        Hashed {
-            slot: SlotId::of(key),
-            hash: KeyHash::of(seed, key),
-        }
+        Hashed { slot: SlotId::of(key), hash: KeyHash::of(seed, key) }
     }
 
     /// An element of a collection: all of a table's elements share slot 0, and their table needs but one root.
     #[inline]
     pub const fn of_element(hash: KeyHash) -> Hashed {
-        Hashed {
-            slot: SlotId::ZERO,
-            hash,
-        }
+        Hashed { slot: SlotId::ZERO, hash }
     }
 
     #[inline]
@@ -154,25 +148,15 @@ mod tests {
         // The slots of every nth shard of every mth node use most roots they could, none much more than its share.
         for nodes in 1..=16 {
             for shards in 1..=64 / nodes {
-                for (node, shard) in
-                    (0..nodes).flat_map(|node| (0..shards).map(move |shard| (node, shard)))
-                {
+                for (node, shard) in (0..nodes).flat_map(|node| (0..shards).map(move |shard| (node, shard))) {
                     let first = node * SLOT_COUNT / nodes;
-                    let slots =
-                        (first..first + SLOT_COUNT / nodes).filter(|slot| slot % shards == shard);
+                    let slots = (first..first + SLOT_COUNT / nodes).filter(|slot| slot % shards == shard);
                     let mut counts = [0; 1 << ROOT_BITS];
-                    slots
-                        .clone()
-                        .for_each(|slot| counts[root_of(SlotId::new(slot as u16).unwrap())] += 1);
+                    slots.clone().for_each(|slot| counts[root_of(SlotId::new(slot as u16).unwrap())] += 1);
                     let (count, most) = (slots.count(), *counts.iter().max().unwrap());
                     let used = counts.iter().filter(|count| **count > 0).count();
-                    let what = format!(
-                        "{nodes} nodes {shards} shards: {used} roots for {count}, at most {most}"
-                    );
-                    assert!(
-                        used * 4 >= count.min(256) * 3 && most <= count * 2 / 256 + 2,
-                        "{what}"
-                    );
+                    let what = format!("{nodes} nodes {shards} shards: {used} roots for {count}, at most {most}");
+                    assert!(used * 4 >= count.min(256) * 3 && most <= count * 2 / 256 + 2, "{what}");
                 }
             }
         }

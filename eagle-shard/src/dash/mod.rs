@@ -101,10 +101,7 @@ impl Remains {
 
     /// All words left.
     pub fn words(&self) -> impl Iterator<Item = Word> {
-        self.segments
-            .iter()
-            .flat_map(Segment::entries)
-            .map(|(_, word)| word)
+        self.segments.iter().flat_map(Segment::entries).map(|(_, word)| word)
     }
 
     /// Bytes of memory it takes.
@@ -121,10 +118,7 @@ impl Dash {
 
     /// An empty index that counts the entries of each slot, which takes 64 KiB.
     pub fn counting_slots() -> Dash {
-        Dash {
-            slots: vec![0; SLOT_COUNT],
-            ..Dash::default()
-        }
+        Dash { slots: vec![0; SLOT_COUNT], ..Dash::default() }
     }
 
     /// Entries in it.
@@ -156,19 +150,13 @@ impl Dash {
     /// Takes everything out. What is returned held the entries and may be dropped when there is time.
     pub fn clear(&mut self) -> Dash {
         let slots = vec![0; self.slots.len()];
-        let empty = Dash {
-            slots,
-            ..Dash::default()
-        };
+        let empty = Dash { slots, ..Dash::default() };
         std::mem::replace(self, empty)
     }
 
     /// What it holds, to be gone through and freed a segment at a time.
     pub fn into_remains(self) -> Remains {
-        Remains {
-            segments: self.segments,
-            segment_bytes: self.segment_bytes,
-        }
+        Remains { segments: self.segments, segment_bytes: self.segment_bytes }
     }
 
     /// The entry of this hash for which `eq` says yes. `eq` is rarely asked about another key's word.
@@ -198,9 +186,7 @@ impl Dash {
     /// Third stage: the word that `find_at` would most likely ask about, so that its record can be asked for.
     #[inline]
     pub fn candidate(&self, at: Located) -> Option<Word> {
-        self.segment_at(at)?
-            .1
-            .candidate(at.position, at.fingerprint)
+        self.segment_at(at)?.1.candidate(at.position, at.fingerprint)
     }
 
     /// Last stage: as `find`, and right whatever has happened to the index since `at` was located, or even where `at`
@@ -209,11 +195,7 @@ impl Dash {
     pub fn find_at(&self, at: Located, eq: impl FnMut(Word) -> bool) -> Option<Place> {
         let (id, segment) = self.segment_at(at)?;
         let (bucket, entry) = segment.find(at.position, at.fingerprint, eq)?;
-        Some(Place {
-            segment: id,
-            bucket: bucket as u32,
-            entry: entry as u8,
-        })
+        Some(Place { segment: id, bucket: bucket as u32, entry: entry as u8 })
     }
 
     /// The word at a place.
@@ -230,30 +212,16 @@ impl Dash {
 
     /// Adds an entry for a key that is not in the index. `rehash` gives the hash of the key of a word in the index: asked
     /// for each entry of a segment when that is split for the seventh time, and then at every sixth split.
-    pub fn insert(
-        &mut self,
-        hashed: Hashed,
-        word: Word,
-        mut rehash: impl FnMut(Word) -> KeyHash,
-    ) -> Place {
+    pub fn insert(&mut self, hashed: Hashed, word: Word, mut rehash: impl FnMut(Word) -> KeyHash) -> Place {
         let (position, fingerprint) = (hashed.position(), hashed.hash.fingerprint());
         self.len += 1;
         if let Some(count) = self.slots.get_mut(hashed.slot.index()) {
             *count += 1;
         }
         loop {
-            let segment = self
-                .root
-                .get(position)
-                .unwrap_or_else(|| self.plant(position));
-            if let Some((bucket, entry)) =
-                self.segments[segment as usize].insert(position, fingerprint, word)
-            {
-                return Place {
-                    segment,
-                    bucket: bucket as u32,
-                    entry: entry as u8,
-                };
+            let segment = self.root.get(position).unwrap_or_else(|| self.plant(position));
+            if let Some((bucket, entry)) = self.segments[segment as usize].insert(position, fingerprint, word) {
+                return Place { segment, bucket: bucket as u32, entry: entry as u8 };
             }
             self.make_room(segment, &mut rehash);
         }
@@ -278,28 +246,14 @@ impl Dash {
     /// The entries of one segment; none if it does not exist.
     pub fn entries(&self, segment: SegmentId) -> impl Iterator<Item = (Place, Word)> {
         let found = self.segments.get(segment.0 as usize);
-        found
-            .into_iter()
-            .flat_map(Segment::entries)
-            .map(move |((bucket, entry), word)| {
-                (
-                    Place {
-                        segment: segment.0,
-                        bucket: bucket as u32,
-                        entry: entry as u8,
-                    },
-                    word,
-                )
-            })
+        found.into_iter().flat_map(Segment::entries).map(move |((bucket, entry), word)| {
+            (Place { segment: segment.0, bucket: bucket as u32, entry: entry as u8 }, word)
+        })
     }
 
     /// Replaces the words of one segment by what `change` makes of them, and returns how many there are; `None` if the
     /// segment does not exist.
-    pub fn update_words(
-        &mut self,
-        segment: SegmentId,
-        change: impl FnMut(Word) -> Word,
-    ) -> Option<usize> {
+    pub fn update_words(&mut self, segment: SegmentId, change: impl FnMut(Word) -> Word) -> Option<usize> {
         let segment = self.segments.get_mut(segment.0 as usize)?;
         segment.update(change);
         Some(segment.count())
@@ -313,19 +267,9 @@ impl Dash {
         for _ in 0..RANDOM_TRIES {
             let segment = rng.usize(..self.segments.len());
             let buckets = self.segments[segment].buckets();
-            let (bucket, entry) = (
-                rng.usize(..buckets.len().max(BUCKETS_MAX)),
-                rng.usize(..ENTRIES),
-            );
-            if buckets
-                .get(bucket)
-                .is_some_and(|bucket| bucket.fingerprint(entry) != 0)
-            {
-                return Some(Place {
-                    segment: segment as u32,
-                    bucket: bucket as u32,
-                    entry: entry as u8,
-                });
+            let (bucket, entry) = (rng.usize(..buckets.len().max(BUCKETS_MAX)), rng.usize(..ENTRIES));
+            if buckets.get(bucket).is_some_and(|bucket| bucket.fingerprint(entry) != 0) {
+                return Some(Place { segment: segment as u32, bucket: bucket as u32, entry: entry as u8 });
             }
         }
         // Few entries in many places: any of the next segment that has some.
@@ -333,20 +277,14 @@ impl Dash {
         let mut from_start = (start..self.segments.len()).chain(0..start);
         let segment = from_start.find(|at| self.segments[*at].count() > 0)?;
         let nth = rng.usize(..self.segments[segment].count());
-        self.entries(SegmentId(segment as u32))
-            .nth(nth)
-            .map(|(place, _)| place)
+        self.entries(SegmentId(segment as u32)).nth(nth).map(|(place, _)| place)
     }
 
     #[inline]
     fn locate_quietly(&self, hashed: Hashed) -> Located {
         let position = hashed.position();
         let segment = self.root.get(position).unwrap_or(u32::MAX);
-        Located {
-            position,
-            fingerprint: hashed.hash.fingerprint(),
-            segment,
-        }
+        Located { position, fingerprint: hashed.hash.fingerprint(), segment }
     }
 
     /// The segment of what was located: the same as then if it still covers the position, else the one that does now.
@@ -354,10 +292,7 @@ impl Dash {
     fn segment_at(&self, at: Located) -> Option<(u32, &Segment)> {
         match self.segments.get(at.segment as usize) {
             Some(segment) if segment.covers(at.position) => Some((at.segment, segment)),
-            _ => self
-                .root
-                .get(at.position)
-                .map(|id| (id, &self.segments[id as usize])),
+            _ => self.root.get(at.position).map(|id| (id, &self.segments[id as usize])),
         }
     }
 }

@@ -47,9 +47,7 @@ impl Segment {
             for entry in bucket.occupied() {
                 let word = bucket.word(entry);
                 let position = Position::new(root, rehash(word));
-                debug_assert!(
-                    self.depth == 0 || (position.0 ^ self.prefix) >> (64 - self.depth) == 0
-                );
+                debug_assert!(self.depth == 0 || (position.0 ^ self.prefix) >> (64 - self.depth) == 0);
                 bucket.set_word(entry, word.with_window(position.window(self.depth)));
             }
         }
@@ -59,12 +57,7 @@ impl Segment {
     /// The two halves of a segment that can be split unread.
     pub(super) fn split(&self) -> (Segment, Segment) {
         let is_upper = |word| usize::from(self.position_of(word).bit(self.depth));
-        let upper_of = |bucket: &Bucket| {
-            bucket
-                .occupied()
-                .map(|entry| is_upper(bucket.word(entry)))
-                .sum::<usize>()
-        };
+        let upper_of = |bucket: &Bucket| bucket.occupied().map(|entry| is_upper(bucket.word(entry))).sum::<usize>();
         let upper = self.buckets().iter().map(upper_of).sum();
         let half = |count, bit: u64| {
             let prefix = self.prefix | bit << (u64::BITS - 1 - u32::from(self.depth));
@@ -79,13 +72,7 @@ impl Segment {
         let depth = lower.depth - 1;
         // Bits before a window are in the prefix, so a window can always begin earlier.
         let base = depth.min(lower.base).min(upper.base);
-        Segment::rebuilt(
-            &[lower, upper],
-            lower.count() + upper.count(),
-            lower.prefix,
-            depth,
-            base,
-        )
+        Segment::rebuilt(&[lower, upper], lower.count() + upper.count(), lower.prefix, depth, base)
     }
 
     /// The same entries in as few buckets as they need, or `None` if these are not fewer than now.
@@ -97,10 +84,7 @@ impl Segment {
 
     /// The same entries in the next stage.
     pub(super) fn grown(&self) -> Segment {
-        let stage = STAGES
-            .iter()
-            .position(|stage| stage.0 > self.normal)
-            .unwrap_or(STAGES.len() - 1);
+        let stage = STAGES.iter().position(|stage| stage.0 > self.normal).unwrap_or(STAGES.len() - 1);
         Segment::rebuilt_from(stage, &[self], self.prefix, self.depth, self.base)
     }
 
@@ -118,13 +102,7 @@ impl Segment {
         Segment::rebuilt_from(stage_for(count), sources, prefix, depth, base)
     }
 
-    fn rebuilt_from(
-        stage: usize,
-        sources: &[&Segment],
-        prefix: u64,
-        depth: u8,
-        base: u8,
-    ) -> Segment {
+    fn rebuilt_from(stage: usize, sources: &[&Segment], prefix: u64, depth: u8, base: u8) -> Segment {
         let sizes = STAGES[stage..].iter().copied().chain(larger_stashes());
         Segment::rebuilt_in(sizes, sources, prefix, depth, base)
     }
@@ -158,11 +136,7 @@ impl Segment {
                     if !self.covers(position) {
                         continue;
                     }
-                    let expiry_ms = if word.has_expiry() {
-                        source.expiry.of(from)
-                    } else {
-                        u64::MAX
-                    };
+                    let expiry_ms = if word.has_expiry() { source.expiry.of(from) } else { u64::MAX };
                     let home = self.home(position);
                     if fill[home] == ENTRIES {
                         left.push((position, fingerprint, word, expiry_ms));
@@ -176,20 +150,16 @@ impl Segment {
             }
         }
         self.count = fill.iter().sum::<usize>() as u32;
-        left.into_iter()
-            .all(|(position, fingerprint, word, expiry_ms)| {
-                let spot = self.insert(position, fingerprint, word);
-                spot.map(|(bucket, _)| self.note_expiry(bucket, expiry_ms))
-                    .is_some()
-            })
+        left.into_iter().all(|(position, fingerprint, word, expiry_ms)| {
+            let spot = self.insert(position, fingerprint, word);
+            spot.map(|(bucket, _)| self.note_expiry(bucket, expiry_ms)).is_some()
+        })
     }
 }
 
 /// The smallest stage that these entries leave some room in.
 pub(super) fn stage_for(count: usize) -> usize {
-    let fits = |(normal, stash): &(u32, u32)| {
-        (normal + stash) as usize * ENTRIES * REBUILT_FILL_MAX / 100 >= count
-    };
+    let fits = |(normal, stash): &(u32, u32)| (normal + stash) as usize * ENTRIES * REBUILT_FILL_MAX / 100 >= count;
     STAGES.iter().position(fits).unwrap_or(STAGES.len() - 1)
 }
 

@@ -65,12 +65,7 @@ impl Segment {
     /// An empty segment for all positions of a root.
     pub(super) fn of_root(root: usize) -> Segment {
         let depth = ROOT_BITS as u8;
-        Segment::empty(
-            (root as u64) << (u64::BITS - ROOT_BITS),
-            depth,
-            depth,
-            STAGES[0],
-        )
+        Segment::empty((root as u64) << (u64::BITS - ROOT_BITS), depth, depth, STAGES[0])
     }
 
     pub(super) fn empty(prefix: u64, depth: u8, base: u8, (normal, stash): (u32, u32)) -> Segment {
@@ -143,20 +138,12 @@ impl Segment {
 
     #[inline]
     pub(super) fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.normal as usize {
-            0
-        } else {
-            bucket + 1
-        }
+        if bucket + 1 == self.normal as usize { 0 } else { bucket + 1 }
     }
 
     #[inline]
     fn previous(&self, bucket: usize) -> usize {
-        if bucket == 0 {
-            self.normal as usize - 1
-        } else {
-            bucket - 1
-        }
+        if bucket == 0 { self.normal as usize - 1 } else { bucket - 1 }
     }
 
     /// The position of an entry as far as it is known without its record: to the end of the window.
@@ -168,12 +155,7 @@ impl Segment {
 
     /// The entry with this position and fingerprint for which `eq` says yes.
     #[inline]
-    pub(super) fn find(
-        &self,
-        position: Position,
-        fingerprint: u8,
-        mut eq: impl FnMut(Word) -> bool,
-    ) -> Option<Spot> {
+    pub(super) fn find(&self, position: Position, fingerprint: u8, mut eq: impl FnMut(Word) -> bool) -> Option<Spot> {
         let (home, window) = (self.home(position), position.window(self.base));
         let mut is_it = |word: Word| word.window() == window && eq(word);
         let bucket = &self.buckets[home];
@@ -182,19 +164,10 @@ impl Segment {
                 return Some((home, entry));
             }
         }
-        if bucket.spills() {
-            self.find_spilled(home, fingerprint, is_it)
-        } else {
-            None
-        }
+        if bucket.spills() { self.find_spilled(home, fingerprint, is_it) } else { None }
     }
 
-    fn find_spilled(
-        &self,
-        home: usize,
-        fingerprint: u8,
-        mut is_it: impl FnMut(Word) -> bool,
-    ) -> Option<Spot> {
+    fn find_spilled(&self, home: usize, fingerprint: u8, mut is_it: impl FnMut(Word) -> bool) -> Option<Spot> {
         let next = self.next(home);
         for entry in self.buckets[next].matching_displaced(fingerprint) {
             if is_it(self.buckets[next].word(entry)) {
@@ -220,17 +193,12 @@ impl Segment {
         let (home, window) = (self.home(position), position.window(self.base));
         let is_it = |word: &Word| word.window() == window;
         let bucket = &self.buckets[home];
-        let at_home = bucket
-            .matching_at_home(fingerprint)
-            .map(|entry| bucket.word(entry))
-            .find(is_it);
+        let at_home = bucket.matching_at_home(fingerprint).map(|entry| bucket.word(entry)).find(is_it);
         if at_home.is_some() || !bucket.spills() {
             return at_home;
         }
         let next = &self.buckets[self.next(home)];
-        next.matching_displaced(fingerprint)
-            .map(|entry| next.word(entry))
-            .find(is_it)
+        next.matching_displaced(fingerprint).map(|entry| next.word(entry)).find(is_it)
     }
 
     #[inline]
@@ -273,12 +241,7 @@ impl Segment {
     }
 
     /// Adds an entry, or says that there is no room for it.
-    pub(super) fn insert(
-        &mut self,
-        position: Position,
-        fingerprint: u8,
-        word: Word,
-    ) -> Option<Spot> {
+    pub(super) fn insert(&mut self, position: Position, fingerprint: u8, word: Word) -> Option<Spot> {
         let word = word.with_window(position.window(self.base));
         let home = self.home(position);
         let free = self.buckets[home].free();
@@ -346,10 +309,7 @@ impl Segment {
         let displaced = self.buckets[bucket].is_displaced(entry);
         let taken = self.buckets[bucket].take(entry);
         if displaced {
-            let (home, more) = (
-                self.previous(bucket),
-                !self.buckets[bucket].displaced().is_empty(),
-            );
+            let (home, more) = (self.previous(bucket), !self.buckets[bucket].displaced().is_empty());
             self.buckets[home].note_in_next(more);
         }
         taken
@@ -384,22 +344,17 @@ impl Segment {
 
     /// All entries.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Spot, Word)> {
-        self.buckets.iter().enumerate().flat_map(|(at, bucket)| {
-            bucket
-                .occupied()
-                .map(move |entry| ((at, entry), bucket.word(entry)))
-        })
+        self.buckets
+            .iter()
+            .enumerate()
+            .flat_map(|(at, bucket)| bucket.occupied().map(move |entry| ((at, entry), bucket.word(entry))))
     }
 
     /// The entries whose home is this bucket, wherever they lie.
     pub(super) fn entries_of_home(&self, home: usize, mut emit: impl FnMut(Spot, Word)) {
         let (bucket, next) = (&self.buckets[home], self.next(home));
-        bucket
-            .at_home()
-            .for_each(|entry| emit((home, entry), bucket.word(entry)));
-        self.buckets[next]
-            .displaced()
-            .for_each(|entry| emit((next, entry), self.buckets[next].word(entry)));
+        bucket.at_home().for_each(|entry| emit((home, entry), bucket.word(entry)));
+        self.buckets[next].displaced().for_each(|entry| emit((next, entry), self.buckets[next].word(entry)));
         if !bucket.has_stashed() {
             return;
         }

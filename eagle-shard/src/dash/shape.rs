@@ -41,17 +41,14 @@ impl Dash {
         self.clear();
         let of_root = keys.div_ceil(1 << ROOT_BITS);
         let of_segment_max = BUCKETS_MAX * ENTRIES * RESERVED_FILL_MAX / 100;
-        let depth = (of_root.div_ceil(of_segment_max).max(1))
-            .next_power_of_two()
-            .ilog2();
+        let depth = (of_root.div_ceil(of_segment_max).max(1)).next_power_of_two().ilog2();
         let of_segment = of_root >> depth;
         // Three standard deviations more than the mean.
         let stage = stage_for(of_segment + 3 * of_segment.isqrt());
         for root in 0..1u64 << ROOT_BITS {
             let first = self.segments.len() as u32;
             for place in 0..1u64 << depth {
-                let prefix =
-                    root << (u64::BITS - ROOT_BITS) | place << (u64::BITS - ROOT_BITS - depth);
+                let prefix = root << (u64::BITS - ROOT_BITS) | place << (u64::BITS - ROOT_BITS - depth);
                 let depth = (ROOT_BITS + depth) as u8;
                 self.add(Segment::empty(prefix, depth, depth, STAGES[stage]));
             }
@@ -94,10 +91,7 @@ impl Dash {
     /// Gives memory back now and then where entries leave.
     #[inline]
     pub(super) fn after_removal(&mut self, id: u32) {
-        if self.segments[id as usize]
-            .count()
-            .is_multiple_of(GIVE_BACK_EVERY)
-        {
+        if self.segments[id as usize].count().is_multiple_of(GIVE_BACK_EVERY) {
             self.give_back(id);
         }
     }
@@ -127,23 +121,14 @@ impl Dash {
         if u32::from(depth) == ROOT_BITS {
             return None;
         }
-        let buddy_id = self
-            .root
-            .get(Position(first.0 ^ 1 << (u64::BITS - u32::from(depth))))?;
+        let buddy_id = self.root.get(Position(first.0 ^ 1 << (u64::BITS - u32::from(depth))))?;
         let buddy = &self.segments[buddy_id as usize];
         let together_max = BUCKETS_MAX * ENTRIES * MERGE_FILL_MAX / 100;
         if buddy.depth() != depth || segment.count() + buddy.count() > together_max {
             return None;
         }
-        let (lower, upper) = if buddy.first_position() < first {
-            (buddy_id, id)
-        } else {
-            (id, buddy_id)
-        };
-        let merged = Segment::merge(
-            &self.segments[lower as usize],
-            &self.segments[upper as usize],
-        );
+        let (lower, upper) = if buddy.first_position() < first { (buddy_id, id) } else { (id, buddy_id) };
+        let merged = Segment::merge(&self.segments[lower as usize], &self.segments[upper as usize]);
         self.root.merge(merged.first_position(), depth, lower);
         self.replace(lower, merged);
         self.replace(upper, Segment::vacant());

@@ -1,19 +1,13 @@
 //! Tests of the index as a whole: against a plain map, under scans, under attack, and what it weighs.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "tests print their seed and what they measured"
-)]
+#![allow(clippy::print_stderr, reason = "tests print their seed and what they measured")]
 
 use super::{shape::EMPTY_BYTES_MAX, *};
 use std::collections::{HashMap, HashSet};
 
 /// The seed of a random test: `EAGLE_SEED`, or a new one.
 pub(super) fn seed() -> u64 {
-    std::env::var("EAGLE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..))
+    std::env::var("EAGLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
 }
 
 /// A table beside a plain map: record `n` is key `n`, and its hash is what `hash` makes of it.
@@ -25,43 +19,29 @@ struct Bed<H: Fn(u64) -> Hashed> {
 
 impl<H: Fn(u64) -> Hashed> Bed<H> {
     fn new(hash: H) -> Self {
-        Bed {
-            dash: Dash::counting_slots(),
-            model: HashMap::new(),
-            hash,
-        }
+        Bed { dash: Dash::counting_slots(), model: HashMap::new(), hash }
     }
 
     fn find(&self, key: u64) -> Option<Place> {
-        self.dash
-            .find((self.hash)(key), |word| word.offset() == key)
+        self.dash.find((self.hash)(key), |word| word.offset() == key)
     }
 
     fn insert(&mut self, key: u64) {
         let word = Word::new(key, (key % 8) as u8).with_heat((key % 1024) as u16);
-        let place = self.dash.insert((self.hash)(key), word, |word| {
-            (self.hash)(word.offset()).hash
-        });
+        let place = self.dash.insert((self.hash)(key), word, |word| (self.hash)(word.offset()).hash);
         assert_eq!(bare(self.dash.word(place)), word);
         self.model.insert(key, word);
     }
 
     fn remove(&mut self, key: u64) {
         let place = self.find(key).expect("present");
-        assert_eq!(
-            Some(bare(self.dash.remove(place, (self.hash)(key)))),
-            self.model.remove(&key)
-        );
+        assert_eq!(Some(bare(self.dash.remove(place, (self.hash)(key)))), self.model.remove(&key));
     }
 
     /// Everything in the model is in the table and nothing else; all counters and invariants agree.
     fn check(&self) {
         assert_eq!(self.dash.len(), self.model.len());
-        let all: HashMap<u64, Word> = self
-            .dash
-            .iter()
-            .map(|(_, word)| (word.offset(), bare(word)))
-            .collect();
+        let all: HashMap<u64, Word> = self.dash.iter().map(|(_, word)| (word.offset(), bare(word))).collect();
         assert_eq!(all, self.model);
         let mut slots = HashMap::new();
         for key in self.model.keys() {
@@ -71,17 +51,9 @@ impl<H: Fn(u64) -> Hashed> Bed<H> {
         }
         for slot in 0..SLOT_COUNT as u16 {
             let slot = SlotId::new(slot).unwrap();
-            assert_eq!(
-                self.dash.len_in_slot(slot),
-                slots.get(&slot.get()).copied().unwrap_or(0)
-            );
+            assert_eq!(self.dash.len_in_slot(slot), slots.get(&slot.get()).copied().unwrap_or(0));
         }
-        let heap: usize = self
-            .dash
-            .segments
-            .iter()
-            .map(|segment| segment.bytes())
-            .sum();
+        let heap: usize = self.dash.segments.iter().map(|segment| segment.bytes()).sum();
         assert_eq!(self.dash.segment_bytes, heap);
     }
 }
@@ -120,9 +92,7 @@ fn agrees_with_a_map<H: Fn(u64) -> Hashed>(hash: H, keys: u64, steps: usize) {
                 (None, true) => bed.insert(key),
                 (None, false) => assert!(!bed.model.contains_key(&key)),
                 (Some(place), true) => {
-                    let word = Word::new(key, 1)
-                        .with_heat(rng.u16(..1024))
-                        .with_expiry(rng.bool());
+                    let word = Word::new(key, 1).with_heat(rng.u16(..1024)).with_expiry(rng.bool());
                     bed.dash.set(place, word);
                     bed.model.insert(key, word);
                 }
@@ -136,11 +106,7 @@ fn agrees_with_a_map<H: Fn(u64) -> Hashed>(hash: H, keys: u64, steps: usize) {
     let rest: Vec<u64> = bed.model.keys().copied().collect();
     rest.into_iter().for_each(|key| bed.remove(key));
     bed.check();
-    assert!(
-        bed.dash.bytes() <= EMPTY_BYTES_MAX + SLOT_COUNT * 4,
-        "memory comes back: {}",
-        bed.dash.bytes()
-    );
+    assert!(bed.dash.bytes() <= EMPTY_BYTES_MAX + SLOT_COUNT * 4, "memory comes back: {}", bed.dash.bytes());
 }
 
 #[test]
@@ -215,10 +181,7 @@ fn every_lasting_element_is_scanned() {
             }
         }
         let missed: Vec<_> = lasting.difference(&seen).collect();
-        assert!(
-            missed.is_empty(),
-            "round {round} missed {missed:?}, EAGLE_SEED={seed}"
-        );
+        assert!(missed.is_empty(), "round {round} missed {missed:?}, EAGLE_SEED={seed}");
     }
 }
 
@@ -264,12 +227,8 @@ fn stages_of_a_lookup_lead_to_the_word() {
         bed.dash.prefetch_words(at);
         bed.dash.candidate(at).map(Word::offset)
     };
-    let right = (0..100_000)
-        .filter(|key| candidate(*key) == Some(*key))
-        .count();
-    let wrong = (100_000..200_000)
-        .filter(|key| candidate(*key).is_some())
-        .count();
+    let right = (0..100_000).filter(|key| candidate(*key) == Some(*key)).count();
+    let wrong = (100_000..200_000).filter(|key| candidate(*key).is_some()).count();
     eprintln!("candidates: {right} of 100000 right, {wrong} of 100000 absent keys have one");
     assert!(right > 95_000 && wrong < 3_000);
 }
@@ -320,10 +279,7 @@ fn sweeps_see_what_is_due() {
         expired += gone.len();
         assert_eq!(bed.dash.next_due(SegmentId::FIRST, now), None);
         gone.into_iter().for_each(|key| bed.remove(key));
-        assert!(
-            bed.model.keys().all(|key| expiry(*key) > now),
-            "all that was due is gone, EAGLE_SEED={seed}"
-        );
+        assert!(bed.model.keys().all(|key| expiry(*key) > now), "all that was due is gone, EAGLE_SEED={seed}");
     }
     bed.check();
     eprintln!("{read} records read to expire {expired}");
@@ -340,11 +296,7 @@ fn a_reserved_table_is_not_rebuilt() {
     (0..200_000).for_each(|key| bed.insert(key));
     bed.check();
     assert_eq!(bed.dash.segments.len(), segments, "no segment was split");
-    assert!(
-        bed.dash.bytes() < reserved * 102 / 100,
-        "{reserved} reserved, {} used",
-        bed.dash.bytes()
-    );
+    assert!(bed.dash.bytes() < reserved * 102 / 100, "{reserved} reserved, {} used", bed.dash.bytes());
     assert!(bed.dash.bytes() < 200_000 * 15 + SLOT_COUNT * 4);
     (0..200_000).for_each(|key| bed.remove(key));
     bed.check();
@@ -365,11 +317,7 @@ fn random_entries_are_spread() {
         }
         let drawn = draws.len() as u64;
         assert!(drawn * 100 >= count * 99, "{drawn} of {count}");
-        assert!(
-            draws.values().all(|times| *times < 50 * 12),
-            "most {:?} of {count}",
-            draws.values().max()
-        );
+        assert!(draws.values().all(|times| *times < 50 * 12), "most {:?} of {count}", draws.values().max());
     }
 }
 
@@ -393,18 +341,10 @@ fn an_empty_or_small_table_is_small() {
     let (mut keys, mut elements) = (Dash::new(), Dash::new());
     for n in 0..1_000 {
         let element = KeyHash::of(1, &n.to_string().into_bytes());
-        keys.insert(uniform(n), Word::new(n, 0), |word| {
-            uniform(word.offset()).hash
-        });
-        elements.insert(Hashed::of_element(element), Word::new(n, 0), |_| {
-            unreachable!("read at so small a size")
-        });
+        keys.insert(uniform(n), Word::new(n, 0), |word| uniform(word.offset()).hash);
+        elements.insert(Hashed::of_element(element), Word::new(n, 0), |_| unreachable!("read at so small a size"));
     }
-    eprintln!(
-        "1000 keys: {} B, 1000 elements: {} B",
-        keys.bytes(),
-        elements.bytes()
-    );
+    eprintln!("1000 keys: {} B, 1000 elements: {} B", keys.bytes(), elements.bytes());
     assert!(keys.bytes() < 100 << 10);
     assert!(elements.bytes() < 17 << 10);
 }
@@ -420,17 +360,11 @@ fn segments_are_full_before_they_split() {
         let mut segment = Segment::of_root(0);
         loop {
             let hash = KeyHash::from_raw(rng.u64(..));
-            if segment
-                .insert(Position::new(0, hash), hash.fingerprint(), Word::new(1, 0))
-                .is_some()
-            {
+            if segment.insert(Position::new(0, hash), hash.fingerprint(), Word::new(1, 0)).is_some() {
                 continue;
             }
             let load = segment.count() as f64 / segment.capacity() as f64;
-            loads
-                .entry(segment.capacity() / ENTRIES)
-                .or_default()
-                .push(load);
+            loads.entry(segment.capacity() / ENTRIES).or_default().push(load);
             if segment.is_full_size() {
                 break;
             }
@@ -443,12 +377,7 @@ fn segments_are_full_before_they_split() {
     for (buckets, loads) in stages {
         mean = loads.iter().sum::<f64>() / loads.len() as f64;
         let worst = loads.iter().copied().fold(1.0, f64::min);
-        eprintln!(
-            "{buckets:3} buckets: mean {:.1} %, worst {:.1} % of {}",
-            mean * 100.0,
-            worst * 100.0,
-            loads.len()
-        );
+        eprintln!("{buckets:3} buckets: mean {:.1} %, worst {:.1} % of {}", mean * 100.0, worst * 100.0, loads.len());
     }
     assert!(mean > 0.95);
 }
@@ -461,13 +390,8 @@ fn bytes_a_key() {
     let mut weights = Vec::new();
     for thousands in [1_000, 1_200, 1_400, 1_700, 2_000] {
         while dash.len() < thousands * 1_000 {
-            let hashed = Hashed::of_key(
-                5,
-                format!("key:{:010}", rng.u64(..10_000_000_000)).as_bytes(),
-            );
-            dash.insert(hashed, Word::new(dash.len() as u64, 0), |_| {
-                unreachable!("read at so small a depth")
-            });
+            let hashed = Hashed::of_key(5, format!("key:{:010}", rng.u64(..10_000_000_000)).as_bytes());
+            dash.insert(hashed, Word::new(dash.len() as u64, 0), |_| unreachable!("read at so small a depth"));
         }
         let weight = dash.bytes() as f64 / dash.len() as f64;
         eprintln!("{thousands} K keys: {weight:.2} bytes a key");

@@ -124,31 +124,13 @@ mod tests {
     #[test]
     fn fields_do_not_touch_each_other() {
         // Each field, set to all ones and back, leaves the others as they were.
-        let word = Word::new(0x5_5555_5555, 5)
-            .with_expiry(true)
-            .with_heat(0x155)
-            .with_window(0x1555);
+        let word = Word::new(0x5_5555_5555, 5).with_expiry(true).with_heat(0x155).with_window(0x1555);
         let seen = |w: Word| (w.offset(), w.tag(), w.has_expiry(), w.heat(), w.window());
         assert_eq!(seen(word), (0x5_5555_5555, 5, true, 0x155, 0x1555));
-        assert_eq!(
-            seen(word.with_offset((1 << 36) - 1)),
-            ((1 << 36) - 1, 5, true, 0x155, 0x1555)
-        );
-        assert_eq!(
-            seen(word.with_tag(7)),
-            (0x5_5555_5555, 7, true, 0x155, 0x1555)
-        );
-        assert_eq!(
-            seen(word.with_expiry(false)),
-            (0x5_5555_5555, 5, false, 0x155, 0x1555)
-        );
-        assert_eq!(
-            seen(word.with_heat(0x3ff)),
-            (0x5_5555_5555, 5, true, 0x3ff, 0x1555)
-        );
-        assert_eq!(
-            seen(word.with_window(0x3fff)),
-            (0x5_5555_5555, 5, true, 0x155, 0x3fff)
-        );
+        assert_eq!(seen(word.with_offset((1 << 36) - 1)), ((1 << 36) - 1, 5, true, 0x155, 0x1555));
+        assert_eq!(seen(word.with_tag(7)), (0x5_5555_5555, 7, true, 0x155, 0x1555));
+        assert_eq!(seen(word.with_expiry(false)), (0x5_5555_5555, 5, false, 0x155, 0x1555));
+        assert_eq!(seen(word.with_heat(0x3ff)), (0x5_5555_5555, 5, true, 0x3ff, 0x1555));
+        assert_eq!(seen(word.with_window(0x3fff)), (0x5_5555_5555, 5, true, 0x155, 0x3fff));
     }
 }

@@ -14,9 +14,7 @@
 
 use std::collections::HashMap;
 
-use eagle_pmem::{
-    CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
-};
+use eagle_pmem::{CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max};
 
 use super::{
     Form,
@@ -66,27 +64,19 @@ impl LargeStrings {
     /// All chunk records.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = PoolOffset> {
         let all = self.strings.values().flat_map(|string| &string.chunks);
-        all.filter(|raw| **raw != HOLE)
-            .map(|raw| PoolOffset::from_raw(*raw))
+        all.filter(|raw| **raw != HOLE).map(|raw| PoolOffset::from_raw(*raw))
     }
 
     /// The string with this head.
     pub(crate) fn pieces<'a>(&'a self, log: &'a Log, head: Record<'a>) -> Pieces<'a> {
-        Pieces {
-            log,
-            chunks: &self.strings[&id_of(head)].chunks,
-            start: 0,
-            end: len_of(head),
-        }
+        Pieces { log, chunks: &self.strings[&id_of(head)].chunks, start: 0, end: len_of(head) }
     }
 
     /// Bytes of the chunks of the string with this head, and of their table.
     pub(crate) fn memory_usage(&self, log: &Log, head: Record<'_>) -> usize {
         let chunks = &self.strings[&id_of(head)].chunks;
         let records = chunks.iter().filter(|raw| **raw != HOLE);
-        let bytes: usize = records
-            .map(|raw| log.read(PoolOffset::from_raw(*raw)).bytes_on_medium())
-            .sum();
+        let bytes: usize = records.map(|raw| log.read(PoolOffset::from_raw(*raw)).bytes_on_medium()).sum();
         bytes + size_of_val(&chunks[..])
     }
 
@@ -96,17 +86,12 @@ impl LargeStrings {
             return false;
         };
         let string = self.strings.get(&id);
-        string
-            .and_then(|string| string.chunks.get(index))
-            .is_some_and(|raw| *raw == offset.raw())
+        string.and_then(|string| string.chunks.get(index)).is_some_and(|raw| *raw == offset.raw())
     }
 
     /// The chunk of this string lies elsewhere now.
     pub(crate) fn moved(&mut self, id: CollectionId, index: usize, offset: PoolOffset) {
-        let string = self
-            .strings
-            .get_mut(&id)
-            .expect("a chunk that lives has a string");
+        let string = self.strings.get_mut(&id).expect("a chunk that lives has a string");
         string.chunks[index] = offset.raw();
     }
 
@@ -159,15 +144,8 @@ impl<'a> Pieces<'a> {
     }
 
     pub(crate) fn slice(&self, start: usize, end: usize) -> Self {
-        assert!(
-            start <= end && end <= self.len(),
-            "a slice lies within its string"
-        );
-        Self {
-            start: self.start + start,
-            end: self.start + end,
-            ..*self
-        }
+        assert!(start <= end && end <= self.len(), "a slice lies within its string");
+        Self { start: self.start + start, end: self.start + end, ..*self }
     }
 
     /// Goes through the bytes, a run of record or of zeros at a time.
@@ -184,11 +162,7 @@ impl<'a> Pieces<'a> {
     fn piece(&self, at: usize) -> &'a [u8] {
         let (index, within) = (at / CHUNK_BYTES, at % CHUNK_BYTES);
         let raw = self.chunks.get(index).copied().unwrap_or(HOLE);
-        let chunk = if raw == HOLE {
-            &[]
-        } else {
-            self.log.read(PoolOffset::from_raw(raw)).value()
-        };
+        let chunk = if raw == HOLE { &[] } else { self.log.read(PoolOffset::from_raw(raw)).value() };
         let rest = self.end - at;
         match chunk.get(within..) {
             Some(bytes) if !bytes.is_empty() => &bytes[..bytes.len().min(rest)],
@@ -204,10 +178,7 @@ pub(crate) fn id_of(head: Record<'_>) -> CollectionId {
 
 /// The length that a head tells.
 fn len_of(head: Record<'_>) -> usize {
-    let bytes = head
-        .value()
-        .try_into()
-        .expect("a large string's head is 8 bytes");
+    let bytes = head.value().try_into().expect("a large string's head is 8 bytes");
     usize::try_from(u64::from_le_bytes(bytes)).expect("a length fits the address space")
 }
 
@@ -219,8 +190,7 @@ pub(crate) fn place_of(chunk: Record<'_>) -> Option<(CollectionId, usize)> {
 
 /// What a string of this length takes in the log at most, in chunks and head.
 fn large_bytes_max(key_len: usize, chunks: usize) -> usize {
-    chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES)
-        + record_bytes_max(key_len, size_of::<u64>())
+    chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES) + record_bytes_max(key_len, size_of::<u64>())
 }
 
 impl Shard {
@@ -236,22 +206,13 @@ impl Shard {
         let count = value.len().div_ceil(CHUNK_BYTES);
         let bytes = large_bytes_max(key.bytes.len(), count);
         let moved = self.make_room(bytes)?;
-        let old = if moved {
-            old.map(|_| self.find_again(db, key))
-        } else {
-            old
-        };
+        let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
         let id = self.large.add(vec![HOLE; count]);
         self.log.begin_group(bytes);
         for (index, chunk) in value.chunks(CHUNK_BYTES).enumerate() {
             let key = (index as u32).to_le_bytes();
-            let parts = RecordParts {
-                id: Some(id),
-                ..RecordParts::new(Kind::Chunk, &key, &[])
-            };
-            let offset = self
-                .log
-                .append_with(&parts, chunk.len(), |place| place.copy_from_slice(chunk));
+            let parts = RecordParts { id: Some(id), ..RecordParts::new(Kind::Chunk, &key, &[]) };
+            let offset = self.log.append_with(&parts, chunk.len(), |place| place.copy_from_slice(chunk));
             self.large.moved(id, index, offset);
         }
         self.put_head(db, key, old, id, value.len(), expiry);
@@ -273,11 +234,7 @@ impl Shard {
         let touched = at / CHUNK_BYTES..(at + bytes.len()).div_ceil(CHUNK_BYTES);
         let room = large_bytes_max(key.bytes.len(), touched.len() + 1);
         let moved = self.make_room(room)?;
-        let old = if moved {
-            old.map(|_| self.find_again(db, key))
-        } else {
-            old
-        };
+        let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
         let expiry = old.and_then(|found| self.expiry(found));
         self.log.begin_group(room);
         let id = match old {
@@ -286,9 +243,7 @@ impl Shard {
         };
         self.large.extend(id, len.div_ceil(CHUNK_BYTES));
         // The one record that the string was is the source of its first chunk, which may be one that `bytes` touch.
-        let small = old
-            .filter(|found| found.form() == Form::String)
-            .map(Found::offset);
+        let small = old.filter(|found| found.form() == Form::String).map(Found::offset);
         if let Some(source) = small
             && touched.start > 0
         {
@@ -306,29 +261,17 @@ impl Shard {
     }
 
     /// Writes `bytes` at `at` of a chunk, which begins as `source` if that is given, else as what it is.
-    fn write_chunk(
-        &mut self,
-        id: CollectionId,
-        index: usize,
-        source: Option<PoolOffset>,
-        at: usize,
-        bytes: &[u8],
-    ) {
+    fn write_chunk(&mut self, id: CollectionId, index: usize, source: Option<PoolOffset>, at: usize, bytes: &[u8]) {
         let current = self.large.offset(id, index);
         let end = at + bytes.len();
         if let Some(offset) = current
             && self.log.read(offset).value().len() >= end
-            && self
-                .log
-                .change_value(offset, |value| value[at..end].copy_from_slice(bytes))
+            && self.log.change_value(offset, |value| value[at..end].copy_from_slice(bytes))
         {
             return;
         }
         let number = (index as u32).to_le_bytes();
-        let parts = RecordParts {
-            id: Some(id),
-            ..RecordParts::new(Kind::Chunk, &number, &[])
-        };
+        let parts = RecordParts { id: Some(id), ..RecordParts::new(Kind::Chunk, &number, &[]) };
         let source = source.or(current);
         let len = end.max(source.map_or(0, |source| self.log.read(source).value().len()));
         let offset = match source {
@@ -358,13 +301,7 @@ impl Shard {
     ) {
         let value: &[&[u8]] = &[&(len as u64).to_le_bytes()];
         let form = Form::LargeString;
-        let new = NewValue {
-            form,
-            tag: Encoding::Raw as u8,
-            expiry,
-            id: Some(id),
-            value,
-        };
+        let new = NewValue { form, tag: Encoding::Raw as u8, expiry, id: Some(id), value };
         let parts = self.parts(db, key, new);
         let is_same = |found: &Found| found.form() == form && id_of(self.record(*found)) == id;
         if let Some(found) = old.filter(is_same) {

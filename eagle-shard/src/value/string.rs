@@ -45,9 +45,7 @@ pub enum Encoding {
 
 impl Encoding {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Natural, Self::Text, Self::Raw]
-            .into_iter()
-            .find(|encoding| *encoding as u8 == byte)
+        [Self::Natural, Self::Text, Self::Raw].into_iter().find(|encoding| *encoding as u8 == byte)
     }
 
     fn of_tag(tag: u8) -> Self {
@@ -198,13 +196,7 @@ impl Shard {
         if value.len() > ONE_RECORD_BYTES_MAX {
             return self.put_large(db, key, old, value, expiry);
         }
-        let new = NewValue {
-            form: Form::String,
-            tag: encoding as u8,
-            expiry,
-            id: None,
-            value: &[value],
-        };
+        let new = NewValue { form: Form::String, tag: encoding as u8, expiry, id: None, value: &[value] };
         self.put(db, key, old, new)
     }
 
@@ -212,13 +204,7 @@ impl Shard {
     ///
     /// # Errors
     /// Another type, longer than allowed, or out of memory. Nothing was changed.
-    pub fn append(
-        &mut self,
-        db: DbId,
-        key: Key<'_>,
-        old: Option<Found>,
-        tail: &[u8],
-    ) -> Result<usize, Error> {
+    pub fn append(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, tail: &[u8]) -> Result<usize, Error> {
         let Some(found) = old else {
             self.check_string_len(0, tail.len())?;
             self.put_string(db, key, None, tail, None, Encoding::Natural)?;
@@ -254,13 +240,7 @@ impl Shard {
             None if len <= ONE_RECORD_BYTES_MAX => {
                 let zeros = &super::large::ZEROS[..at];
                 let value: &[&[u8]] = &[zeros, bytes];
-                let new = NewValue {
-                    form: Form::String,
-                    tag: Encoding::Raw as u8,
-                    expiry: None,
-                    id: None,
-                    value,
-                };
+                let new = NewValue { form: Form::String, tag: Encoding::Raw as u8, expiry: None, id: None, value };
                 self.put(db, key, None, new)?;
             }
             _ => self.splice_large(db, key, old, len, at, bytes)?,
@@ -290,36 +270,20 @@ impl Shard {
                 return Ok(());
             }
         }
-        let new = NewValue {
-            form: Form::String,
-            tag: Encoding::Raw as u8,
-            expiry,
-            id: None,
-            value: &[],
-        };
+        let new = NewValue { form: Form::String, tag: Encoding::Raw as u8, expiry, id: None, value: &[] };
         let moved = self.make_room(eagle_pmem::layout::record_bytes_max(key.bytes.len(), len))?;
-        let found = if moved {
-            self.find_again(db, key)
-        } else {
-            found
-        };
+        let found = if moved { self.find_again(db, key) } else { found };
         let parts = self.parts(db, key, new);
-        let offset = self
-            .log
-            .append_from(found.offset(), &parts, len, |old, value| {
-                splice_value(old, value, at, bytes);
-            });
+        let offset = self.log.append_from(found.offset(), &parts, len, |old, value| {
+            splice_value(old, value, at, bytes);
+        });
         self.point(db, key, Some(found), offset, Form::String, expiry);
         Ok(())
     }
 
     fn check_string_len(&self, at: usize, bytes: usize) -> Result<(), Error> {
         let len = at.checked_add(bytes).ok_or(Error::StringTooLong)?;
-        if len > self.config.string_len_max {
-            Err(Error::StringTooLong)
-        } else {
-            Ok(())
-        }
+        if len > self.config.string_len_max { Err(Error::StringTooLong) } else { Ok(()) }
     }
 }
 

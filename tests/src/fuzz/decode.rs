@@ -23,22 +23,11 @@ impl Choice {
         let authenticated = byte & 1 == 0;
         // Small limits are met by small inputs.
         let limits = if byte & 2 == 0 {
-            Limits {
-                authenticated,
-                ..Limits::default()
-            }
+            Limits { authenticated, ..Limits::default() }
         } else {
-            Limits {
-                bulk_len_max: 24,
-                args_max: 12,
-                inline_len_max: 16,
-                authenticated,
-            }
+            Limits { bulk_len_max: 24, args_max: 12, inline_len_max: 16, authenticated }
         };
-        Self {
-            limits,
-            max: [usize::MAX, 1, 2, 7][usize::from(byte >> 2 & 3)],
-        }
+        Self { limits, max: [usize::MAX, 1, 2, 7][usize::from(byte >> 2 & 3)] }
     }
 }
 
@@ -61,28 +50,13 @@ pub fn decode(data: &[u8]) {
     let whole = run(bytes, &choice, [bytes.len()].into_iter());
     let mut random = fastrand::Rng::with_seed(u64::from(*seed));
     let longest = random.usize(1..40);
-    let split = run(
-        bytes,
-        &choice,
-        std::iter::repeat_with(|| random.usize(..=longest)),
-    );
-    assert_eq!(
-        split, whole,
-        "split otherwise, the same bytes give other requests"
-    );
+    let split = run(bytes, &choice, std::iter::repeat_with(|| random.usize(..=longest)));
+    assert_eq!(split, whole, "split otherwise, the same bytes give other requests");
     if bytes.len() < 512 {
-        assert_eq!(
-            run(bytes, &choice, std::iter::repeat(1)),
-            whole,
-            "byte by byte"
-        );
+        assert_eq!(run(bytes, &choice, std::iter::repeat(1)), whole, "byte by byte");
     }
     for request in &whole.requests {
-        assert_eq!(
-            encoded_again(request),
-            *request,
-            "a request does not survive being encoded"
-        );
+        assert_eq!(encoded_again(request), *request, "a request does not survive being encoded");
     }
 }
 
@@ -90,12 +64,7 @@ pub fn decode(data: &[u8]) {
 fn run(bytes: &[u8], choice: &Choice, mut pieces: impl Iterator<Item = usize>) -> Outcome {
     let mut decoder = Decoder::new();
     let mut batch = Requests::new();
-    let mut outcome = Outcome {
-        requests: vec![],
-        ends: vec![],
-        consumed: 0,
-        error: None,
-    };
+    let mut outcome = Outcome { requests: vec![], ends: vec![], consumed: 0, error: None };
     let mut buffer = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() && outcome.error.is_none() {
@@ -107,16 +76,11 @@ fn run(bytes: &[u8], choice: &Choice, mut pieces: impl Iterator<Item = usize>) -
             batch.clear();
             let decoded = decoder.decode(&mut buffer, from, &choice.limits, choice.max, &mut batch);
             let memory = decoder.memory() + batch.memory();
-            assert!(
-                memory <= MEMORY_BASE + MEMORY_PER_BYTE * (bytes.len() - rest.len()),
-                "holds {memory} bytes"
-            );
+            assert!(memory <= MEMORY_BASE + MEMORY_PER_BYTE * (bytes.len() - rest.len()), "holds {memory} bytes");
             assert!(batch.len() <= choice.max, "more requests than asked for");
             check_places(&batch, &buffer, from, from + decoded.consumed);
             for i in 0..batch.len() {
-                outcome
-                    .requests
-                    .push(batch.args(i, &buffer).iter().map(Vec::from).collect());
+                outcome.requests.push(batch.args(i, &buffer).iter().map(Vec::from).collect());
                 outcome.ends.push(outcome.consumed + batch.end(i) - from);
             }
             from += decoded.consumed;
@@ -126,10 +90,7 @@ fn run(bytes: &[u8], choice: &Choice, mut pieces: impl Iterator<Item = usize>) -
                 break;
             }
             if batch.len() < choice.max {
-                assert!(
-                    decoder.is_idle() == (from == buffer.len()),
-                    "idle, and bytes are left"
-                );
+                assert!(decoder.is_idle() == (from == buffer.len()), "idle, and bytes are left");
                 break;
             }
         }
@@ -148,10 +109,7 @@ fn check_places(batch: &Requests, buffer: &[u8], from: usize, to: usize) {
             assert!(place(arg) >= at, "arguments overlap");
             at = place(arg) + arg.len();
         }
-        assert!(
-            batch.end(i) >= at && batch.end(i) <= to,
-            "a request ends where it lies"
-        );
+        assert!(batch.end(i) >= at && batch.end(i) <= to, "a request ends where it lies");
         at = batch.end(i);
     }
 }

@@ -37,15 +37,7 @@ impl Client {
     /// A client on `core` with `keys` keys of its own.
     pub fn new(sim: &mut Sim, core: usize, name: usize, keys: usize) -> Self {
         let at = sim.connect(core);
-        Self {
-            at,
-            name,
-            keys,
-            model: BTreeMap::new(),
-            expected: VecDeque::new(),
-            checked: 0,
-            sent: 0,
-        }
+        Self { at, name, keys, model: BTreeMap::new(), expected: VecDeque::new(), checked: 0, sent: 0 }
     }
 
     /// Whether all replies have come.
@@ -61,11 +53,7 @@ impl Client {
             let (command, reply) = self.command(&mut sim.rng);
             let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
             bytes.extend(encode(&words));
-            let text = words
-                .iter()
-                .map(|word| String::from_utf8_lossy(word))
-                .collect::<Vec<_>>()
-                .join(" ");
+            let text = words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
             self.expected.push_back((text, reply));
             self.sent += 1;
         }
@@ -91,31 +79,21 @@ impl Client {
                 (vec![word("GET"), a], reply)
             }
             4 => {
-                let reply =
-                    Value::Array([&a, &b, &c].map(|key| bulk(self.model.get(key))).to_vec());
+                let reply = Value::Array([&a, &b, &c].map(|key| bulk(self.model.get(key))).to_vec());
                 (vec![word("MGET"), a, b, c], reply)
             }
             5 => {
                 for key in [&a, &b, &c] {
                     self.model.insert(key.clone(), value.clone());
                 }
-                (
-                    vec![word("MSET"), a, value.clone(), b, value.clone(), c, value],
-                    ok(),
-                )
+                (vec![word("MSET"), a, value.clone(), b, value.clone(), c, value], ok())
             }
             6 => {
-                let gone = [&a, &b]
-                    .iter()
-                    .filter(|key| self.model.remove(**key).is_some())
-                    .count();
+                let gone = [&a, &b].iter().filter(|key| self.model.remove(**key).is_some()).count();
                 (vec![word("DEL"), a, b], Value::Integer(gone as i64))
             }
             7 => {
-                let there = [&a, &b, &c]
-                    .iter()
-                    .filter(|key| self.model.contains_key(**key))
-                    .count();
+                let there = [&a, &b, &c].iter().filter(|key| self.model.contains_key(**key)).count();
                 (vec![word("EXISTS"), a, b, c], Value::Integer(there as i64))
             }
             8 => {
@@ -168,15 +146,8 @@ impl Client {
             let parsed = Value::parse(&received[self.checked..]).expect("replies are well-formed");
             let Some((reply, len)) = parsed else { return };
             self.checked += len;
-            let (command, expected) = self
-                .expected
-                .pop_front()
-                .expect("no reply without a request");
-            assert_eq!(
-                reply, expected,
-                "seed {}: client {}: {command}",
-                sim.plan.seed, self.name
-            );
+            let (command, expected) = self.expected.pop_front().expect("no reply without a request");
+            assert_eq!(reply, expected, "seed {}: client {}: {command}", sim.plan.seed, self.name);
         }
     }
 }

@@ -88,17 +88,8 @@ impl Sim {
     /// A node of fresh cores.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let shared = Arc::new(Shared::new(
-            Config::default(),
-            plan.seed,
-            1_700_000_000_000,
-            0,
-        ));
-        let commit = if plan.commits {
-            CommitMode::Reported
-        } else {
-            CommitMode::Immediate
-        };
+        let shared = Arc::new(Shared::new(Config::default(), plan.seed, 1_700_000_000_000, 0));
+        let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
         let core = |index: u16| {
             let config = CoreConfig {
                 id: CoreId(index),
@@ -135,37 +126,23 @@ impl Sim {
     /// The time: a turn is a millisecond.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now {
-            unix: UnixMs(1_700_000_000_000 + self.turn),
-            mono_us: self.turn * 1000,
-        }
+        Now { unix: UnixMs(1_700_000_000_000 + self.turn), mono_us: self.turn * 1000 }
     }
 
     /// A client connects to a core.
     pub fn connect(&mut self, core: usize) -> (usize, ConnId) {
-        let conn = ConnId {
-            index: self.next_conn,
-            generation: 0,
-        };
+        let conn = ConnId { index: self.next_conn, generation: 0 };
         self.next_conn += 1;
         self.connections.insert((core, conn), Connection::default());
         let peer = Peer::Unix { path: "sim".into() };
         let now = self.now();
-        self.cores[core].step(
-            Event::Accepted { conn, peer, fd: 0 },
-            now,
-            &mut self.actions,
-        );
+        self.cores[core].step(Event::Accepted { conn, peer, fd: 0 }, now, &mut self.actions);
         (core, conn)
     }
 
     /// A client sends bytes; they arrive in pieces.
     pub fn send(&mut self, at: (usize, ConnId), bytes: &[u8]) {
-        self.connections
-            .get_mut(&at)
-            .expect("connected")
-            .pending
-            .extend(bytes);
+        self.connections.get_mut(&at).expect("connected").pending.extend(bytes);
     }
 
     /// A client's connection.
@@ -196,14 +173,7 @@ impl Sim {
             self.cores[core].step(Event::Tick, now, &mut self.actions);
         }
         if self.rng.u8(0..4) == 0 {
-            self.cores[core].step(
-                Event::Background {
-                    units: 64,
-                    idle: false,
-                },
-                now,
-                &mut self.actions,
-            );
+            self.cores[core].step(Event::Background { units: 64, idle: false }, now, &mut self.actions);
         }
         self.cores[core].end_turn(now, &mut self.actions);
         self.carry_out(core);
@@ -232,10 +202,7 @@ impl Sim {
             };
             while link.front().is_some_and(|(due, _)| *due <= self.turn) {
                 let (_, message) = link.pop_front().expect("looked at");
-                let event = Event::Message {
-                    from: CoreId(from as u16),
-                    message,
-                };
+                let event = Event::Message { from: CoreId(from as u16), message };
                 self.cores[core].step(event, now, &mut self.actions);
             }
         }
@@ -246,47 +213,27 @@ impl Sim {
         let mut waiting: Vec<ConnId> = self
             .connections
             .iter()
-            .filter(|((at, _), connection)| {
-                *at == core && !connection.pending.is_empty() && !connection.paused
-            })
+            .filter(|((at, _), connection)| *at == core && !connection.pending.is_empty() && !connection.paused)
             .map(|((_, conn), _)| *conn)
             .collect();
         waiting.sort_unstable();
         for conn in waiting {
             let connection = self.connections.get_mut(&(core, conn)).expect("listed");
-            let most = connection
-                .pending
-                .len()
-                .min(if self.rng.bool() { 7 } else { 4096 });
+            let most = connection.pending.len().min(if self.rng.bool() { 7 } else { 4096 });
             let count = self.rng.usize(0..=most);
             let mut bytes: Vec<u8> = connection.pending.drain(..count).collect();
             if !bytes.is_empty() && !connection.closed {
-                self.cores[core].step(
-                    Event::Received {
-                        conn,
-                        bytes: &mut bytes,
-                    },
-                    now,
-                    &mut self.actions,
-                );
+                self.cores[core].step(Event::Received { conn, bytes: &mut bytes }, now, &mut self.actions);
             }
         }
     }
 
     fn end_commit(&mut self, core: usize) {
-        let due = self.commits[core]
-            .as_ref()
-            .is_some_and(|commit| commit.due <= self.turn);
+        let due = self.commits[core].as_ref().is_some_and(|commit| commit.due <= self.turn);
         if due && !self.stalled[core] {
             let commit = self.commits[core].take().expect("looked at");
             let now = self.now();
-            self.cores[core].step(
-                Event::Committed {
-                    position: commit.position,
-                },
-                now,
-                &mut self.actions,
-            );
+            self.cores[core].step(Event::Committed { position: commit.position }, now, &mut self.actions);
         }
     }
 
@@ -305,36 +252,23 @@ impl Sim {
         }
         if let Some(position) = actions.commit.take() {
             let due = self.delay();
-            assert!(
-                self.commits[core].is_none(),
-                "one commit is in flight a shard"
-            );
+            assert!(self.commits[core].is_none(), "one commit is in flight a shard");
             self.commits[core] = Some(UnderWay { position, due });
         }
         for conn in actions.send.drain(..) {
             let mut bytes = Vec::new();
             if self.cores[core].take_output(conn, &mut bytes) {
                 let count = bytes.len();
-                self.connections
-                    .get_mut(&(core, conn))
-                    .expect("connected")
-                    .received
-                    .extend(bytes);
+                self.connections.get_mut(&(core, conn)).expect("connected").received.extend(bytes);
                 let now = self.now();
                 self.cores[core].step(Event::Sent { conn, bytes: count }, now, &mut self.actions);
             }
         }
         for conn in actions.pause.drain(..) {
-            self.connections
-                .get_mut(&(core, conn))
-                .expect("connected")
-                .paused = true;
+            self.connections.get_mut(&(core, conn)).expect("connected").paused = true;
         }
         for conn in actions.resume.drain(..) {
-            self.connections
-                .get_mut(&(core, conn))
-                .expect("connected")
-                .paused = false;
+            self.connections.get_mut(&(core, conn)).expect("connected").paused = false;
         }
         for conn in actions.close.drain(..) {
             let connection = self.connections.get_mut(&(core, conn)).expect("connected");

@@ -117,11 +117,7 @@ impl Transcript {
     /// Reads a transcript. An error says which line is not one's.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut items = Vec::new();
-        let mut lines = text
-            .lines()
-            .enumerate()
-            .map(|(i, line)| (i + 1, line))
-            .peekable();
+        let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
         while let Some((number, line)) = lines.next() {
             if line.is_empty() || line.starts_with('#') {
                 items.push(Item::Remark(line.to_owned()));
@@ -130,19 +126,14 @@ impl Transcript {
                 let unknown = || format!("line {number}: unknown directive {line}");
                 items.push(Item::Directive(directive.ok_or_else(unknown)?));
             } else if let Some(request) = line.strip_prefix(REQUEST) {
-                let belongs = |line: &str| {
-                    !line.is_empty() && !line.starts_with(['@', '#']) && !line.starts_with(REQUEST)
-                };
+                let belongs =
+                    |line: &str| !line.is_empty() && !line.starts_with(['@', '#']) && !line.starts_with(REQUEST);
                 let mut reply = String::new();
                 while let Some((_, line)) = lines.next_if(|(_, line)| belongs(line)) {
                     reply.push_str(line);
                     reply.push('\n');
                 }
-                let exchange = Exchange {
-                    line: number,
-                    request: request.to_owned(),
-                    reply,
-                };
+                let exchange = Exchange { line: number, request: request.to_owned(), reply };
                 match items.last_mut() {
                     Some(Item::Step(Step(step))) => step.push(exchange),
                     _ => items.push(Item::Step(Step(vec![exchange]))),
@@ -162,18 +153,11 @@ impl Transcript {
 
     /// All requests of all steps, as arguments.
     pub fn requests(&self) -> impl Iterator<Item = OwnedArgs> {
-        self.exchanges()
-            .map(|exchange| arguments(&exchange.request))
+        self.exchanges().map(|exchange| arguments(&exchange.request))
     }
 
     fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        let steps = self.items.iter().map(|item| {
-            if let Item::Step(Step(step)) = item {
-                &step[..]
-            } else {
-                &[]
-            }
-        });
+        let steps = self.items.iter().map(|item| if let Item::Step(Step(step)) = item { &step[..] } else { &[] });
         steps.flatten()
     }
 
@@ -221,13 +205,7 @@ impl Step {
 
 /// Whether `found` is the number of seconds `expected` after up to a minute.
 fn ran_down(expected: &str, found: &str) -> bool {
-    let seconds = |reply: &str| {
-        reply
-            .trim_end()
-            .strip_prefix("(integer) ")?
-            .parse::<i64>()
-            .ok()
-    };
+    let seconds = |reply: &str| reply.trim_end().strip_prefix("(integer) ")?.parse::<i64>().ok();
     match (seconds(expected), seconds(found)) {
         (Some(expected), Some(found)) => found > 0 && (0..60).contains(&(expected - found)),
         _ => false,
@@ -300,10 +278,7 @@ pub fn arguments(line: &str) -> OwnedArgs {
     let mut bytes = format!("{line}\r\n").into_bytes();
     let mut requests = Requests::new();
     let decoded = Decoder::new().decode(&mut bytes, 0, &Limits::default(), 1, &mut requests);
-    assert!(
-        decoded.error.is_none() && requests.len() == 1,
-        "not a request: {line}"
-    );
+    assert!(decoded.error.is_none() && requests.len() == 1, "not a request: {line}");
     OwnedArgs::from(requests.args(0, &bytes))
 }
 
@@ -313,16 +288,8 @@ pub fn differences(expected: &Transcript, found: &Transcript) -> String {
     let mut text = String::new();
     for (expected, found) in expected.exchanges().zip(found.exchanges()) {
         if expected.reply != found.reply {
-            let Exchange {
-                line,
-                request,
-                reply,
-            } = expected;
-            let _ = writeln!(
-                text,
-                "line {line}: {request}\n  expected\n{reply}  found\n{}",
-                found.reply
-            );
+            let Exchange { line, request, reply } = expected;
+            let _ = writeln!(text, "line {line}: {request}\n  expected\n{reply}  found\n{}", found.reply);
         }
     }
     text
@@ -351,13 +318,8 @@ OK
         let transcript = Transcript::parse(TEXT).unwrap();
         assert_eq!(transcript.to_string(), TEXT);
         assert_eq!(transcript.requests().count(), 3);
-        let Item::Step(Step(step)) = &transcript.items[3] else {
-            panic!("a step")
-        };
-        assert_eq!(
-            (step.len(), step[1].line, step[1].reply.as_str()),
-            (2, 6, "\"a b\"\n")
-        );
+        let Item::Step(Step(step)) = &transcript.items[3] else { panic!("a step") };
+        assert_eq!((step.len(), step[1].line, step[1].reply.as_str()), (2, 6, "\"a b\"\n"));
         assert!(Transcript::parse("@unknown\n").is_err());
         assert!(Transcript::parse("GET k\n").is_err());
     }

@@ -18,19 +18,10 @@ use std::fmt::Write as _;
 /// Appends a reply, given as bytes of the protocol, and a line end. With `sorted` the innermost arrays are sorted. Panics
 /// if the bytes are not exactly one reply: then the server is wrong.
 pub fn write(reply: &[u8], sorted: bool, text: &mut String) {
-    let mut reader = Reader {
-        bytes: reply,
-        at: 0,
-        sorted,
-    };
+    let mut reader = Reader { bytes: reply, at: 0, sorted };
     text.push_str(&reader.value());
     text.push('\n');
-    assert_eq!(
-        reader.at,
-        reply.len(),
-        "more than one reply: {}",
-        reply.escape_ascii()
-    );
+    assert_eq!(reader.at, reply.len(), "more than one reply: {}", reply.escape_ascii());
 }
 
 struct Reader<'a> {
@@ -72,9 +63,7 @@ impl Reader<'_> {
     /// A list of `n` values, numbered with `mark`.
     fn list(&mut self, n: usize, name: &str, mark: char, sorted: bool) -> String {
         let mut values: Vec<_> = (0..n).map(|_| self.value()).collect();
-        let innermost = values
-            .iter()
-            .all(|value| !value.contains('\n') && !value.starts_with("1)"));
+        let innermost = values.iter().all(|value| !value.contains('\n') && !value.starts_with("1)"));
         if sorted && (innermost || mark == '~') {
             values.sort();
         }
@@ -82,8 +71,7 @@ impl Reader<'_> {
     }
 
     fn pairs(&mut self, n: usize, mark: char) -> String {
-        let pair = |key: String, value: String| match value.contains('\n') || value.starts_with('1')
-        {
+        let pair = |key: String, value: String| match value.contains('\n') || value.starts_with('1') {
             true => format!("{key} =>\n{value}"),
             false => format!("{key} => {value}"),
         };
@@ -94,27 +82,17 @@ impl Reader<'_> {
     /// The kind of the reply and the rest of its line; what is not text is escaped.
     fn line(&mut self) -> (u8, String) {
         let rest = &self.bytes[self.at..];
-        let len = rest
-            .windows(2)
-            .position(|end| end == b"\r\n")
-            .expect("a line has an end");
+        let len = rest.windows(2).position(|end| end == b"\r\n").expect("a line has an end");
         assert!(len > 0, "an empty line is no reply");
         self.at += len + 2;
         let text = std::str::from_utf8(&rest[1..len]);
-        (
-            rest[0],
-            text.map_or_else(|_| escape(&rest[1..len]), str::to_owned),
-        )
+        (rest[0], text.map_or_else(|_| escape(&rest[1..len]), str::to_owned))
     }
 
     fn bulk(&mut self, len: &str) -> String {
         let end = self.at + number(len);
         let bulk = escape(&self.bytes[self.at..end]);
-        assert_eq!(
-            &self.bytes[end..end + 2],
-            b"\r\n",
-            "a bulk ends with a line end"
-        );
+        assert_eq!(&self.bytes[end..end + 2], b"\r\n", "a bulk ends with a line end");
         self.at = end + 2;
         bulk
     }
@@ -182,14 +160,8 @@ mod tests {
             (b"#t\r\n", "(true)\n"),
             (b"=6\r\ntxt:hi\r\n", "(verbatim txt) \"hi\"\n"),
             (b"*0\r\n", "(empty array)\n"),
-            (
-                b"*2\r\n*2\r\n:1\r\n:2\r\n$1\r\nx\r\n",
-                "1) 1) (integer) 1\n   2) (integer) 2\n2) \"x\"\n",
-            ),
-            (
-                b"%1\r\n$1\r\nk\r\n*1\r\n:1\r\n",
-                "1# \"k\" =>\n   1) (integer) 1\n",
-            ),
+            (b"*2\r\n*2\r\n:1\r\n:2\r\n$1\r\nx\r\n", "1) 1) (integer) 1\n   2) (integer) 2\n2) \"x\"\n"),
+            (b"%1\r\n$1\r\nk\r\n*1\r\n:1\r\n", "1# \"k\" =>\n   1) (integer) 1\n"),
             (b"~2\r\n+b\r\n+a\r\n", "1~ a\n2~ b\n"),
         ] {
             assert_eq!(text(reply), expected);
@@ -200,11 +172,7 @@ mod tests {
     fn innermost_arrays_are_sorted_on_demand() {
         // SCAN's reply: the cursor stays in front, the keys are sorted.
         let mut text = String::new();
-        write(
-            b"*2\r\n$1\r\n7\r\n*2\r\n$1\r\nb\r\n$1\r\na\r\n",
-            true,
-            &mut text,
-        );
+        write(b"*2\r\n$1\r\n7\r\n*2\r\n$1\r\nb\r\n$1\r\na\r\n", true, &mut text);
         assert_eq!(text, "1) \"7\"\n2) 1) \"a\"\n   2) \"b\"\n");
     }
 

@@ -24,11 +24,7 @@ impl Server {
 
     fn command(&mut self, words: &[&str]) {
         let reply = self.ask(&words.iter().map(|word| word.as_bytes()).collect());
-        assert!(
-            !reply.starts_with(b"-"),
-            "{words:?}: {}",
-            reply.escape_ascii()
-        );
+        assert!(!reply.starts_with(b"-"), "{words:?}: {}", reply.escape_ascii());
     }
 }
 
@@ -39,14 +35,7 @@ impl Target for Server {
     }
 
     fn protocol(&mut self, protocol: Protocol) {
-        self.command(&[
-            "HELLO",
-            if protocol == Protocol::Resp2 {
-                "2"
-            } else {
-                "3"
-            },
-        ]);
+        self.command(&["HELLO", if protocol == Protocol::Resp2 { "2" } else { "3" }]);
     }
 
     fn database(&mut self, db: u8) {

@@ -58,14 +58,7 @@ impl ShardTarget {
             return reply.error_line(&line);
         }
         let (db, now) = (self.db, self.now);
-        self.shard.execute(&mut Call {
-            spec,
-            args,
-            db,
-            now,
-            first: None,
-            reply,
-        });
+        self.shard.execute(&mut Call { spec, args, db, now, first: None, reply });
     }
 }
 
@@ -94,9 +87,7 @@ impl Target for ShardTarget {
     fn ask(&mut self, request: &OwnedArgs) -> Vec<u8> {
         let mut out = Vec::new();
         self.dispatch(request, &mut out);
-        self.shard
-            .check()
-            .expect("the shard is whole after every command");
+        self.shard.check().expect("the shard is whole after every command");
         out
     }
 }
