@@ -53,6 +53,8 @@ pub struct Config {
     pub tcp_keepalive_s: u32,
     /// Whether a server without password refuses clients of other hosts.
     pub protected_mode: bool,
+    /// Whether the shards' pools are kept out of transparent huge pages.
+    pub disable_thp: bool,
     /// The password that clients must give, empty for none.
     pub requirepass: Secret,
     /// The least severe messages that are logged.
@@ -104,6 +106,7 @@ const BLANK: Config = Config {
     tcp_backlog: 0,
     tcp_keepalive_s: 0,
     protected_mode: true,
+    disable_thp: true,
     requirepass: Secret(Vec::new()),
     loglevel: LogLevel::Notice,
     logfile: String::new(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  receiving:   Off ──arm──▶ On ──pause or close──▶ Stopping ──last completion──▶ Off
-//!                            └──────last completion (no buffers, end of stream, error)──▶ Off
+//!                            └──────last completion (no buffers, end of stream, error, one piece only)──▶ Off
 //!  sending:     nothing ──take_output──▶ flying[sent..] ──completions──▶ nothing
 //!  closing:     set once; shuts the socket down, so that both operations end; then the place is free
 //! ```
@@ -43,6 +43,9 @@ pub(super) struct Connection {
     pub(super) receiving: Receiving,
     /// The core wants no input for now.
     pub(super) paused: bool,
+    /// It sends faster than its share is executed: it gets one buffer of input a turn, until it has caught up. A receive that
+    /// goes on by itself would take all that the socket holds, megabytes, and with it every buffer from the others.
+    pub(super) hasty: bool,
     /// The client sends no more.
     pub(super) ended: bool,
     /// It is being closed: nothing of it is told to the core any more.
@@ -62,6 +65,7 @@ impl Connection {
             socket,
             receiving,
             paused: false,
+            hasty: false,
             ended: false,
             closing: false,
             sending: false,

@@ -298,6 +298,7 @@ impl CoreLoop {
             connection.receiving = Receiving::Off;
         }
         let told = !connection.closing;
+        connection.hasty &= !matches!(result, Ok(bytes) if bytes < ring::BUFFER_SIZE);
         match result {
             Ok(0) if told => {
                 connection.ended = true;
@@ -451,6 +452,7 @@ impl CoreLoop {
             return;
         };
         connection.paused = true;
+        connection.hasty = true;
         if connection.receiving == Receiving::On {
             connection.receiving = Receiving::Stopping;
             self.ring.stop_receiving(conn);
@@ -470,7 +472,11 @@ impl CoreLoop {
             && connection.wants_input()
         {
             connection.receiving = Receiving::On;
-            self.ring.receive(conn, connection.fd());
+            if connection.hasty {
+                self.ring.receive_once(conn, connection.fd());
+            } else {
+                self.ring.receive(conn, connection.fd());
+            }
         }
     }
 

@@ -189,6 +189,13 @@ impl Ring {
         self.push(entry.user_data(Tag::from(conn).user_data(RECEIVE)));
     }
 
+    /// Receives once, into one buffer at most.
+    pub(super) fn receive_once(&mut self, conn: ConnId, fd: BorrowedFd<'_>) {
+        let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), ptr::null_mut(), BUFFER_SIZE as u32).buf_group(GROUP);
+        let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry.user_data(Tag::from(conn).user_data(RECEIVE)));
+    }
+
     /// Stops receiving: the receive's last completion follows, after what has arrived.
     pub(super) fn stop_receiving(&mut self, conn: ConnId) {
         self.cancel(Tag::from(conn).user_data(RECEIVE));
