@@ -158,6 +158,20 @@ fn a_read_promises_what_it_shows() {
 }
 
 #[test]
+fn a_reply_does_not_wait_for_ever_for_those_behind_it() {
+    // Behind a PING stands a write of each core's; none of them is ever committed. The PONG leaves all the same.
+    let mut sim = Sim::new(Plan { seed: 10, cores: 2, credit: 8, ring: 4, commits: true, delay_max: 0 });
+    sim.stalled = vec![true; 2];
+    let client = sim.connect(0);
+    let mut pipeline = encode(&[b"PING"]);
+    for key in 0..8 {
+        pipeline.extend(encode(&[b"SET", format!("k{key}").as_bytes(), b"v"]));
+    }
+    sim.send(client, &pipeline);
+    assert!(sim.run_until(10_000, |sim| sim.connection(client).received == b"+PONG\r\n"));
+}
+
+#[test]
 fn a_failed_commit_acknowledges_nothing() {
     // Connections whose replies waited are closed without them; later writers are refused, committed keys still read.
     let mut sim = Sim::new(Plan { seed: 11, cores: 2, credit: 8, ring: 4, commits: true, delay_max: 0 });

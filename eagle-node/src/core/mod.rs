@@ -92,6 +92,8 @@ pub struct Core {
     open: usize,
     /// Sessions that something happened to this turn.
     listed: Vec<ConnId>,
+    /// Sessions whose replies wait a moment for those behind them, and until when (monotonic microseconds), in this order.
+    lingering: VecDeque<(ConnId, u64)>,
     /// Sessions with requests left, in turn.
     backlog: VecDeque<ConnId>,
     /// Sessions whose replies wait for a commit.
@@ -169,6 +171,7 @@ impl Core {
             sessions: Vec::new(),
             open: 0,
             listed: Vec::new(),
+            lingering: VecDeque::new(),
             backlog: VecDeque::new(),
             gated: Vec::new(),
             links: (0..config.cores).map(|_| Link::default()).collect(),
@@ -258,6 +261,12 @@ impl Core {
             || !self.finished.is_empty()
             || self.links.iter().any(|link| !link.outbox.is_empty())
             || self.background_due
+    }
+
+    /// Wants another turn within [`sweep::LINGER_US`].
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        !self.lingering.is_empty()
     }
 
     /// Background work is due: the runtime may send `Event::Background`.

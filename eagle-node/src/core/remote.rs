@@ -213,6 +213,8 @@ impl Core {
                 };
                 match answer.outcome {
                     Outcome::Reply { .. } => {
+                        let spare = &mut self.spare;
+                        session.replies.lend(|| spare.pop().unwrap_or_default());
                         session.replies.fill(request, bytes, None);
                         self.list(conn);
                     }

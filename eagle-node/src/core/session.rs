@@ -79,6 +79,8 @@ pub struct Session {
     pub bytes_out: u64,
     /// Since when its output is above the soft limit, monotonic microseconds.
     pub above_soft_since_us: Option<u64>,
+    /// Until when its replies wait for those behind them, monotonic microseconds; 0: they do not.
+    pub(super) linger_until_us: u64,
     pub(super) halt: Halt,
     pub(super) ending: Ending,
     pub(super) paused: bool,
@@ -122,6 +124,7 @@ impl Session {
             bytes_in: 0,
             bytes_out: 0,
             above_soft_since_us: None,
+            linger_until_us: 0,
             halt: Halt::None,
             ending: Ending::Open,
             paused: false,

@@ -11,6 +11,11 @@ use super::{
 };
 use crate::config::Config;
 
+/// Microseconds that replies wait for those behind them that another core owes, so that both leave in one send: about what
+/// a busy core takes to answer.
+pub(crate) const LINGER_US: u64 = 100;
+/// Bytes of replies above which they wait for nobody.
+const LINGER_BYTES_MAX: usize = 16 << 10;
 /// Ticks in which the whole table of sessions is looked through.
 const SWEEP_TICKS: usize = 10;
 
@@ -38,6 +43,11 @@ impl Core {
                 self.list(conn);
             }
         }
+        while self.lingering.front().is_some_and(|(_, until_us)| *until_us <= now.mono_us) {
+            if let Some((conn, _)) = self.lingering.pop_front() {
+                self.list(conn);
+            }
+        }
         let mut listed = std::mem::take(&mut self.listed);
         for conn in listed.drain(..) {
             let Some(session) = session_mut(&mut self.sessions, conn) else {
@@ -58,7 +68,11 @@ impl Core {
             }
             pace(session, actions);
             if session.replies.sendable(committed) {
-                actions.send.push(conn);
+                match linger(session, now) {
+                    Linger::No => actions.send.push(conn),
+                    Linger::Begins => self.lingering.push_back((conn, session.linger_until_us)),
+                    Linger::GoesOn => {}
+                }
             } else {
                 if let Some(buffer) = session.replies.reclaim() {
                     self.spare.push(buffer);
@@ -127,6 +141,28 @@ fn over_limits(session: &mut Session, config: &Config, now: Now) -> bool {
         session.above_soft_since_us = None;
     }
     session.query_bytes() as u64 > config.client_query_buffer_limit
+}
+
+/// Whether replies wait for those behind them.
+enum Linger {
+    No,
+    Begins,
+    GoesOn,
+}
+
+/// Lets a session's replies wait once for those behind them, until no more are awaited.
+fn linger(session: &mut Session, now: Now) -> Linger {
+    if !session.replies.awaits() {
+        session.linger_until_us = 0;
+        Linger::No
+    } else if session.linger_until_us == 0 && session.replies.unsent() < LINGER_BYTES_MAX {
+        session.linger_until_us = now.mono_us + LINGER_US;
+        Linger::Begins
+    } else if session.linger_until_us > now.mono_us {
+        Linger::GoesOn
+    } else {
+        Linger::No
+    }
 }
 
 /// Stops and starts reading by how much waits. One unfinished request does not count: the rest of it must come.

@@ -51,6 +51,7 @@ use crate::core::{
     Core,
     event::{Actions, ConnId, Event, Now},
     message::Message,
+    sweep::LINGER_US,
 };
 
 /// Completions that one turn looks at; the others wait for the next.
@@ -227,7 +228,9 @@ impl CoreLoop {
                 self.core.stats_mut().turn_took(1000 * turn_us);
             }
             let idle_us = now.mono_us - self.last_work_us;
-            if !work_left && idle_us >= NAP_US {
+            if !work_left && self.core.lingers() {
+                self.nap(Duration::from_micros(LINGER_US));
+            } else if !work_left && idle_us >= NAP_US {
                 self.sleep().await?;
                 self.next_yield_us = self.clock.mono_us() + YIELD_US;
             } else if now.mono_us >= self.next_yield_us {
