@@ -65,6 +65,14 @@ pub struct Connection {
     pending: VecDeque<u8>,
 }
 
+impl Connection {
+    /// All that the client sent has arrived, or will not.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.pending.is_empty() || self.closed
+    }
+}
+
 /// A node's cores and what is between them.
 pub struct Sim {
     /// The plan.
@@ -88,7 +96,14 @@ impl Sim {
     /// A node of fresh cores.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let shared = Arc::new(Shared::new(Config::default(), plan.seed, 1_700_000_000_000, 0));
+        Self::with_config(plan, Config::default())
+    }
+
+    /// A node of fresh cores with this configuration.
+    #[must_use]
+    pub fn with_config(plan: Plan, config: Config) -> Self {
+        let string_len_max = usize::try_from(config.proto_max_bulk_len).expect("64 bits");
+        let shared = Arc::new(Shared::new(config, plan.seed, 1_700_000_000_000, 0));
         let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
         let core = |index: u16| {
             let config = CoreConfig {
@@ -100,6 +115,7 @@ impl Sim {
                     extent_size: 1 << 16,
                     capacity_max: 1 << 30,
                     in_place: !plan.commits,
+                    string_len_max,
                     ..ShardConfig::default()
                 },
                 commit,
