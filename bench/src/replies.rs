@@ -120,6 +120,7 @@ mod tests {
 
     #[test]
     fn a_reply_of_another_kind_is_told_by_its_line() {
+        // An error in place of a reply ends the measurement with its text.
         let told = |expect: Expect, bytes: &[u8]| expect.scan(bytes).unwrap_err().0;
         assert_eq!(told(Expect::simple("OK"), b"+OK\r\n-OOM full\r\n"), "-OOM full");
         assert_eq!(told(Expect::bulk(64), b"$-1\r\n"), "$-1");

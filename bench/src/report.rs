@@ -134,6 +134,7 @@ mod tests {
 
     #[test]
     fn a_quantile_is_the_figure_at_its_rank() {
+        // The bounds and the middle of a small sorted list.
         let figures: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!(quantile(&figures, 0.5), 50.0);
         assert_eq!(quantile(&figures, 0.99), 99.0);

@@ -165,6 +165,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_pass_is_requested_once() {
+        // A shuffled pass neither skips nor repeats a key.
         let mut rng = Rng::with_seed(1);
         let requests = Workload::Get.requests(100, 8, &mut rng);
         assert_eq!(requests.len(), 100);
@@ -195,6 +196,7 @@ mod tests {
 
     #[test]
     fn varied_sizes_stay_within_a_quarter_and_change() {
+        // Sizes keep their mean, so the payload does too.
         let sizes: Vec<usize> = (0..1000).map(|generation| varied_size(64, 5, generation)).collect();
         assert!(sizes.iter().all(|size| (48..=80).contains(size)));
         let mean = sizes.iter().sum::<usize>() as f64 / 1000.0;

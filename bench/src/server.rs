@@ -194,6 +194,7 @@ mod tests {
 
     #[test]
     fn a_program_that_ends_at_start_is_told_with_its_words() {
+        // Why a server did not start is in the error.
         let program = Program {
             name: "broken".into(),
             note: String::new(),

@@ -107,6 +107,7 @@ mod tests {
 
     #[test]
     fn a_delayed_pong_shows_in_the_delays() {
+        // A server that takes 5 ms for each PONG is seen to; what was taken is forgotten.
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
