@@ -105,7 +105,7 @@ fn nothing_is_left_undone() {
     for (path, text) in sources() {
         for (number, line) in (1..).zip(text.lines()) {
             let hits =
-                |word: &&str| line.split(|c: char| !(c.is_alphanumeric() || "_!".contains(c))).any(|w| w == word);
+                |word: &str| line.split(|c: char| !(c.is_alphanumeric() || "_!".contains(c))).any(|part| part == word);
             if WORDS.iter().any(|word| hits(word)) {
                 found.push(format!("{path}:{number}: {}", line.trim()));
             }
