@@ -12,7 +12,10 @@ use eagle_node::{
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a program says at its start goes to its terminal")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    match Config::from_args(&arguments) {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    match Config::from_args(&arguments, &environment) {
         Ok(Start::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS

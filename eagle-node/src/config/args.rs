@@ -1,14 +1,19 @@
 //! The command line is a configuration file's path and directives as flags: `eagle-node node.conf --port 7000`.
 //!
-//! A flag takes all words up to the next `--`; a lone `-` reads the configuration from standard input. Flags are
-//! applied last, so they override both. The help is the table of directives.
+//! A flag takes all words up to the next `--`; a lone `-` reads the configuration from standard input. Environment
+//! variables override both: `EAGLE_CONF_` and the directive in upper case, with `_` for `-`
+//! (`EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru`). The prefix is one that no orchestrator invents: Kubernetes gives a
+//! service's neighbours variables like `EAGLE_PORT`. Flags are applied last. The help is the table of directives.
 
 use std::io::Read;
+
+/// What the name of an environment variable begins with that is a directive.
+const VARIABLE: &str = "EAGLE_CONF_";
 
 use super::{
     Config, ConfigError,
     file::{Settings, Source, split},
-    table::{Place, TABLE},
+    table::{Place, TABLE, find},
 };
 
 /// What the command line asks for.
@@ -26,12 +31,13 @@ pub enum Start {
 }
 
 impl Config {
-    /// Reads the arguments (without the program's name), the file that they name, and standard input if they ask so.
+    /// Reads the arguments (without the program's name), the file that they name, standard input if they ask so, and
+    /// of the environment's variables those that are directives.
     ///
     /// # Errors
     ///
     /// With one sentence that says what to correct.
-    pub fn from_args(args: &[String]) -> Result<Start, ConfigError> {
+    pub fn from_args(args: &[String], environment: &[(String, String)]) -> Result<Start, ConfigError> {
         match args.first().map(String::as_str) {
             Some("-v" | "--version") => return Ok(Start::Print(version())),
             Some("-h" | "--help") => return Ok(Start::Print(help())),
@@ -51,14 +57,31 @@ impl Config {
             })?;
             settings.read_text(&text, "-", 0)?;
         }
+        for (variable, value) in environment {
+            if let Some(name) = variable.strip_prefix(VARIABLE) {
+                let name = directive_of(name);
+                settings.apply(
+                    name.as_bytes(),
+                    &[value.clone().into_bytes()],
+                    Source::Variable(variable.clone()),
+                    0,
+                )?;
+            }
+        }
         for (name, values) in &line.flags {
-            settings.set(name, values, Source::Flag)?;
+            settings.apply(name, values, Source::Flag, 0)?;
         }
         if settings.config.maxmemory != 0 {
             settings.notes.push("maxmemory is kept but not enforced yet: data may take all memory there is".to_owned());
         }
         Ok(Start::Serve { config: Box::new(settings.config), notes: settings.notes })
     }
+}
+
+/// The directive that a variable names. A few have an underscore of their own.
+fn directive_of(variable: &str) -> String {
+    let name = variable.to_ascii_lowercase();
+    if find(name.as_bytes()).is_some() { name } else { name.replace('_', "-") }
 }
 
 /// A flag's name and its words.
@@ -119,7 +142,8 @@ fn help() -> String {
     let mut text = String::from(
         "Usage: eagle-node [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
          FILE has the grammar of redis.conf; - reads it from standard input. Every directive is also a flag:\n\
-         eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\n\
+         eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\
+         and an environment variable, which overrides the file: EAGLE_CONF_PORT=7000 EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru\n\n\
          -v, --version   print the version\n\
          -h, --help      print this text\n\n\
          Directives (a star: only at start):\n\n",
@@ -165,7 +189,14 @@ mod tests {
     use super::*;
 
     fn start(args: &[&str]) -> Result<Start, ConfigError> {
-        Config::from_args(&args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>())
+        start_in(args, &[])
+    }
+
+    fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Result<Start, ConfigError> {
+        let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let environment: Vec<_> =
+            environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Config::from_args(&args, &environment)
     }
 
     fn config(args: &[&str]) -> Config {
@@ -195,6 +226,39 @@ mod tests {
         assert_eq!((config.port, config.maxclients, config.timeout, config.databases), (7000, 7, 0, 4));
         assert_eq!(config.bind, ["127.0.0.1", "::1"]);
         assert_eq!(config.config_file, file.to_str().unwrap());
+    }
+
+    #[test]
+    fn the_environment_stands_between_file_and_flags() {
+        // Over the file, under flags; others' variables are none of ours, a directive that does not exist is an error.
+        let file = std::env::temp_dir().join(format!("eagle-environment-{}.conf", std::process::id()));
+        std::fs::write(&file, "port 1\nmaxclients 7\ntimeout 5\n").unwrap();
+        let environment = [
+            ("EAGLE_CONF_PORT", "2"),
+            ("EAGLE_CONF_MAXCLIENTS", "8"),
+            ("EAGLE_CONF_BIND", "127.0.0.1 ::1"),
+            ("EAGLE_CONF_REQUIREPASS", "pass word"),
+            ("EAGLE_CONF_AOF_REWRITE_CPULIST", "1"),
+            ("EAGLE_CONF_BIO_CPULIST", "2"),
+            ("EAGLE_PORT", "tcp://10.0.0.1:6379"),
+        ];
+        let started = start_in(&[file.to_str().unwrap(), "--port", "3"], &environment);
+        let flagged = start(&["--port", "9", "--include", file.to_str().unwrap()]);
+        std::fs::remove_file(&file).unwrap();
+        let Ok(Start::Serve { config, .. }) = started else { panic!("{started:?}") };
+        assert_eq!((config.port, config.maxclients, config.timeout), (3, 8, 5));
+        assert_eq!(config.bind, ["127.0.0.1", "::1"]);
+        assert!(config.requirepass.matches(b"pass word"));
+        assert_eq!((config.kept["aof_rewrite_cpulist"].as_str(), config.kept["bio_cpulist"].as_str()), ("1", "2"));
+        let Ok(Start::Serve { config, .. }) = flagged else { panic!("{flagged:?}") };
+        assert_eq!((config.port, config.maxclients), (1, 7), "a file is included where the flag stands");
+        for (name, value, complaint) in [
+            ("EAGLE_CONF_PORTS", "1", "'ports': no such directive; --help lists all"),
+            ("EAGLE_CONF_TIMEOUT", "x", "'timeout': argument couldn't be parsed into an integer"),
+        ] {
+            let error = start_in(&[], &[(name, value)]).unwrap_err();
+            assert_eq!(error.to_string(), format!("environment variable {name}: {complaint}"));
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A configuration file is lines of `directive value...` in the grammar of `redis.conf`.
 //!
 //! Blank lines and those that begin with `#` say nothing. Words are separated by blanks; `"..."` takes the escapes
-//! `\n \r \t \b \a \xHH`, `'...'` takes `\'` only. `include path` reads another file in place. What comes later
-//! replaces what came before; flags come last of all. An error names the file, the line, the directive and what to do.
+//! `\n \r \t \b \a \xHH`, `'...'` takes `\'` only. `include path` reads another file in place, or all that a pattern of
+//! file names (`conf.d/*.conf`) finds, by name. What comes later replaces what came before. An error names the file, the line, the directive and what to do.
 
 use std::{fmt, path::Path};
+
+use eagle_shard::glob;
 
 use super::{
     Config,
@@ -24,6 +26,9 @@ const REFUSED: [(&str, &str); 5] = [
     ("slave-of", "the directive is called replicaof"),
 ];
 
+/// Directives that Redis still reads and forgets.
+const FORGOTTEN: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
+
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -34,6 +39,8 @@ pub enum Source {
         /// The line.
         number: usize,
     },
+    /// The environment variable of this name.
+    Variable(String),
     /// The command line.
     Flag,
 }
@@ -57,6 +64,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "standard input, line {number}: ")?;
             }
             Some(Source::Line { path, number }) => write!(f, "{path}, line {number}: ")?,
+            Some(Source::Variable(name)) => write!(f, "environment variable {name}: ")?,
             Some(Source::Flag) => f.write_str("command line: ")?,
             None => {}
         }
@@ -104,13 +112,18 @@ impl Settings {
             let [name, values @ ..] = words.as_slice() else {
                 continue;
             };
-            if name.eq_ignore_ascii_case(b"include") {
-                self.include(values, source, depth)?;
-            } else {
-                self.set(name, values, source)?;
-            }
+            self.apply(name, values, source, depth)?;
         }
         Ok(())
+    }
+
+    /// Carries out a line of a file or a flag: a directive, or `include`.
+    pub fn apply(&mut self, name: &[u8], values: &[Vec<u8>], source: Source, depth: u8) -> Result<(), ConfigError> {
+        if name.eq_ignore_ascii_case(b"include") {
+            self.include(values, source, depth)
+        } else {
+            self.set(name, values, source)
+        }
     }
 
     fn include(&mut self, values: &[Vec<u8>], source: Source, depth: u8) -> Result<(), ConfigError> {
@@ -118,14 +131,16 @@ impl Settings {
             [path] => str::from_utf8(path).ok(),
             _ => None,
         };
-        match path {
-            None => Err(ConfigError { source: Some(source), reason: "'include' takes one path".to_owned() }),
-            Some(_) if depth == INCLUDE_DEPTH_MAX => Err(ConfigError {
+        let Some(path) = path else {
+            return Err(ConfigError { source: Some(source), reason: "'include' takes one path".to_owned() });
+        };
+        if depth == INCLUDE_DEPTH_MAX {
+            return Err(ConfigError {
                 source: Some(source),
                 reason: format!("'include' is nested more than {INCLUDE_DEPTH_MAX} deep; does a file include itself?"),
-            }),
-            Some(path) => self.read_at_depth(path, depth + 1),
+            });
         }
+        included(path).iter().try_for_each(|path| self.read_at_depth(path, depth + 1))
     }
 
     /// Sets one directive from its words.
@@ -134,6 +149,10 @@ impl Settings {
         let wrong = |reason: String| ConfigError { source: Some(source), reason: format!("'{shown}': {reason}") };
         if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
             return Err(wrong((*reason).to_owned()));
+        }
+        if FORGOTTEN.contains(&shown.as_str()) {
+            self.notes.push(format!("directive '{shown}' is of the past and has no effect"));
+            return Ok(());
         }
         let Some(row) = table::find(name) else {
             return Err(wrong("no such directive; --help lists all".to_owned()));
@@ -155,6 +174,23 @@ impl Settings {
         let absolute = std::path::absolute(Path::new(path));
         self.config.config_file = absolute.map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned());
     }
+}
+
+/// The files that an `include` names: one, or in the order of their names those that match a pattern (perhaps none).
+fn included(path: &str) -> Vec<String> {
+    let (directory, pattern) = path.rsplit_once('/').map_or((".", path), |(directory, name)| (directory, name));
+    if !pattern.contains(['*', '?', '[']) {
+        return vec![path.to_owned()];
+    }
+    let Ok(entries) = std::fs::read_dir(if directory.is_empty() { "/" } else { directory }) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let matches = |name: &String| glob::matches(pattern.as_bytes(), name.as_bytes(), glob::Case::Sensitive);
+    // As a shell has it, a pattern does not find what begins with a dot.
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.') && matches(name)).collect();
+    names.sort();
+    names.iter().map(|name| format!("{directory}/{name}")).collect()
 }
 
 /// Splits a line into words; `None` if quotes are unbalanced or something other than a blank follows a closing one.
@@ -274,6 +310,10 @@ mod tests {
             ("port 1 2", "line 1: 'port': wrong number of arguments"),
             ("port", "line 1: 'port': wrong number of arguments"),
             ("requirepass one two", "line 1: 'requirepass': wrong number of arguments"),
+            (
+                "list-max-ziplist-entries 5\ntls-port 1",
+                "line 2: 'tls-port': TLS is not available yet, so the value cannot be changed; remove the directive",
+            ),
             ("appendonly yes", "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'"),
             (
                 "rename-command FLUSHALL \"\"",
@@ -295,6 +335,9 @@ mod tests {
         assert_eq!(read(&format!("port 1\ninclude {}", inner.display())).unwrap().config.port, 7002);
         let circular = read(&format!("include {}", circle.display())).unwrap_err();
         assert!(circular.reason.contains("does a file include itself?"), "{circular}");
+        std::fs::write(dir.join("zz.conf"), "port 7003\n").unwrap();
+        assert_eq!(read(&format!("include {}/[iz]*.conf", dir.display())).unwrap().config.port, 7003);
+        assert_eq!(read(&format!("port 1\ninclude {}/nothing*", dir.display())).unwrap().config.port, 1);
         let missing = read("include /nowhere/at.all").unwrap_err();
         assert!(missing.reason.starts_with("cannot read the configuration file '/nowhere/at.all': "), "{missing}");
         std::fs::remove_dir_all(&dir).unwrap();

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{OutputLimit, OutputLimits};
+use super::{OutputLimit, OutputLimits, grammar::Grammar};
 
 /// What a directive's value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Form {
     Flag,
     /// A decimal integer within bounds, both included.
     Integer(i64, i64),
-    /// An integer that is brought into these bounds silently, as Redis does with `hz`.
+    /// An integer, not negative, that is brought into these bounds silently, as Redis does with `hz`.
     Clamped(i64, i64),
     /// Bytes, with a unit: `512mb`; bounds in bytes, both included.
     Memory(i64, i64),
@@ -29,6 +29,8 @@ pub enum Form {
     Words,
     /// `class hard soft seconds`, once or several times.
     OutputLimits,
+    /// What only one directive has.
+    Grammar(Grammar),
 }
 
 /// What was written, parsed.
@@ -40,7 +42,7 @@ pub enum Value {
     Number(i64),
     /// Of a [`Form::Choice`]: which.
     Choice(usize),
-    /// Of a [`Form::Text`].
+    /// Of a [`Form::Text`], or of a [`Form::Grammar`] as it is printed.
     Text(Vec<u8>),
     /// Of a [`Form::Words`].
     Words(Vec<String>),
@@ -101,6 +103,8 @@ pub enum Wrong {
     LimitValue,
     /// More than one word, or none.
     WordCount,
+    /// Not of a directive's own grammar, which complains like this.
+    Grammar(&'static str),
     /// Asks for something that is not available; the text says what the value may be.
     NotAvailable(&'static str),
 }
@@ -126,7 +130,7 @@ impl fmt::Display for Wrong {
                 f.write_str("Error in hard, soft or soft_seconds setting in buffer limit configuration.")
             }
             Self::WordCount => f.write_str("wrong number of arguments"),
-            Self::NotAvailable(text) => f.write_str(text),
+            Self::Grammar(text) | Self::NotAvailable(text) => f.write_str(text),
         }
     }
 }
@@ -135,7 +139,11 @@ impl Form {
     /// Whether a line of the file may hold several words, which are joined by blanks.
     #[must_use]
     pub fn takes_words(self) -> bool {
-        matches!(self, Self::Words | Self::OutputLimits)
+        match self {
+            Self::Words | Self::OutputLimits => true,
+            Self::Grammar(grammar) => grammar.takes_words(),
+            _ => false,
+        }
     }
 
     /// Parses what was written.
@@ -145,15 +153,21 @@ impl Form {
             Self::Flag if text.eq_ignore_ascii_case(b"no") => Ok(Value::Flag(false)),
             Self::Flag => Err(Wrong::NotFlag),
             Self::Integer(min, max) => within(integer(text).ok_or(Wrong::NotInteger)?, min, max),
-            Self::Clamped(min, max) => Ok(Value::Number(integer(text).ok_or(Wrong::NotInteger)?.clamp(min, max))),
-            Self::Memory(min, max) => within(memory(text).ok_or(Wrong::NotMemory)?, min, max),
+            Self::Clamped(min, max) => {
+                let number = integer(text).ok_or(Wrong::NotInteger)?;
+                within(number, 0, i64::from(i32::MAX)).map(|_| Value::Number(number.clamp(min, max)))
+            }
+            Self::Memory(min, max) => match i64::try_from(memory(text).ok_or(Wrong::NotMemory)?) {
+                Ok(bytes) => within(bytes, min, max),
+                Err(_) => Err(Wrong::OutOfRange(min, max)),
+            },
             Self::MemoryOrPercent => match text.split_last() {
                 Some((b'%', digits)) => match integer(digits) {
                     Some(percent @ 0..=100) => Ok(Value::Number(-percent)),
                     Some(101..) => Err(Wrong::PercentAbove),
                     _ => Err(Wrong::NotMemoryOrPercent),
                 },
-                _ => memory(text).map(Value::Number).ok_or(Wrong::NotMemoryOrPercent),
+                _ => memory(text).map(|bytes| Value::Number(saturated(bytes))).ok_or(Wrong::NotMemoryOrPercent),
             },
             Self::Octal(max) => {
                 let digits = str::from_utf8(text).map_err(|_| Wrong::NotOctal)?;
@@ -171,6 +185,7 @@ impl Form {
                 Ok(Value::Words(text.split_ascii_whitespace().map(str::to_owned).collect()))
             }
             Self::OutputLimits => output_limits(text).map(Value::OutputLimits),
+            Self::Grammar(grammar) => grammar.parse(text).map(|text| Value::Text(text.into_bytes())),
         }
     }
 
@@ -207,6 +222,7 @@ impl Form {
             Self::Text => "text".to_owned(),
             Self::Words => "words".to_owned(),
             Self::OutputLimits => "class hard soft seconds".to_owned(),
+            Self::Grammar(grammar) => grammar.describe().to_owned(),
         }
     }
 }
@@ -223,8 +239,9 @@ fn integer(text: &[u8]) -> Option<i64> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Bytes with a unit: `k` and `m` and `g` count in thousands, `kb`, `mb` and `gb` in 1024s.
-fn memory(text: &[u8]) -> Option<i64> {
+/// Bytes with a unit: `k` and `m` and `g` count in thousands, `kb`, `mb` and `gb` in 1024s. More than fits is
+/// `i128::MAX`, so that it is out of range rather than no number.
+fn memory(text: &[u8]) -> Option<i128> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let unit = match text[digits..].to_ascii_lowercase().as_slice() {
         b"" | b"b" => 1,
@@ -236,12 +253,19 @@ fn memory(text: &[u8]) -> Option<i64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    integer(&text[..digits])?.checked_mul(unit)
+    // No digits are none of them, as in Redis.
+    let digits = str::from_utf8(&text[..digits]).ok()?;
+    Some(format!("0{digits}").parse::<i128>().map_or(i128::MAX, |number| number.saturating_mul(unit)))
+}
+
+/// A number of bytes that fits, or the nearest that does.
+fn saturated(bytes: i128) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn output_limits(text: &[u8]) -> Result<Vec<(OutputClass, OutputLimit)>, Wrong> {
     let words: Vec<&[u8]> = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
-    if words.is_empty() || !words.len().is_multiple_of(4) {
+    if !words.len().is_multiple_of(4) {
         return Err(Wrong::LimitWords);
     }
     words
@@ -295,12 +319,12 @@ mod tests {
             ("512mb", Some(512 << 20)),
             ("1G", Some(1_000_000_000)),
             ("1gB", Some(1 << 30)),
-            ("", None),
-            ("mb", None),
+            ("", Some(0)),
+            ("mb", Some(0)),
             ("1zb", None),
             ("-1", None),
             ("1.5gb", None),
-            ("9999999999999gb", None),
+            ("9999999999999gb", Some(9_999_999_999_999 << 30)),
         ] {
             assert_eq!(memory(text.as_bytes()), bytes, "{text}");
         }
@@ -334,6 +358,12 @@ mod tests {
             (Form::Integer(1, 4_294_967_295), "0", "argument must be between 1 and 4294967295 inclusive"),
             (Form::Integer(0, 1), "abc", "argument couldn't be parsed into an integer"),
             (Form::Memory(0, i64::MAX), "1zb", "argument must be a memory value"),
+            (
+                Form::Memory(0, i64::MAX),
+                "99999999999999999999",
+                "argument must be between 0 and 9223372036854775807 inclusive",
+            ),
+            (Form::Clamped(1, 500), "-1", "argument must be between 0 and 2147483647 inclusive"),
             (Form::MemoryOrPercent, "200%", "percentage argument must be less or equal to 100"),
             (Form::Choice(&["a", "b"]), "c", "argument(s) must be one of the following: a, b"),
             (Form::OutputLimits, "normal", "Wrong number of arguments in buffer limit configuration."),

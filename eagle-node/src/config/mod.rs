@@ -1,10 +1,13 @@
 //! The configuration is a plain typed value, read at start from a file and flags and replaced whole by `CONFIG SET`.
 //!
 //! ```text
-//!  redis.conf ─▶ file ─┐                     ┌─▶ Config (typed fields, read by everyone)
-//!  --port 7000 ─▶ args ┼─▶ table: one row ───┼─▶ CONFIG GET / CONFIG SET
-//!  CONFIG SET ─────────┘   a directive       └─▶ --help
+//!  redis.conf ─▶ file ────────────┐                     ┌─▶ Config (typed fields, read by everyone)
+//!  EAGLE_CONF_PORT=7000 ─▶ args ──┼─▶ table: one row ───┼─▶ CONFIG GET / CONFIG SET
+//!  --port 7000 ─▶ args ───────────┤   a directive       ├─▶ CONFIG REWRITE ─▶ redis.conf
+//!  CONFIG SET ────────────────────┘                     └─▶ --help
 //! ```
+//!
+//! What comes later wins: defaults, the file, the environment, flags, `CONFIG SET`.
 //!
 //! Every directive is one row of [`table::TABLE`]; the row knows its grammar, bounds, default and its place in
 //! [`Config`], so that file, flags, `CONFIG` and the help cannot disagree. A directive that Redis has and EagleDB does
@@ -16,6 +19,8 @@
 pub mod args;
 pub mod file;
 pub mod form;
+pub mod grammar;
+pub mod rewrite;
 pub mod set;
 pub mod table;
 
@@ -73,6 +78,10 @@ pub struct Config {
     pub maxmemory_policy: EvictionPolicy,
     /// Seconds that requests in flight get at the end.
     pub shutdown_timeout_s: u32,
+    /// Who may use `DEBUG`.
+    pub enable_debug_command: Allowed,
+    /// Who may set the directives with which a client could write files anywhere.
+    pub enable_protected_configs: Allowed,
     /// Values of directives that are known, valid and without effect, where they differ from the default.
     pub kept: BTreeMap<&'static str, String>,
     /// The file that was read at start, as an absolute path; empty if there was none.
@@ -120,6 +129,8 @@ const BLANK: Config = Config {
     maxmemory: 0,
     maxmemory_policy: EvictionPolicy::NoEviction,
     shutdown_timeout_s: 0,
+    enable_debug_command: Allowed::No,
+    enable_protected_configs: Allowed::No,
     kept: BTreeMap::new(),
     config_file: String::new(),
 };
@@ -169,6 +180,32 @@ pub struct OutputLimits {
     pub replica: OutputLimit,
     /// Clients with subscriptions.
     pub pubsub: OutputLimit,
+}
+
+/// To whom something dangerous is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// To nobody.
+    No,
+    /// To everybody.
+    Yes,
+    /// To clients of this host: by a Unix socket or the loopback interface.
+    Local,
+}
+
+impl Allowed {
+    const ALL: [Self; 3] = [Self::No, Self::Yes, Self::Local];
+    const NAMES: &[&str] = &["no", "yes", "local"];
+
+    /// Whether a client may, given whether it is one of this host.
+    #[must_use]
+    pub fn to(self, is_local: bool) -> bool {
+        match self {
+            Self::No => false,
+            Self::Yes => true,
+            Self::Local => is_local,
+        }
+    }
 }
 
 /// Severity from which messages are logged.

@@ -26,6 +26,8 @@ pub enum SetError {
 pub enum Refusal {
     /// It is read at start only.
     Immutable,
+    /// This client may not set it.
+    Protected,
     /// It is named twice.
     Duplicate,
     /// The value is wrong.
@@ -44,6 +46,7 @@ impl fmt::Display for SetError {
                 write!(f, "CONFIG SET failed (possibly related to argument '{name}') - ")?;
                 match refusal {
                     Refusal::Immutable => f.write_str("can't set immutable config"),
+                    Refusal::Protected => f.write_str("can't set protected config"),
                     Refusal::Duplicate => f.write_str("duplicate parameter"),
                     Refusal::Wrong(wrong) => write!(f, "{wrong}"),
                 }
@@ -53,20 +56,21 @@ impl fmt::Display for SetError {
 }
 
 impl Config {
-    /// A configuration with these directives changed: all of them, or an error.
+    /// A configuration with these directives changed: all of them, or an error. `is_local`: a client of this host asks.
     ///
     /// # Errors
     ///
     /// Names the directive as the client wrote it.
-    pub fn with(&self, pairs: &[(&[u8], &[u8])]) -> Result<Self, SetError> {
+    pub fn with(&self, pairs: &[(&[u8], &[u8])], is_local: bool) -> Result<Self, SetError> {
         let mut rows: Vec<&'static Directive> = Vec::with_capacity(pairs.len());
-        // A name that does not exist is reported before anything else is.
-        if let Some((name, _)) = pairs.iter().find(|(name, _)| table::find(name).is_none()) {
-            return Err(SetError::Unknown(name.to_vec()));
-        }
         for (name, _) in pairs {
-            let row = table::find(name).expect("just found");
             let refused = |refusal| Err(SetError::Refused(name.to_vec(), refusal));
+            let Some(row) = table::find(name) else {
+                return Err(SetError::Unknown(name.to_vec()));
+            };
+            if row.protected && !self.enable_protected_configs.to(is_local) {
+                return refused(Refusal::Protected);
+            }
             if !row.live {
                 return refused(Refusal::Immutable);
             }
@@ -101,7 +105,7 @@ impl Config {
                 continue;
             }
             let matches = |name: &&str| glob::matches(pattern, name.as_bytes(), glob::Case::Ignore);
-            for row in TABLE {
+            for row in TABLE.iter().filter(|row| !row.hidden) {
                 for name in std::iter::once(row.name).chain(row.alias).filter(matches) {
                     add(name.as_bytes(), row);
                 }
@@ -131,11 +135,11 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Allowed, *};
 
     fn set(pairs: &[(&str, &str)]) -> Result<Config, String> {
         let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(a, b)| (a.as_bytes(), b.as_bytes())).collect();
-        Config::default().with(&pairs).map_err(|error| error.to_string())
+        Config::default().with(&pairs, true).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -156,6 +160,14 @@ mod tests {
                  argument must be between 1 and 4294967295 inclusive",
             ),
             (&[("nosuch", "1")], "Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+            (
+                &[("databases", "3"), ("bogus", "1")],
+                "CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+            ),
+            (
+                &[("dbfilename", "other")],
+                "CONFIG SET failed (possibly related to argument 'dbfilename') - can't set protected config",
+            ),
             (&[("timeout", "x"), ("bogus", "1")], "Unknown option or number of arguments for CONFIG SET - 'bogus'"),
             (
                 &[("databases", "3")],
@@ -171,11 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn protected_directives_are_set_by_those_who_may() {
+        // With `local` by clients of this host, with `yes` by all, and never otherwise.
+        let pair: &[(&[u8], &[u8])] = &[(b"dbfilename", b"other")];
+        for (allowed, remote, local) in
+            [(Allowed::No, false, false), (Allowed::Local, false, true), (Allowed::Yes, true, true)]
+        {
+            let config = Config { enable_protected_configs: allowed, ..Config::default() };
+            assert_eq!(config.with(pair, false).is_ok(), remote);
+            assert_eq!(config.with(pair, true).is_ok(), local);
+        }
+    }
+
+    #[test]
     fn patterns_and_names_find_directives_once() {
         // A plain name keeps its case, an alias is a name of its own, and nothing comes twice.
-        let found = Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch"]);
+        let found = Config::default().matching(&[b"HZ", b"hz", b"*-max-ziplist-VALUE", b"nosuch", b"*exit-on-panic"]);
         let names: Vec<_> = found.iter().map(|(name, _)| str::from_utf8(name).unwrap()).collect();
         assert_eq!(names, ["HZ", "hash-max-ziplist-value", "zset-max-ziplist-value"]);
         assert_eq!(found[0].1, b"10");
+        assert_eq!(Config::default().matching(&[b"use-exit-on-panic"]).len(), 1, "what is hidden has to be named");
     }
 }

@@ -6,8 +6,9 @@
 //! about a directive is written anywhere else.
 
 use super::{
-    Config, EvictionPolicy, LogLevel,
+    Allowed, Config, EvictionPolicy, LogLevel,
     form::{Form, OutputClass, Value, Wrong},
+    grammar::Grammar,
 };
 
 /// Everything about one directive.
@@ -25,6 +26,10 @@ pub struct Directive {
     pub place: Place,
     /// Whether `CONFIG SET` can change it.
     pub live: bool,
+    /// Whether that is allowed to those only whom `enable-protected-configs` names.
+    pub protected: bool,
+    /// Whether patterns of `CONFIG GET` pass it over, as Redis does with its developers' directives.
+    pub hidden: bool,
     /// One line for the help.
     pub doc: &'static str,
 }
@@ -54,6 +59,8 @@ pub enum Place {
     LogLevel,
     /// The policy of eviction.
     Policy,
+    /// A field of [`Config`].
+    Allowed(At<Allowed>),
     /// The bounds of unread replies.
     OutputLimits,
     /// [`Config::kept`]: without effect.
@@ -64,22 +71,42 @@ pub enum Place {
 
 /// A directive that acts, and can be changed while serving.
 const fn live(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: true, doc }
+    Directive { name, alias: None, form, default, place, live: true, protected: false, hidden: false, doc }
 }
 
 /// A directive that acts at start.
 const fn fixed(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: false, doc }
+    Directive { name, alias: None, form, default, place, live: false, protected: false, hidden: false, doc }
 }
 
 /// A directive without effect.
 const fn kept(name: &'static str, form: Form, default: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place: Place::Kept, live: true, doc: "" }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place: Place::Kept,
+        live: true,
+        protected: false,
+        hidden: false,
+        doc: "",
+    }
 }
 
 /// A directive whose other values ask for something that is not available.
 const fn only(name: &'static str, form: Form, default: &'static str, why: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place: Place::Only(why), live: true, doc: "" }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place: Place::Only(why),
+        live: true,
+        protected: false,
+        hidden: false,
+        doc: "",
+    }
 }
 
 impl Directive {
@@ -90,6 +117,16 @@ impl Directive {
 
     const fn at_start(mut self) -> Self {
         self.live = false;
+        self
+    }
+
+    const fn protected(mut self) -> Self {
+        self.protected = true;
+        self
+    }
+
+    const fn hidden(mut self) -> Self {
+        self.hidden = true;
         self
     }
 
@@ -121,6 +158,7 @@ impl Directive {
             (Place::Policy, Value::Choice(index)) => {
                 config.maxmemory_policy = EvictionPolicy::ALL[index];
             }
+            (Place::Allowed(at), Value::Choice(index)) => *at(config) = Allowed::ALL[index],
             (Place::OutputLimits, Value::OutputLimits(limits)) => {
                 for (class, limit) in limits {
                     *class.of(&mut config.client_output_buffer_limit) = limit;
@@ -161,6 +199,7 @@ impl Directive {
             Place::Words(at) => Value::Words(at(config).clone()),
             Place::LogLevel => Value::Choice(config.loglevel as usize),
             Place::Policy => Value::Choice(config.maxmemory_policy as usize),
+            Place::Allowed(at) => Value::Choice(*at(config) as usize),
             Place::OutputLimits => {
                 let classes = [OutputClass::Normal, OutputClass::Replica, OutputClass::PubSub];
                 let limits = &mut config.client_output_buffer_limit;
@@ -203,11 +242,11 @@ const MB: i64 = 1 << 20;
 const NO_SNAPSHOT: &str = "nothing is kept on disk yet, so the only value is \"\"";
 const NO_LOG: &str = "nothing is kept on disk yet, so the only value is 'no'";
 const NO_REPLICATION: &str = "replication is not available yet, so the only value is \"\"";
+const NO_REPLICA: &str = "replication is not available yet, so the value cannot be changed; remove the directive";
 const NO_REPLICAS: &str = "replication is not available yet, so the only value is 0";
 const NO_CLUSTER: &str = "the cluster is not available yet, so the only value is 'no'";
-const NO_TLS: &str = "TLS is not available yet, so the only value is 0";
+const NO_TLS: &str = "TLS is not available yet, so the value cannot be changed; remove the directive";
 const NO_ACL: &str = "access control lists are not available yet, so the only value is \"\"";
-const NO_EVENTS: &str = "keyspace notifications are not available yet, so the only value is \"\"";
 const NO_POOL: &str = "pools in files are not available yet, so the only value is 'none'";
 
 /// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
@@ -217,7 +256,7 @@ pub const TABLE: &[Directive] = &[
     fixed("bind", Form::Words, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all"),
     fixed("unixsocket", Form::Text, "", Place::Text(|c| &mut c.unixsocket), "path of a Unix socket, \"\" for none"),
     fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
-    fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory"),
+    fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory").protected(),
     fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
     only("pool", Form::Text, "none", NO_POOL).at_start(),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
@@ -236,20 +275,45 @@ pub const TABLE: &[Directive] = &[
     live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take (not enforced yet), 0 for no bound"),
     live("maxmemory-policy", Form::Choice(EvictionPolicy::NAMES), "noeviction", Place::Policy, "what is evicted at that bound (nothing yet)"),
     live("shutdown-timeout", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.shutdown_timeout_s), "seconds for requests in flight at the end"),
+    fixed("enable-debug-command", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_debug_command), "who may use DEBUG"),
+    fixed("enable-protected-configs", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_protected_configs), "who may set directives that name files"),
 
-    only("save", Form::Words, "", NO_SNAPSHOT),
+    only("save", Form::Grammar(Grammar::SavePoints), "", NO_SNAPSHOT),
     only("appendonly", Form::Flag, "no", NO_LOG),
     only("replicaof", Form::Words, "", NO_REPLICATION).or("slaveof").at_start(),
     only("min-replicas-to-write", Form::Integer(0, I32), "0", NO_REPLICAS).or("min-slaves-to-write"),
+    only("masterauth", Form::Text, "", NO_REPLICA).or("primaryauth"),
+    only("masteruser", Form::Text, "", NO_REPLICA).or("primaryuser"),
     only("cluster-enabled", Form::Flag, "no", NO_CLUSTER).at_start(),
+    only("tls-auth-clients", Form::Choice(&["no", "yes", "optional"]), "yes", NO_TLS),
+    only("tls-auth-clients-user", Form::Choice(&["CN", "URI", "off"]), "off", NO_TLS),
+    only("tls-auto-reload-interval", Form::Integer(0, I32), "0", NO_TLS),
+    only("tls-ca-cert-dir", Form::Text, "", NO_TLS),
+    only("tls-ca-cert-file", Form::Text, "", NO_TLS),
+    only("tls-cert-file", Form::Text, "", NO_TLS),
+    only("tls-ciphers", Form::Text, "", NO_TLS),
+    only("tls-ciphersuites", Form::Text, "", NO_TLS),
+    only("tls-client-cert-file", Form::Text, "", NO_TLS),
+    only("tls-client-key-file", Form::Text, "", NO_TLS),
+    only("tls-client-key-file-pass", Form::Text, "", NO_TLS),
+    only("tls-cluster", Form::Flag, "no", NO_TLS),
+    only("tls-dh-params-file", Form::Text, "", NO_TLS),
+    only("tls-key-file", Form::Text, "", NO_TLS),
+    only("tls-key-file-pass", Form::Text, "", NO_TLS),
     only("tls-port", Form::Integer(0, 65535), "0", NO_TLS),
+    only("tls-prefer-server-ciphers", Form::Flag, "no", NO_TLS),
+    only("tls-protocols", Form::Text, "", NO_TLS),
+    only("tls-replication", Form::Flag, "no", NO_TLS),
+    only("tls-session-cache-size", Form::Integer(0, I32), "20480", NO_TLS),
+    only("tls-session-cache-timeout", Form::Integer(0, I32), "300", NO_TLS),
+    only("tls-session-caching", Form::Flag, "yes", NO_TLS),
     only("aclfile", Form::Text, "", NO_ACL).at_start(),
-    only("notify-keyspace-events", Form::Text, "", NO_EVENTS),
 
     kept("acl-pubsub-default", Form::Choice(&["allchannels", "resetchannels"]), "resetchannels"),
     kept("acllog-max-len", Form::Integer(0, MAX), "128"),
     kept("active-defrag-cycle-max", Form::Integer(1, 99), "25"),
     kept("active-defrag-cycle-min", Form::Integer(1, 99), "1"),
+    kept("active-defrag-cycle-us", Form::Integer(0, 100_000), "500"),
     kept("active-defrag-ignore-bytes", Form::Memory(1, MAX), "100mb"),
     kept("active-defrag-max-scan-fields", Form::Integer(1, MAX), "1000"),
     kept("active-defrag-threshold-lower", Form::Integer(0, 1000), "10"),
@@ -258,6 +322,7 @@ pub const TABLE: &[Directive] = &[
     kept("activedefrag", Form::Flag, "no"),
     kept("activerehashing", Form::Flag, "yes"),
     kept("always-show-logo", Form::Flag, "no").at_start(),
+    kept("aof-disable-auto-gc", Form::Flag, "no"),
     kept("aof-load-truncated", Form::Flag, "yes"),
     kept("aof-rewrite-incremental-fsync", Form::Flag, "yes"),
     kept("aof-timestamp-enabled", Form::Flag, "no"),
@@ -268,6 +333,7 @@ pub const TABLE: &[Directive] = &[
     kept("appendfsync", Form::Choice(&["everysec", "always", "no"]), "everysec"),
     kept("auto-aof-rewrite-min-size", Form::Memory(0, MAX), "64mb"),
     kept("auto-aof-rewrite-percentage", Form::Integer(0, I32), "100"),
+    kept("availability-zone", Form::Text, ""),
     kept("bgsave_cpulist", Form::Text, "").or("bgsave-cpulist").at_start(),
     kept("bind-source-addr", Form::Text, ""),
     kept("bio_cpulist", Form::Text, "").or("bio-cpulist").at_start(),
@@ -276,39 +342,63 @@ pub const TABLE: &[Directive] = &[
     kept("cluster-allow-reads-when-down", Form::Flag, "no"),
     kept("cluster-allow-replica-migration", Form::Flag, "yes"),
     kept("cluster-announce-bus-port", Form::Integer(0, 65535), "0"),
-    kept("cluster-announce-hostname", Form::Text, ""),
+    kept("cluster-announce-client-ipv4", Form::Grammar(Grammar::Ipv4), ""),
+    kept("cluster-announce-client-ipv6", Form::Grammar(Grammar::Ipv6), ""),
+    kept("cluster-announce-client-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-announce-client-tls-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-announce-hostname", Form::Grammar(Grammar::Hostname), ""),
     kept("cluster-announce-human-nodename", Form::Text, ""),
     kept("cluster-announce-ip", Form::Text, ""),
     kept("cluster-announce-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-tls-port", Form::Integer(0, 65535), "0"),
+    kept("cluster-blacklist-ttl", Form::Integer(0, MAX), "60"),
     kept("cluster-config-file", Form::Text, "nodes.conf").at_start(),
+    kept("cluster-config-save-behavior", Form::Choice(&["sync", "best-effort"]), "sync"),
+    kept("cluster-databases", Form::Integer(1, I32), "1").at_start(),
     kept("cluster-link-sendbuf-limit", Form::Memory(0, MAX), "0"),
+    kept("cluster-manual-failover-timeout", Form::Integer(1, I32), "5000"),
+    kept("cluster-message-gossip-perc", Form::Integer(1, 100), "10").hidden(),
     kept("cluster-migration-barrier", Form::Integer(0, I32), "1"),
     kept("cluster-node-timeout", Form::Integer(0, MAX), "15000"),
+    kept("cluster-ping-interval", Form::Integer(0, MAX), "1000").hidden(),
     kept("cluster-port", Form::Integer(0, 65535), "0").at_start(),
     kept("cluster-preferred-endpoint-type", Form::Choice(&["ip", "hostname", "unknown-endpoint"]), "ip"),
     kept("cluster-replica-no-failover", Form::Flag, "no").or("cluster-slave-no-failover"),
     kept("cluster-replica-validity-factor", Form::Integer(0, I32), "10").or("cluster-slave-validity-factor"),
     kept("cluster-require-full-coverage", Form::Flag, "yes"),
+    kept("cluster-slot-migration-log-max-len", Form::Integer(0, MAX), "1000"),
+    kept("cluster-slot-stats-enabled", Form::Flag, "no"),
+    kept("commandlog-large-reply-max-len", Form::Integer(0, MAX), "128"),
+    kept("commandlog-large-request-max-len", Form::Integer(0, MAX), "128"),
+    kept("commandlog-reply-larger-than", Form::Integer(-1, MAX), "1048576"),
+    kept("commandlog-request-larger-than", Form::Integer(-1, MAX), "1048576"),
     kept("crash-log-enabled", Form::Flag, "yes"),
     kept("crash-memcheck-enabled", Form::Flag, "yes"),
     kept("daemonize", Form::Flag, "no").at_start(),
-    kept("dbfilename", Form::Text, "dump.rdb"),
+    kept("dbfilename", Form::Text, "dump.rdb").protected(),
+    kept("debug-context", Form::Text, "").hidden(),
+    kept("dual-channel-replication-enabled", Form::Flag, "no"),
     kept("dynamic-hz", Form::Flag, "yes"),
-    kept("enable-debug-command", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
+    kept("enable-debug-assert", Form::Flag, "no").at_start().hidden(),
     kept("enable-module-command", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
-    kept("enable-protected-configs", Form::Choice(&["no", "yes", "local"]), "no").at_start(),
+    kept("events-per-io-thread", Form::Integer(0, I32), "2").hidden(),
+    kept("extended-redis-compatibility", Form::Flag, "no"),
     kept("hash-max-listpack-entries", Form::Integer(0, MAX), "512").or("hash-max-ziplist-entries"),
     kept("hash-max-listpack-value", Form::Memory(0, MAX), "64").or("hash-max-ziplist-value"),
+    kept("hash-seed", Form::Text, "").at_start(),
+    kept("hide-user-data-from-log", Form::Flag, "yes"),
     kept("hll-sparse-max-bytes", Form::Memory(0, MAX), "3000"),
     kept("hz", Form::Clamped(1, 500), "10"),
-    kept("ignore-warnings", Form::Text, "").at_start(),
+    kept("ignore-warnings", Form::Text, ""),
+    kept("import-mode", Form::Flag, "no"),
     kept("io-threads", Form::Integer(1, 128), "1").at_start(),
+    kept("io-threads-always-active", Form::Flag, "no").hidden(),
     kept("io-threads-do-reads", Form::Flag, "no").at_start(),
     kept("jemalloc-bg-thread", Form::Flag, "yes"),
+    kept("key-load-delay", Form::Integer(-I32 - 1, I32), "0").hidden(),
     kept("latency-monitor-threshold", Form::Integer(0, MAX), "0"),
     kept("latency-tracking", Form::Flag, "yes"),
-    kept("latency-tracking-info-percentiles", Form::Words, "50 99 99.9"),
+    kept("latency-tracking-info-percentiles", Form::Grammar(Grammar::Percentiles), "50 99 99.9"),
     kept("lazyfree-lazy-eviction", Form::Flag, "no"),
     kept("lazyfree-lazy-expire", Form::Flag, "no"),
     kept("lazyfree-lazy-server-del", Form::Flag, "no"),
@@ -318,23 +408,40 @@ pub const TABLE: &[Directive] = &[
     kept("lfu-log-factor", Form::Integer(0, I32), "10"),
     kept("list-compress-depth", Form::Integer(0, I32), "0"),
     kept("list-max-listpack-size", Form::Integer(-I32 - 1, I32), "-2").or("list-max-ziplist-size"),
+    kept("loading-process-events-interval-bytes", Form::Integer(1024, I32), "2097152").hidden(),
     kept("locale-collate", Form::Text, ""),
-    kept("masterauth", Form::Text, ""),
-    kept("masteruser", Form::Text, ""),
+    kept("log-format", Form::Choice(&["legacy", "logfmt", "json"]), "legacy"),
+    kept("log-timestamp-format", Form::Choice(&["legacy", "iso8601", "milliseconds"]), "legacy"),
+    kept("lua-enable-deprecated-api", Form::Flag, "no").at_start().hidden(),
+    kept("lua-enable-insecure-api", Form::Flag, "no").protected().hidden(),
+    kept("max-new-connections-per-cycle", Form::Integer(1, 1000), "10"),
+    kept("max-new-tls-connections-per-cycle", Form::Integer(1, 1000), "1"),
     kept("maxmemory-clients", Form::MemoryOrPercent, "0"),
     kept("maxmemory-eviction-tenacity", Form::Integer(0, 100), "10"),
     kept("maxmemory-samples", Form::Integer(1, 64), "5"),
+    kept("min-io-threads-avoid-copy-reply", Form::Integer(0, I32), "7").hidden(),
     kept("min-replicas-max-lag", Form::Integer(0, I32), "10").or("min-slaves-max-lag"),
+    kept("min-string-size-avoid-copy-reply", Form::Integer(0, I32), "16384").hidden(),
+    kept("min-string-size-avoid-copy-reply-threaded", Form::Integer(0, I32), "65536").hidden(),
+    kept("mptcp", Form::Flag, "no").at_start(),
     kept("no-appendfsync-on-rewrite", Form::Flag, "no"),
+    kept("notify-keyspace-events", Form::Grammar(Grammar::Events), ""),
     kept("oom-score-adj", Form::Choice(&["no", "yes", "relative", "absolute"]), "no"),
-    kept("oom-score-adj-values", Form::Words, "0 200 800"),
+    kept("oom-score-adj-values", Form::Grammar(Grammar::OomScores), "0 200 800"),
     kept("pidfile", Form::Text, "").at_start(),
-    kept("proc-title-template", Form::Text, "{title} {listen-addr} {server-mode}"),
+    kept("prefetch-batch-max-size", Form::Integer(0, 128), "16"),
+    kept("proc-title-template", Form::Grammar(Grammar::Title), "{title} {listen-addr} {server-mode}"),
     kept("propagation-error-behavior", Form::Choice(&["ignore", "panic", "panic-on-replicas"]), "ignore"),
     kept("rdb-del-sync-files", Form::Flag, "no"),
+    kept("rdb-key-save-delay", Form::Integer(-I32 - 1, I32), "0").hidden(),
     kept("rdb-save-incremental-fsync", Form::Flag, "yes"),
+    kept("rdb-version-check", Form::Choice(&["strict", "relaxed"]), "strict"),
     kept("rdbchecksum", Form::Flag, "yes").at_start(),
     kept("rdbcompression", Form::Flag, "yes"),
+    kept("rdma-bind", Form::Words, "").at_start(),
+    kept("rdma-completion-vector", Form::Integer(-1, I32), "-1").at_start(),
+    kept("rdma-port", Form::Integer(0, 65535), "0").at_start(),
+    kept("rdma-rx-size", Form::Integer(65536, 16_777_216), "1048576").at_start(),
     kept("repl-backlog-size", Form::Memory(1, MAX), "1mb"),
     kept("repl-backlog-ttl", Form::Integer(0, MAX), "3600"),
     kept("repl-disable-tcp-nodelay", Form::Flag, "no"),
@@ -342,6 +449,7 @@ pub const TABLE: &[Directive] = &[
     kept("repl-diskless-sync", Form::Flag, "yes"),
     kept("repl-diskless-sync-delay", Form::Integer(0, I32), "5"),
     kept("repl-diskless-sync-max-replicas", Form::Integer(0, I32), "0"),
+    kept("repl-mptcp", Form::Flag, "no").at_start(),
     kept("repl-ping-replica-period", Form::Integer(1, I32), "10").or("repl-ping-slave-period"),
     kept("repl-timeout", Form::Integer(1, I32), "60"),
     kept("replica-announce-ip", Form::Text, "").or("slave-announce-ip"),
@@ -359,10 +467,11 @@ pub const TABLE: &[Directive] = &[
     kept("set-max-listpack-entries", Form::Integer(0, MAX), "128"),
     kept("set-max-listpack-value", Form::Memory(0, MAX), "64"),
     kept("set-proc-title", Form::Flag, "yes").at_start(),
-    kept("shutdown-on-sigint", Form::Words, "default"),
-    kept("shutdown-on-sigterm", Form::Words, "default"),
-    kept("slowlog-log-slower-than", Form::Integer(-1, MAX), "10000"),
-    kept("slowlog-max-len", Form::Integer(0, MAX), "128"),
+    kept("shutdown-on-sigint", Form::Grammar(Grammar::ShutdownOptions), "default"),
+    kept("shutdown-on-sigterm", Form::Grammar(Grammar::ShutdownOptions), "default"),
+    kept("slot-migration-max-failover-repl-bytes", Form::Memory(0, MAX), "0"),
+    kept("slowlog-log-slower-than", Form::Integer(-1, MAX), "10000").or("commandlog-execution-slower-than"),
+    kept("slowlog-max-len", Form::Integer(0, MAX), "128").or("commandlog-slow-execution-max-len"),
     kept("socket-mark-id", Form::Integer(0, U32), "0").at_start(),
     kept("stop-writes-on-bgsave-error", Form::Flag, "yes"),
     kept("stream-node-max-bytes", Form::Memory(0, MAX), "4096"),
@@ -371,26 +480,10 @@ pub const TABLE: &[Directive] = &[
     kept("syslog-enabled", Form::Flag, "no").at_start(),
     kept("syslog-facility", Form::Text, "local0").at_start(),
     kept("syslog-ident", Form::Text, "redis").at_start(),
-    kept("tls-auth-clients", Form::Choice(&["no", "yes", "optional"]), "yes"),
-    kept("tls-ca-cert-dir", Form::Text, ""),
-    kept("tls-ca-cert-file", Form::Text, ""),
-    kept("tls-cert-file", Form::Text, ""),
-    kept("tls-ciphers", Form::Text, ""),
-    kept("tls-ciphersuites", Form::Text, ""),
-    kept("tls-client-cert-file", Form::Text, ""),
-    kept("tls-client-key-file", Form::Text, ""),
-    kept("tls-client-key-file-pass", Form::Text, ""),
-    kept("tls-cluster", Form::Flag, "no"),
-    kept("tls-dh-params-file", Form::Text, ""),
-    kept("tls-key-file", Form::Text, ""),
-    kept("tls-key-file-pass", Form::Text, ""),
-    kept("tls-prefer-server-ciphers", Form::Flag, "no"),
-    kept("tls-protocols", Form::Text, ""),
-    kept("tls-replication", Form::Flag, "no"),
-    kept("tls-session-cache-size", Form::Integer(0, I32), "20480"),
-    kept("tls-session-cache-timeout", Form::Integer(0, I32), "300"),
-    kept("tls-session-caching", Form::Flag, "yes"),
     kept("tracking-table-max-keys", Form::Integer(0, MAX), "1000000"),
+    kept("unixsocketgroup", Form::Text, "").at_start(),
+    kept("use-exit-on-panic", Form::Flag, "no").hidden(),
+    kept("watchdog-period", Form::Integer(0, I32), "0").hidden(),
     kept("zset-max-listpack-entries", Form::Integer(0, MAX), "128").or("zset-max-ziplist-entries"),
     kept("zset-max-listpack-value", Form::Memory(0, MAX), "64").or("zset-max-ziplist-value"),
 ];
@@ -430,6 +523,7 @@ mod tests {
                 Form::Text => vec!["some".to_owned()],
                 Form::Words => vec!["some words".to_owned()],
                 Form::OutputLimits => vec!["normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned()],
+                Form::Grammar(grammar) => vec![grammar.example().to_owned()],
             };
             for value in values {
                 row.set(&mut config, value.as_bytes()).unwrap_or_else(|wrong| panic!("{}: {wrong}", row.name));
@@ -442,8 +536,19 @@ mod tests {
     fn what_would_promise_durability_is_refused() {
         // `save ""` and `appendonly no` ask for nothing; anything else names what is missing.
         let mut config = Config::default();
-        for (name, nothing, something) in [("save", "", "900 1"), ("appendonly", "no", "yes"), ("pool", "none", "file")]
-        {
+        for (name, nothing, something) in [
+            ("save", "", "900 1"),
+            ("appendonly", "no", "yes"),
+            ("pool", "none", "file"),
+            ("replicaof", "", "host 6379"),
+            ("min-replicas-to-write", "0", "1"),
+            ("primaryauth", "", "secret"),
+            ("aclfile", "", "users.acl"),
+            ("cluster-enabled", "no", "yes"),
+            ("tls-port", "0", "6380"),
+            ("tls-cert-file", "", "cert.pem"),
+            ("tls-auth-clients", "yes", "no"),
+        ] {
             let row = find(name.as_bytes()).unwrap();
             row.set(&mut config, nothing.as_bytes()).unwrap();
             assert!(matches!(row.set(&mut config, something.as_bytes()), Err(Wrong::NotAvailable(_))), "{name}");

@@ -58,6 +58,17 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Whether it is a client of this host: by a Unix socket or the loopback interface.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
 /// What a core is told.
 #[derive(Debug)]
 pub enum Event<'a> {
