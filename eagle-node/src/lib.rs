@@ -37,6 +37,7 @@
 //! | module | noun |
 //! | --- | --- |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
+//! | [`budget`] | what all cores take together of the memory that the node may |
 //! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
 //! | [`log`] | tracing set-up: where the log goes, its level at run time |
 //! | [`config`] | one declarative table behind file, flags, CONFIG and help |
@@ -58,6 +59,7 @@
 //!   RENAME, RENAMENX, COPY, MSETNX and LCS hold their keys on all shards while they are at work, so others see them
 //!   whole; a crash in the middle of a RENAME may leave both keys, never neither.
 
+pub mod budget;
 pub mod command;
 pub mod config;
 pub mod core;

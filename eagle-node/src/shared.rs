@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::runtime::published::Published;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     /// What it runs on.
     pub host: Host,
     used_memory_peak: AtomicU64,
+    /// What the cores take of the memory that the node may.
+    pub budget: Budget,
 }
 
 /// What a node runs on, for `INFO`.
@@ -62,6 +65,7 @@ impl Shared {
             cpu_system_us: AtomicU64::new(0),
             host: Host::default(),
             used_memory_peak: AtomicU64::new(0),
+            budget: Budget::default(),
         }
     }
 

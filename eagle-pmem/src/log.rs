@@ -37,6 +37,7 @@ use crate::error::PoolError;
 use crate::extent::{Extent, ExtentId, ExtentState, Extents};
 use crate::layout::{
     EXTENT_BYTES_DEFAULT, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, POOL_BYTES_MAX, RECORD_ALIGN, SUPERBLOCKS_BYTES,
+    extent_header,
 };
 use crate::mapping::{GUARD_BYTES, Mapping};
 use crate::offset::{PoolOffset, Position};
@@ -273,6 +274,13 @@ impl Log {
             bytes_tombstones: self.bytes_tombstones,
             bytes_max: self.extents_max as u64 * self.extents.bytes(),
         }
+    }
+
+    /// Bytes of all records, dead ones included, with the headers of their extents: what of the extents in use was
+    /// written to.
+    #[inline]
+    pub const fn bytes_written(&self) -> u64 {
+        self.bytes_used + self.extents.in_use() as u64 * extent_header::BYTES as u64
     }
 
     /// What is known of an extent.

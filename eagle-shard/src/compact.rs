@@ -58,6 +58,8 @@ pub(crate) enum Urgency {
     Always,
     /// A writer waits for it.
     Now,
+    /// A writer waits for it, and memory in use counts: what is open is sealed to be compacted.
+    Pressed,
     /// To keep dead space within its bound.
     Later,
 }
@@ -105,6 +107,12 @@ impl Compactor {
         self.owed += bytes as u64;
     }
 
+    /// Bytes that the walk has left behind: free when it ends.
+    #[inline]
+    pub(crate) fn bytes_passed(&self, log: &Log) -> u64 {
+        self.walk.as_ref().map_or(0, |walk| log.bytes_passed(walk))
+    }
+
     /// Where the walk is: its extent, and the last record of it that was dealt with.
     pub(crate) fn passed(&self, log: &Log) -> Option<(ExtentId, PoolOffset)> {
         let walk = self.walk?;
@@ -120,6 +128,9 @@ impl Shard {
         let left = usage.bytes_max.saturating_sub(usage.bytes);
         let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT;
         let percent = if is_short || is_idle { EAGER_PERCENT } else { LAZY_PERCENT };
+        if self.room_left() < 0 && self.can_make_room() {
+            return true;
+        }
         let has_dead = usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
         has_dead || self.has_many_tombstones()
     }
@@ -137,7 +148,11 @@ impl Shard {
         let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
         self.compactor.owed = 0;
         while (done < records || to_pay > 0) && self.flushed.is_empty() && self.wants_compaction(is_idle) {
-            let Some(passed) = self.reclaim(STEP_RECORDS, Urgency::Later) else {
+            let urgency = if self.room_left() < 0 { Urgency::Pressed } else { Urgency::Later };
+            let Some(passed) = self.reclaim(STEP_RECORDS, urgency) else {
+                if urgency == Urgency::Pressed {
+                    self.note_nothing_to_make();
+                }
                 break;
             };
             done += STEP_RECORDS;
@@ -182,6 +197,10 @@ impl Shard {
         let victim = match urgency {
             Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
+            Urgency::Pressed => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN).or_else(|| {
+                self.log.seal_dead(DEAD_PERCENT_MIN);
+                self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN)
+            }),
             Urgency::Later => self.log.victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
         };
         let extent = victim.or_else(|| {

@@ -21,6 +21,7 @@ use crate::{
     expire::Sweeper,
     flush::Flushed,
     keyspace::{Database, offset_of},
+    limit::Limit,
     spec::Run,
     value::large::LargeStrings,
 };
@@ -121,6 +122,7 @@ pub struct Shard {
     pub(crate) compactor: Compactor,
     pub(crate) sweeper: Sweeper,
     pub(crate) aging: Aging,
+    pub(crate) limit: Limit,
     /// The record of the last swap of databases, where the log is replayed.
     pub(crate) swap_mark: Option<PoolOffset>,
     /// The time of the last command or background slice.
@@ -155,6 +157,7 @@ impl Shard {
             compactor: Compactor::default(),
             sweeper: Sweeper::default(),
             aging: Aging::default(),
+            limit: Limit::default(),
             swap_mark: None,
             now: UnixMs(0),
             rng,

@@ -204,3 +204,45 @@ fn a_failed_commit_acknowledges_nothing() {
         assert!(line.starts_with(b"MISCONF"));
     }
 }
+
+#[test]
+fn a_command_on_several_shards_is_refused_whole_or_done_whole() {
+    // Clients of three cores write near the limit, MSET and COPY over several shards among it, and delete now and then.
+    // An MSET that says OOM has set none of its keys, one that says OK all.
+    for seed in seeds(0..60) {
+        let mut sim = Sim::new(Plan { cores: 3, ..plan(seed) });
+        let clients: Vec<_> = (0..3).map(|client| sim.connect(client)).collect();
+        assert_eq!(ask(&mut sim, clients[0], &["CONFIG", "SET", "maxmemory", "600kb"]), Value::Simple(b"OK".to_vec()));
+        let value = "v".repeat(3_000);
+        let (mut refused, mut done) = (0, 0);
+        for round in 0..150 {
+            let at = clients[sim.rng.usize(0..3)];
+            if sim.rng.u8(0..8) == 0 {
+                let key = format!("{}a", sim.rng.u32(0..150));
+                ask(&mut sim, at, &["DEL", &key]);
+            }
+            let keys: Vec<String> = ["a", "b", "c", "d"].map(|part| format!("{round}{part}")).into();
+            let words: Vec<&str> =
+                std::iter::once("MSET").chain(keys.iter().flat_map(|key| [key, value.as_str()])).collect();
+            let reply = ask(&mut sim, at, &words);
+            let there: Vec<&str> = std::iter::once("EXISTS").chain(keys.iter().map(String::as_str)).collect();
+            let there = ask(&mut sim, at, &there);
+            match reply {
+                Value::Simple(_) => {
+                    done += 1;
+                    assert_eq!(there, Value::Integer(4), "seed {seed} round {round}");
+                }
+                reply => {
+                    refused += 1;
+                    let oom = b"OOM command not allowed when used memory > 'maxmemory'.";
+                    assert_eq!(
+                        (reply, there),
+                        (Value::Error(oom.to_vec()), Value::Integer(0)),
+                        "seed {seed} round {round}"
+                    );
+                }
+            }
+        }
+        assert!(done > 20 && refused > 20, "seed {seed}: {done} done, {refused} refused");
+    }
+}

@@ -71,12 +71,19 @@ impl Config {
         for (name, values) in &line.flags {
             settings.apply(name, values, Source::Flag, 0)?;
         }
-        if settings.config.maxmemory != 0 {
-            settings.notes.push("maxmemory is kept but not enforced yet: data may take all memory there is".to_owned());
+        let maxmemory = settings.config.maxmemory;
+        if (1..MAXMEMORY_ODD).contains(&maxmemory) {
+            settings.notes.push(format!(
+                "WARNING: You specified a maxmemory value that is less than 1MB (current value is {maxmemory} bytes). \
+                 Are you sure this is what you really want?"
+            ));
         }
         Ok(Start::Serve { config: Box::new(settings.config), notes: settings.notes })
     }
 }
+
+/// Below this `maxmemory` is taken as it is, but hardly meant.
+const MAXMEMORY_ODD: u64 = 1 << 20;
 
 /// The directive that a variable names. A few have an underscore of their own.
 fn directive_of(variable: &str) -> String {
@@ -290,9 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn maxmemory_is_noted_as_not_enforced() {
-        // The log must say so at start: who sets it relies on it.
-        let Ok(Start::Serve { notes, .. }) = start(&["--maxmemory", "1gb"]) else { panic!("does not start") };
-        assert!(notes[0].starts_with("maxmemory is kept but not enforced"));
+    fn a_tiny_maxmemory_is_noted_as_odd() {
+        // Redis' own words; 1 MB and no limit are nothing to remark on.
+        let notes = |text| match start(&["--maxmemory", text]) {
+            Ok(Start::Serve { notes, .. }) => notes,
+            _ => panic!("does not start"),
+        };
+        assert!(notes("1mb").is_empty() && notes("0").is_empty());
+        let notes = notes("1000");
+        assert!(notes[0].starts_with("WARNING: You specified a maxmemory value that is less than 1MB"));
     }
 }

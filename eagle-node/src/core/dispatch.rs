@@ -304,7 +304,7 @@ impl Core {
         flow
     }
 
-    fn refuse(&mut self, session: &mut Session, row: &Row, error: Error) -> Flow {
+    pub(super) fn refuse(&mut self, session: &mut Session, row: &Row, error: Error) -> Flow {
         self.stats.rejected_call(row);
         let mut line = String::new();
         error.write(&mut line);
@@ -372,18 +372,26 @@ impl Core {
                 return Flow::Next;
             }
         }
-        session.replies.now(|out| self.execute(&order, out));
+        session.replies.now(|out| self.execute(&order, true, out));
         Flow::Next
     }
 
-    /// Executes a command on this core's shard. Returns the position that its reply waits for, if it must.
-    pub(super) fn execute(&mut self, order: &Order<'_>, out: &mut Vec<u8>) -> Option<Position> {
+    /// Executes a command on this core's shard, if there is memory for it: a part of a command that is done whole is not
+    /// to be refused any more. Returns the position that its reply waits for, if it must.
+    pub(super) fn execute(&mut self, order: &Order<'_>, refusable: bool, out: &mut Vec<u8>) -> Option<Position> {
         let writes = order.spec.writes();
         if self.gate.failed() && (writes || self.sees_uncommitted(order)) {
             Reply::new(out, order.protocol).error_line(
                 "MISCONF Errors writing to the pool: nothing is written and what was not committed is not read until \
                  the server is restarted. See its log.",
             );
+            return None;
+        }
+        if order.spec.flags.contains(Flags::DENYOOM)
+            && let Err(error) = self.admit()
+            && refusable
+        {
+            self.reject(order, error, out);
             return None;
         }
         let mut call = Call {
@@ -407,6 +415,18 @@ impl Core {
             return Some(self.shard.position());
         }
         self.sees_uncommitted(order).then(|| self.shard.position())
+    }
+
+    /// Replies with an error to a command that is not begun.
+    #[cold]
+    fn reject(&mut self, order: &Order<'_>, error: Error, out: &mut Vec<u8>) {
+        let mut line = String::new();
+        error.write(&mut line);
+        if let Some(row) = command::find_named(order.spec.name.as_bytes()) {
+            self.stats.rejected_call(row);
+            self.stats.error(&line);
+        }
+        Reply::new(out, order.protocol).error_line(&line);
     }
 
     #[cold]

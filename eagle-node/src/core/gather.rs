@@ -123,11 +123,14 @@ impl Core {
         if !self.may_ask_all(session, &cores) {
             return Flow::Wait;
         }
+        if let Err(error) = self.admit_whole(order.spec) {
+            return self.refuse(session, command::row(order.spec), error);
+        }
         let gather = self.gather(session, &order, Plan::Merge { merge, order: places }, parts.len(), false);
         for (part, (core, args)) in parts.iter().enumerate() {
             let key = self.key_at(args.as_args(), usize::from(order.spec.keys[0].first));
             let order = Order { args: args.as_args(), key: Some(key.hashed), ..order };
-            self.ask_part(*core, gather, part, session.conn, Kind::Run, &order);
+            self.ask_part(*core, gather, part, session.conn, Kind::RunPart, &order);
         }
         Flow::Next
     }
@@ -224,7 +227,7 @@ impl Core {
         order: &Order<'_>,
     ) {
         let token = Token::Gather { gather, part: part as u32 };
-        if to == self.id && kind == Kind::Run {
+        if to == self.id && matches!(kind, Kind::Run | Kind::RunPart) {
             let mut own = super::message::Message::default();
             own.ask(token, asker, kind, order);
             self.links[to.index()].outstanding += 1;

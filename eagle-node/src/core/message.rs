@@ -42,6 +42,8 @@ pub enum Token {
 pub enum Kind {
     /// Execute the command, waiting while others hold its keys.
     Run,
+    /// As `Run`, for a part of a command that is done whole: its home has found that there is memory for it.
+    RunPart,
     /// Execute the command although its keys are held: by this asker.
     RunHolding,
     /// Hold the keys that the arguments name; answered when they are held.

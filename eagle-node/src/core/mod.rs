@@ -21,6 +21,7 @@ pub mod event;
 pub mod gate;
 pub mod gather;
 pub mod holds;
+mod memory;
 pub mod message;
 pub mod remote;
 pub mod replies;
@@ -47,6 +48,7 @@ use self::{
     gate::{CommitMode, Gate},
     gather::{Finished, Gather},
     holds::Holds,
+    memory::Memory,
     remote::{HeldAnswer, Link},
     session::{Ending, Session},
     stats::CoreStats,
@@ -109,6 +111,7 @@ pub struct Core {
     /// Position up to which held answers and gated replies were released.
     released: Position,
     stats: CoreStats,
+    memory: Memory,
     rng: fastrand::Rng,
     draining: bool,
     background_due: bool,
@@ -183,6 +186,7 @@ impl Core {
             held_answers: VecDeque::new(),
             released: position,
             stats: CoreStats::default(),
+            memory: Memory::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             draining: false,
             background_due: false,
@@ -220,6 +224,7 @@ impl Core {
         self.commit(actions);
         self.release_answers(now);
         self.look_after_sessions(now, actions);
+        self.end_of_turn_memory();
         self.flush_links(actions);
         if std::mem::take(&mut self.shutdown) {
             actions.shutdown = true;
@@ -348,6 +353,7 @@ impl Core {
         (self.config_version, self.config) = self.shared.config();
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
+        self.measure_memory();
     }
 
     /// Ends the node once all that has arrived is served.
@@ -430,7 +436,8 @@ impl Core {
     }
 
     fn gone(&mut self, conn: ConnId) {
-        if session_mut(&mut self.sessions, conn).is_some() {
+        if let Some(session) = session_mut(&mut self.sessions, conn) {
+            self.memory.forget(session);
             self.sessions[conn.index as usize] = None;
             self.open -= 1;
             self.shared.client_left();

@@ -140,7 +140,7 @@ impl Core {
                 };
                 self.answer(from, ask.token, Outcome::Report(Box::new(report)));
             }
-            Kind::Hold | Kind::Run => {
+            Kind::Hold | Kind::Run | Kind::RunPart => {
                 if !self.holds.is_empty() && self.holds.stops((from, ask.asker), holds::keys(ask, args)) {
                     self.holds.wait(Waiting { from, ask: Ask { first_arg: 0, ..*ask }, args: Self::own(args) });
                 } else {
@@ -159,7 +159,7 @@ impl Core {
         }
         let mut bytes = std::mem::take(&mut self.links[from.index()].outbox.answer_bytes);
         let start = bytes.len();
-        let gate = self.execute(order, &mut bytes);
+        let gate = self.execute(order, ask.kind == Kind::Run, &mut bytes);
         self.stats.served += 1;
         match gate {
             Some(position) if position > self.gate.committed() => {

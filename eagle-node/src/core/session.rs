@@ -81,6 +81,8 @@ pub struct Session {
     pub above_soft_since_us: Option<u64>,
     /// Until when its replies wait for those behind them, monotonic microseconds; 0: they do not.
     pub(super) linger_until_us: u64,
+    /// Its memory as it counts towards the limit.
+    pub(super) memory_noted: usize,
     pub(super) halt: Halt,
     pub(super) ending: Ending,
     pub(super) paused: bool,
@@ -125,6 +127,7 @@ impl Session {
             bytes_out: 0,
             above_soft_since_us: None,
             linger_until_us: 0,
+            memory_noted: 0,
             halt: Halt::None,
             ending: Ending::Open,
             paused: false,

@@ -78,6 +78,9 @@ impl Core {
         if !order.spec.keys_are_whole(order.args.len()) {
             return self.one_shard_here(session, order);
         }
+        if let Err(error) = self.admit_whole(order.spec) {
+            return self.refuse(session, command::row(order.spec), error);
+        }
         let mut holding: Vec<(CoreId, OwnedArgs)> = Vec::new();
         let mut seen: Vec<&[u8]> = Vec::new();
         for index in order.spec.key_indices(order.args.len()) {
@@ -102,7 +105,7 @@ impl Core {
 
     /// Lets this core's shard execute a command that touches no key: it says what is wrong with the arguments.
     pub(super) fn one_shard_here(&mut self, session: &mut Session, order: Order<'_>) -> Flow {
-        session.replies.now(|out| self.execute(&order, out));
+        session.replies.now(|out| self.execute(&order, true, out));
         Flow::Next
     }
 

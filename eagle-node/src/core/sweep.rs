@@ -54,6 +54,7 @@ impl Core {
                 continue;
             };
             session.listed = false;
+            self.memory.note(session);
             session.spent = 0;
             session.spent_bytes = 0;
             if session.ending == Ending::Closed {

@@ -107,6 +107,39 @@ impl Log {
         Some(Found { offset, version, record })
     }
 
+    /// Bytes of the records that a walk has left behind in its extent: all of them dead or moved, and free when the
+    /// walk ends. 0 once the extent is freed.
+    pub fn bytes_passed(&self, walk: &Walk) -> u64 {
+        if self.extents.get(walk.extent).sequence == walk.sequence {
+            walk.next - self.extents.records_start(walk.extent)
+        } else {
+            0
+        }
+    }
+
+    /// Seals the open extents of which at least `dead_percent_min` of what is written is dead, so that they can be
+    /// compacted. Returns whether there was one.
+    ///
+    /// # Panics
+    /// Within a group.
+    pub fn seal_dead(&mut self, dead_percent_min: u8) -> bool {
+        assert!(self.group.is_none(), "a group is kept in one extent");
+        let mut any = false;
+        for lane in [Lane::Appended, Lane::Compacted] {
+            let cursor = &self.lanes[lane as usize];
+            if cursor.is_closed() {
+                continue;
+            }
+            let extent = self.extents.get(cursor.extent);
+            let dead = extent.used - extent.live;
+            if dead > 0 && dead * 100 >= extent.used * u64::from(dead_percent_min) {
+                self.seal(lane);
+                any = true;
+            }
+        }
+        any
+    }
+
     /// All records of an extent with their offsets, dead or alive, in the order in which they lie.
     pub fn records(&self, extent: ExtentId) -> impl Iterator<Item = (PoolOffset, Record<'_>)> {
         let mut walk = self.walk(extent);
@@ -245,6 +278,31 @@ mod tests {
         }
         assert!(log.step(&mut walk).is_none());
         assert!(log.step(&mut log.walk(victim)).is_some());
+    }
+
+    #[test]
+    fn an_open_extent_is_sealed_to_be_compacted() {
+        // Not while too little of it is dead; and what a walk has passed is known until the extent is free.
+        let (mut log, _) = log(false, 1);
+        let last = log.append(&RecordParts::new(Kind::String, b"last", &[&[1; 64]]));
+        let open = log.extent_of(last);
+        assert!(!log.seal_dead(2));
+        let records: Vec<_> = log.records(open).map(|(offset, _)| offset).collect();
+        for offset in &records[..records.len() / 2] {
+            log.kill(*offset);
+        }
+        assert!(!log.seal_dead(60) && log.extent(open).state() == ExtentState::Open);
+        assert!(log.seal_dead(40) && log.extent(open).state() == ExtentState::Sealed);
+        let (mut walk, mut passed) = (log.walk(open), 0);
+        while let Some(found) = log.step(&mut walk) {
+            let (offset, version, len) = (found.offset, found.version, found.record.bytes_on_medium());
+            passed += len as u64;
+            assert_eq!(log.bytes_passed(&walk), passed);
+            if records.iter().position(|known| *known == offset) >= Some(records.len() / 2) {
+                log.relocate(offset, version).unwrap();
+            }
+        }
+        assert_eq!(log.bytes_passed(&walk), 0, "the extent is free");
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! The budget is what all cores take together of the memory that the node may take (`maxmemory`), without a lock.
+//!
+//! Each core adds what it has come to take since it last did so, at the end of a turn in which that changed and only while there
+//! is a limit; so the sum is as exact as the cores' own accounts are, a turn late. What counts is said in
+//! `eagle_shard::limit`.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What all cores take together.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// Bytes.
+    used: AtomicU64,
+    /// Cores that can make room.
+    relievers: AtomicU32,
+}
+
+/// A core's part of it, as it last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes that it takes.
+    pub bytes: u64,
+    /// Whether it can make room.
+    pub can_make_room: bool,
+}
+
+impl Budget {
+    /// Replaces what a core said before.
+    pub fn replace(&self, before: Part, part: Part) {
+        if before.bytes != part.bytes {
+            self.used.fetch_add(part.bytes.wrapping_sub(before.bytes), Ordering::Relaxed);
+        }
+        if before.can_make_room != part.can_make_room {
+            let change = if part.can_make_room { 1 } else { u32::MAX };
+            self.relievers.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that all cores take.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether a core other than the one that said `part` can make room.
+    pub fn relief_beside(&self, part: Part) -> bool {
+        self.relievers.load(Ordering::Relaxed) > u32::from(part.can_make_room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_replace_what_was_there_before() {
+        // Two cores' parts, growing and shrinking, are always summed up as they are.
+        let budget = Budget::default();
+        let mut parts = [Part::default(); 2];
+        for (core, bytes, can_make_room) in [(0, 100, true), (1, 50, false), (0, 10, true), (1, 0, true), (0, 7, false)]
+        {
+            let part = Part { bytes, can_make_room };
+            budget.replace(std::mem::replace(&mut parts[core], part), part);
+            assert_eq!(budget.used(), parts[0].bytes + parts[1].bytes);
+            assert_eq!(budget.relief_beside(parts[0]), parts[1].can_make_room);
+            assert_eq!(budget.relief_beside(parts[1]), parts[0].can_make_room);
+        }
+    }
+}
