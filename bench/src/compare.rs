@@ -155,7 +155,7 @@ fn introduce(report: &Report, arguments: &Compare, programs: &[Program]) {
 fn prepare(subjects: &mut [Subject], workload: Workload, arguments: &Compare) -> Result<Requests> {
     let load = &arguments.load;
     let mut rng = Rng::with_seed(1);
-    let writer = if workload == Workload::Get { Workload::Set } else { workload };
+    let writer = workload.writer();
     let fill = writer.requests(load.keys, load.value_bytes, &mut rng);
     for subject in subjects.iter_mut().filter(|subject| takes(subject, workload)) {
         if subject.dialect != Dialect::Floor {

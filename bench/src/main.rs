@@ -5,8 +5,8 @@
 //! what is measured.
 //!
 //! ```text
-//! compare  memory  overwrite  crossing  connections  hostile   one sub-command, one question
-//!    └────────┴────────┴──┬───────┴───────────┴─────────┘
+//! compare  memory  elements  overwrite  crossing  connections  hostile   one sub-command, one question
+//!    └────────┴───────┴────────┴──┬───────┴───────────┴─────────┘
 //!    setup ─▶ server ─▶ process     start, pin, CPU time, memory   (peers: where their binaries are)
 //!    requests ─▶ generator ─▶ replies                              the load
 //!    measure ─▶ report                                             the figures
@@ -26,6 +26,7 @@ mod client;
 mod compare;
 mod connections;
 mod crossing;
+mod elements;
 mod generator;
 mod hostile;
 mod measure;
@@ -59,6 +60,8 @@ enum Command {
     Compare(compare::Compare),
     /// Bytes of memory a key
     Memory(memory::Memory),
+    /// Bytes of memory an element of a hash
+    Elements(elements::Elements),
     /// SET throughput, fresh and after the keyspace was overwritten ten times
     Overwrite(overwrite::Overwrite),
     /// CPU time of commands whose key is another core's (EagleDB on two cores)
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
+        Command::Elements(arguments) => elements::run(&arguments),
         Command::Overwrite(arguments) => overwrite::run(&arguments),
         Command::Crossing(arguments) => crossing::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),

@@ -13,6 +13,8 @@ use crate::replies::Expect;
 
 /// Keys that one MSET sets, as redis-benchmark has it.
 pub(crate) const MSET_KEYS: usize = 10;
+/// Fields of a hash in the workloads of hashes.
+const HASH_FIELDS: u32 = 10;
 /// Bytes of a key.
 pub(crate) const KEY_BYTES: usize = 14;
 
@@ -27,6 +29,12 @@ pub(crate) enum Workload {
     Incr,
     /// `MSET` of ten keys
     Mset,
+    /// `HSET key field value`, on hashes of ten fields
+    Hset,
+    /// `HGETALL key` of such hashes
+    Hgetall,
+    /// `HINCRBY key field 1`, on hashes of its own
+    Hincrby,
 }
 
 impl Workload {
@@ -37,6 +45,18 @@ impl Workload {
             Workload::Get => "GET",
             Workload::Incr => "INCR",
             Workload::Mset => "MSET",
+            Workload::Hset => "HSET",
+            Workload::Hgetall => "HGETALL",
+            Workload::Hincrby => "HINCRBY",
+        }
+    }
+
+    /// The workload that writes what this one finds.
+    pub(crate) fn writer(self) -> Self {
+        match self {
+            Workload::Get => Workload::Set,
+            Workload::Hgetall => Workload::Hset,
+            other => other,
         }
     }
 
@@ -48,6 +68,9 @@ impl Workload {
             Workload::Get => Requests::get(&order, value_bytes),
             Workload::Incr => Requests::incr(&order),
             Workload::Mset => Requests::mset(&order, value_bytes),
+            Workload::Hset => Requests::hset(&order, HASH_FIELDS, value_bytes),
+            Workload::Hgetall => Requests::hgetall(&shuffled(0..keys / HASH_FIELDS, rng), value_bytes),
+            Workload::Hincrby => Requests::hincrby(&order),
         }
     }
 }
@@ -115,6 +138,38 @@ impl Requests {
         requests
     }
 
+    /// HSET of each number's field: hashes have `fields` fields of 4 bytes (5, from 1000 on).
+    pub(crate) fn hset(numbers: &[u32], fields: u32, value_bytes: usize) -> Self {
+        let mut requests = Self::new(Expect::Integer);
+        let value = vec![b'x'; value_bytes];
+        for number in numbers {
+            requests.push(&[b"HSET", &key("hsh", number / fields), &field(number % fields, fields), &value]);
+        }
+        requests
+    }
+
+    /// HGETALL of each hash, of [`HASH_FIELDS`] fields.
+    fn hgetall(hashes: &[u32], value_bytes: usize) -> Self {
+        let bulk = |bytes: usize| format!("${bytes}\r\n").len() + bytes + 2;
+        let field_bytes = field(0, HASH_FIELDS).len();
+        let head = format!("*{}\r\n${field_bytes}\r\n", 2 * HASH_FIELDS).into_bytes();
+        let array = format!("*{}\r\n", 2 * HASH_FIELDS).len();
+        let length = array + HASH_FIELDS as usize * (bulk(field_bytes) + bulk(value_bytes));
+        let mut requests = Self::new(Expect::Fixed { head, length });
+        hashes.iter().for_each(|number| requests.push(&[b"HGETALL", &key("hsh", *number)]));
+        requests
+    }
+
+    /// HINCRBY of each number's field, in hashes of [`HASH_FIELDS`] fields.
+    fn hincrby(numbers: &[u32]) -> Self {
+        let mut requests = Self::new(Expect::Integer);
+        for number in numbers {
+            let field = field(number % HASH_FIELDS, HASH_FIELDS);
+            requests.push(&[b"HINCRBY", &key("hct", number / HASH_FIELDS), &field, b"1"]);
+        }
+        requests
+    }
+
     /// PING, this many times.
     pub(crate) fn ping(count: usize) -> Self {
         let mut requests = Self::new(Expect::simple("PONG"));
@@ -143,6 +198,11 @@ pub(crate) fn key(kind: &str, number: u32) -> Vec<u8> {
     let key = format!("{kind}:{number:010}").into_bytes();
     debug_assert_eq!(key.len(), KEY_BYTES);
     key
+}
+
+/// A field of a hash of so many fields.
+fn field(number: u32, fields: u32) -> Vec<u8> {
+    if fields < 1000 { format!("f{number:03}") } else { format!("f{number:04}") }.into_bytes()
 }
 
 /// The numbers in random order.
@@ -202,5 +262,17 @@ mod tests {
         let mean = sizes.iter().sum::<usize>() as f64 / 1000.0;
         assert!((60.0..68.0).contains(&mean), "mean {mean}");
         assert_eq!(varied_size(64, 5, 3), sizes[3]);
+    }
+
+    #[test]
+    fn all_fields_of_a_hash_are_expected() {
+        // The reply as a server would write it, byte for byte, is one reply of the expected length.
+        let requests = Requests::hgetall(&[3], 2);
+        let mut reply = b"*20\r\n".to_vec();
+        for number in 0..10 {
+            reply.extend_from_slice(format!("$4\r\nf{number:03}\r\n$2\r\nxx\r\n").as_bytes());
+        }
+        let found = requests.expect.scan(&reply).unwrap();
+        assert_eq!((found.replies, found.bytes), (1, reply.len()));
     }
 }
