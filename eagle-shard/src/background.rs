@@ -43,7 +43,9 @@ impl Shard {
         if !self.flushed.is_empty() {
             left = left.saturating_sub(self.sweep_flushed(left));
         }
-        left = left.saturating_sub(self.sweep_expired(now, left));
+        if self.sweeps {
+            left = left.saturating_sub(self.sweep_expired(now, left));
+        }
         left = left.saturating_sub(self.compact(left, budget.is_idle));
         left = left.saturating_sub(self.age_heat(now, left));
         Progress { records: budget.records - left, more: left == 0 }

@@ -89,12 +89,14 @@ pub(crate) struct NewValue<'a> {
 }
 
 impl Shard {
-    /// The key, if it is there and has not expired. An expired one is removed and counted.
+    /// The key, if it is there and has not expired. An expired one is removed and counted, unless the [`Manner`](crate::shard::Manner) keeps it.
     #[inline]
     pub fn find(&mut self, db: DbId, key: Key<'_>, now: UnixMs) -> Option<Found> {
         let found = self.peek(db, key)?;
         if found.word.has_expiry() && self.has_expired(found, now) {
-            self.expire(db, key.hashed, found);
+            if self.manner.removes {
+                self.expire(db, key.hashed, found);
+            }
             return None;
         }
         Some(found)
@@ -121,7 +123,7 @@ impl Shard {
     #[inline]
     pub fn touch(&mut self, db: DbId, found: Found, now: UnixMs) -> Found {
         let heat = heat::used(now);
-        if found.word.heat() == heat {
+        if found.word.heat() == heat || !self.manner.touches {
             return found;
         }
         let word = found.word.with_heat(heat);
@@ -303,7 +305,8 @@ impl Shard {
     /// Gives an entry another word, used now, with this expiry.
     #[inline]
     fn repoint(&mut self, db: DbId, found: Found, word: Word, expiry: Option<UnixMs>) {
-        let word = word.with_heat(heat::used(self.now)).with_expiry(expiry.is_some());
+        let heat = if self.manner.touches { heat::used(self.now) } else { found.word.heat() };
+        let word = word.with_heat(heat).with_expiry(expiry.is_some());
         if word == found.word && expiry.is_none() {
             return;
         }

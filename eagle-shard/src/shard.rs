@@ -112,6 +112,22 @@ pub struct ShardUsage {
     pub log_bytes_max: u64,
 }
 
+/// How a command is carried out, beside what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// Keys count as used: not those that a client with `CLIENT NO-TOUCH` names.
+    pub touches: bool,
+    /// Expired keys that it comes across are removed: not by a reader while writes are paused. They are not shown either
+    /// way. A command that writes must remove.
+    pub removes: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { touches: true, removes: true }
+    }
+}
+
 /// One core's keys.
 pub struct Shard {
     pub(crate) config: ShardConfig,
@@ -130,6 +146,10 @@ pub struct Shard {
     /// Chance for `RANDOMKEY` and its kin, from the seed of the configuration.
     pub(crate) rng: fastrand::Rng,
     error_line: String,
+    /// How the next command is carried out.
+    pub manner: Manner,
+    /// Whether expired keys leave without being asked for.
+    pub sweeps: bool,
     /// Counters; the owner may reset them.
     pub stats: Stats,
 }
@@ -162,6 +182,8 @@ impl Shard {
             now: UnixMs(0),
             rng,
             error_line: String::new(),
+            manner: Manner::default(),
+            sweeps: true,
             stats: Stats::default(),
             config,
         })

@@ -111,6 +111,61 @@ fn renames_against_each_other_neither_lose_nor_double() {
     }
 }
 
+#[test]
+fn a_pause_stops_all_writes_and_loses_none() {
+    // Clients of all cores pipeline. Once PAUSE WRITE is answered no shard changes any more, whatever was under way, but
+    // for the ends of commands that held their keys; after UNPAUSE every reply comes, in order and as expected.
+    for seed in seeds(0..100) {
+        let plan = plan(seed);
+        let mut sim = Sim::new(plan.clone());
+        let count = usize::from(plan.cores) * 2;
+        let mut clients: Vec<Client> =
+            (0..count).map(|name| Client::new(&mut sim, name % usize::from(plan.cores), name, 6)).collect();
+        let operator = sim.connect(0);
+        for round in 0..4 {
+            for client in &mut clients {
+                let depth = sim.rng.usize(1..60);
+                client.pipeline(&mut sim, depth);
+            }
+            for _ in 0..sim.rng.usize(0..40) {
+                sim.step();
+            }
+            let pause = ask(&mut sim, operator, &["CLIENT", "PAUSE", "100000000", "WRITE"]);
+            assert_eq!(pause, Value::Simple(b"OK".to_vec()), "seed {seed}");
+            // What began before and held its keys ends.
+            for _ in 0..3_000 {
+                sim.step();
+            }
+            let writes = |sim: &Sim| sim.cores.iter().map(|core| core.shard().position()).collect::<Vec<_>>();
+            let sizes = |sim: &Sim| sim.cores.iter().map(|core| core.shard().usage().keys).collect::<Vec<_>>();
+            let before = (writes(&sim), sizes(&sim));
+            for client in &mut clients {
+                let depth = sim.rng.usize(1..20);
+                client.pipeline(&mut sim, depth);
+            }
+            for _ in 0..1_000 {
+                sim.step();
+            }
+            if !plan.commits {
+                assert_eq!(before.1, sizes(&sim), "seed {seed}, round {round}: the shards are still");
+            } else {
+                assert_eq!(before, (writes(&sim), sizes(&sim)), "seed {seed}, round {round}: nothing is written");
+            }
+            let unpause = ask(&mut sim, operator, &["CLIENT", "UNPAUSE"]);
+            assert_eq!(unpause, Value::Simple(b"OK".to_vec()), "seed {seed}");
+            let mut rest = 50_000;
+            while clients.iter().any(|client| !client.is_quiet()) {
+                sim.step();
+                for client in &mut clients {
+                    client.check(&sim);
+                }
+                rest -= 1;
+                assert!(rest > 0, "seed {seed}: every request is answered");
+            }
+        }
+    }
+}
+
 /// A write's reply while its shard's commit does not end, on a connection of the same and of another core.
 fn leaks_before_commit(commits: bool) -> bool {
     let mut sim = Sim::new(Plan { seed: 7, cores: 2, credit: 8, ring: 4, commits, delay_max: 0 });

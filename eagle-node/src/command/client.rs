@@ -1,7 +1,7 @@
 //! CLIENT: what a connection says of itself and what is known of it. Those of all connections are in [`super::clients`].
 
 use eagle_shard::{
-    command::args::is,
+    command::args::{self, is},
     error::Error,
     spec::{Categories, Flags, Group, Run, Spec},
 };
@@ -9,7 +9,7 @@ use eagle_shard::{
 use super::{
     NodeRun, clients,
     connection::{checked_name, is_word},
-    help as write_help, refuse,
+    help as write_help, pausing, refuse,
 };
 use crate::core::{Core, NodeCall, replies::Mute};
 
@@ -41,6 +41,13 @@ pub(super) const ROWS: &[Spec] = &[Spec {
 }];
 
 const SUBCOMMANDS: &[Spec] = &[
+    Spec {
+        name: "client|getredir",
+        arity: 2,
+        since: "6.0.0",
+        summary: "Returns the client ID to which the connection's tracking notifications are redirected.",
+        ..CLIENT
+    },
     Spec { name: "client|getname", arity: 2, since: "2.6.9", summary: "Returns the name of the connection.", ..CLIENT },
     Spec {
         name: "client|help",
@@ -125,6 +132,16 @@ const SUBCOMMANDS: &[Spec] = &[
         ..CLIENT
     },
     Spec {
+        name: "client|pause",
+        syntax: "timeout:integer [mode@6.2.0: WRITE | ALL]",
+        arity: -3,
+        flags: OTHERS,
+        since: "3.0.0",
+        summary: "Suspends commands processing.",
+        history: &[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")],
+        ..CLIENT
+    },
+    Spec {
         name: "client|reply",
         syntax: "{action: ON | OFF | SKIP}",
         arity: 3,
@@ -150,9 +167,36 @@ const SUBCOMMANDS: &[Spec] = &[
         summary: "Sets the connection name.",
         ..CLIENT
     },
+    Spec {
+        name: "client|trackinginfo",
+        arity: 2,
+        since: "6.2.0",
+        summary: "Returns information about server-assisted client-side caching for the connection.",
+        ..CLIENT
+    },
+    Spec {
+        name: "client|unblock",
+        syntax: "client-id:integer [unblock-type: TIMEOUT | ERROR]",
+        arity: -3,
+        flags: OTHERS,
+        since: "5.0.0",
+        complexity: "O(log N) where N is the number of client connections",
+        summary: "Unblocks a client blocked by a blocking command from a different connection.",
+        ..CLIENT
+    },
+    Spec {
+        name: "client|unpause",
+        arity: 2,
+        flags: OTHERS,
+        since: "6.2.0",
+        complexity: "O(N) Where N is the number of paused clients",
+        summary: "Resumes processing commands from paused clients.",
+        ..CLIENT
+    },
 ];
 
 pub(super) const RUNS: &[(&str, NodeRun)] = &[
+    ("client|getredir", NodeRun::Here(getredir)),
     ("client|getname", NodeRun::Here(getname)),
     ("client|help", NodeRun::Here(help)),
     ("client|id", NodeRun::Here(id)),
@@ -161,12 +205,18 @@ pub(super) const RUNS: &[(&str, NodeRun)] = &[
     ("client|list", clients::LIST),
     ("client|no-evict", NodeRun::Here(no_evict)),
     ("client|no-touch", NodeRun::Here(no_touch)),
+    ("client|pause", pausing::PAUSE),
     ("client|reply", NodeRun::Here(reply)),
     ("client|setinfo", NodeRun::Here(setinfo)),
     ("client|setname", NodeRun::Here(setname)),
+    ("client|trackinginfo", NodeRun::Here(trackinginfo)),
+    ("client|unblock", NodeRun::Here(unblock)),
+    ("client|unpause", pausing::UNPAUSE),
 ];
 
 const HELP: &[&str] = &[
+    "GETREDIR",
+    "    Return the client ID we are redirecting to when tracking is enabled.",
     "GETNAME",
     "    Return the name of the current connection.",
     "ID",
@@ -201,6 +251,8 @@ const HELP: &[&str] = &[
     "    Protect current client connection from eviction.",
     "NO-TOUCH (ON|OFF)",
     "    Will not touch LRU/LFU stats when this mode is on.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
     "REPLY (ON|OFF|SKIP)",
     "    Control the replies sent to the current connection.",
     "SETINFO <option> <value>",
@@ -209,6 +261,12 @@ const HELP: &[&str] = &[
     "    * LIB-VER: the client lib version.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "TRACKINGINFO",
+    "    Report tracking status for the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
 ];
 
 fn help(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
@@ -227,6 +285,36 @@ fn getname(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     } else {
         call.reply.bulk(&call.session.name);
     }
+    Ok(())
+}
+
+/// Nobody tracks keys.
+fn getredir(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+    call.reply.integer(-1);
+    Ok(())
+}
+
+fn trackinginfo(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+    let reply = &mut call.reply;
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.integer(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
+    Ok(())
+}
+
+/// No command waits for another client's, so there is never anybody to unblock.
+fn unblock(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+    const WRONG: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+    if call.args.get(3).is_some_and(|reason| !is(reason, "TIMEOUT") && !is(reason, "ERROR")) {
+        return Err(Error::Line(WRONG));
+    }
+    args::integer(&call.args[2])?;
+    call.reply.integer(0);
     Ok(())
 }
 
@@ -355,6 +443,34 @@ mod tests {
         ] {
             assert_eq!(trial.ask(client, request), reply, "{request}");
         }
+    }
+
+    #[test]
+    fn a_client_that_does_not_touch_leaves_keys_as_idle_as_they_were() {
+        // On both shards, by reads and by changes in place; TOUCH touches all the same, as does everybody else.
+        let mut trial = Trial::new(2, Config::default());
+        let (quiet, other) = (trial.connect(0), trial.connect(0));
+        for key in ["a", "b", "c", "d"] {
+            trial.ask(other, &format!("SET {key} 1"));
+        }
+        assert_eq!(trial.ask(quiet, "CLIENT NO-TOUCH on"), "+OK\r\n");
+        trial.advance(10_000);
+        for key in ["a", "b", "c", "d"] {
+            trial.ask(quiet, &format!("GET {key}"));
+            trial.ask(quiet, &format!("INCR {key}"));
+            trial.ask(quiet, "MGET a b c d");
+            let idle = format!("OBJECT IDLETIME {key}");
+            assert_eq!(trial.ask(quiet, &idle), ":10\r\n", "{key}");
+            trial.ask(quiet, &format!("TOUCH {key}"));
+            assert_eq!(trial.ask(quiet, &idle), ":0\r\n", "{key}");
+        }
+        trial.advance(10_000);
+        trial.ask(other, "MGET a b c d");
+        assert_eq!(trial.ask(quiet, "OBJECT IDLETIME a"), ":0\r\n");
+        trial.ask(quiet, "CLIENT NO-TOUCH off");
+        trial.advance(10_000);
+        trial.ask(quiet, "GET b");
+        assert_eq!(trial.ask(quiet, "OBJECT IDLETIME b"), ":0\r\n");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod connection;
 pub mod info;
 pub mod introspection;
+pub mod pausing;
 pub mod server;
 
 #[cfg(test)]

@@ -104,6 +104,15 @@ impl Trial {
         self.now.mono_us += ms * 1000;
     }
 
+    /// The time of looking after things comes, on all cores.
+    pub(super) fn tick(&mut self) {
+        for core in 0..self.cores.len() {
+            self.step(core, Event::Tick);
+            self.step(core, Event::Background { units: 1000, idle: true });
+        }
+        self.run();
+    }
+
     fn step(&mut self, core: usize, event: Event<'_>) {
         let mut actions = Actions::default();
         self.cores[core].step(event, self.now, &mut actions);

@@ -11,6 +11,7 @@ use eagle_shard::{
     command::refusal,
     dash::Hashed,
     error::Error,
+    shard::Manner,
     spec::{Flags, Route, Run, Spec, Steps},
 };
 
@@ -63,6 +64,8 @@ pub(super) struct Order<'a> {
     pub db: DbId,
     pub protocol: Protocol,
     pub key: Option<Hashed>,
+    /// Keys are not to count as used (`CLIENT NO-TOUCH`).
+    pub no_touch: bool,
     pub now: Now,
 }
 
@@ -288,7 +291,18 @@ impl Core {
         if !session.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
             return self.refuse(session, row, Error::Line("NOAUTH Authentication required."));
         }
-        let order = Order { spec: row.spec, args, db: session.db, protocol: session.protocol, key: plan.key, now };
+        if self.pause.now().is_some() && self.waits_for_pause(session, row.spec) {
+            return Flow::Wait;
+        }
+        let order = Order {
+            spec: row.spec,
+            args,
+            db: session.db,
+            protocol: session.protocol,
+            key: plan.key,
+            no_touch: session.no_touch,
+            now,
+        };
         let flow = match (&row.node, row.spec.run) {
             (Some(run), _) => self.node_command(session, run, args, now, row),
             (None, Run::Shard(_)) => self.data_command(session, order, plan.owner),
@@ -365,7 +379,7 @@ impl Core {
         if !self.holds.is_empty() {
             let asker = (self.id, session.conn);
             let mut keys = order.spec.key_indices(order.args.len()).filter_map(|index| order.args.get(index));
-            if self.holds.stops(asker, &mut keys) {
+            if self.holds.stops_own(asker, &mut keys) {
                 let request = session.replies.later();
                 let token = Token::Slot { conn: session.conn, request };
                 self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);
@@ -403,6 +417,10 @@ impl Core {
             reply: Reply::new(out, order.protocol),
         };
         let begin = call.reply.out.len();
+        self.shard.manner = Manner {
+            touches: !order.no_touch || order.spec.name == "touch",
+            removes: writes || self.pause.now().is_none(),
+        };
         self.shard.execute(&mut call);
         if out.get(begin) == Some(&b'-') {
             self.count_failure(order.spec, &out[begin + 1..]);

@@ -57,6 +57,8 @@ pub(super) struct Gather {
     pub reports: Vec<CoreReport>,
     /// An answer's promise failed: the reply must never be sent.
     pub failed: bool,
+    /// Keys are not to count as used.
+    pub no_touch: bool,
     /// The connection waits for it.
     pub barrier: bool,
 }
@@ -96,6 +98,7 @@ impl Core {
             parts: vec![Vec::new(); parts],
             reports: Vec::new(),
             failed: false,
+            no_touch: order.no_touch,
             barrier,
         };
         self.gathers.insert(gather) as u32
@@ -205,8 +208,15 @@ impl Core {
 
     /// Asks every core for its report on a node command.
     pub(super) fn begin_reports(&mut self, session: &mut Session, row: &'static Row, args: Args<'_>) -> Flow {
-        let order =
-            Order { spec: row.spec, args, db: session.db, protocol: session.protocol, key: None, now: Now::default() };
+        let order = Order {
+            spec: row.spec,
+            args,
+            db: session.db,
+            protocol: session.protocol,
+            key: None,
+            no_touch: false,
+            now: Now::default(),
+        };
         let gather = self.gather(session, &order, Plan::Reports, usize::from(self.cores), true);
         for core in 0..self.cores {
             // The own part too goes by message: this session must be back in its place to be counted.
@@ -284,13 +294,17 @@ impl Core {
 
     /// The reply of a gather goes to its session at the end of the turn.
     pub(super) fn end_gather(&mut self, gather: &Gather, reply: Vec<u8>) {
-        self.finished.push(Finished {
+        let finished = Finished {
             conn: gather.conn,
             request: gather.request,
             reply,
             failed: gather.failed,
             barrier: gather.barrier,
-        });
+        };
+        match std::mem::take(&mut self.reply_at_us) {
+            0 => self.finished.push(finished),
+            due_us => self.pause.later.push((due_us, finished)),
+        }
     }
 
     /// Hands a gather's reply to its session.

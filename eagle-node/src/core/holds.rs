@@ -6,6 +6,8 @@
 //! in order; and because the commands of one connection on one shard take effect in order, what follows on a connection
 //! whose command waits here waits as well.
 //!
+//! While commands are paused ([`super::pause`]) everything is held for those that would write.
+//!
 //! Keys are held by name in all databases at once: coarser than needed, simpler to see through. While nothing is held
 //! (nearly always) the cost is one look at an empty table.
 
@@ -37,19 +39,32 @@ pub struct Holds {
     waiting: VecDeque<Waiting>,
     /// How many questions of a connection wait.
     askers: AHashMap<(CoreId, ConnId), u32>,
+    /// Nobody may write.
+    writes_held: bool,
 }
 
 impl Holds {
     /// Nothing is held and nobody waits: the usual case.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.waiting.is_empty()
+        self.held.is_empty() && self.waiting.is_empty() && !self.writes_held
     }
 
-    /// Must a question of `asker` that concerns `keys` wait?
+    /// Whether a command of `asker` on this core's own shard must wait for `keys`.
     #[must_use]
-    pub fn stops<'a>(&self, asker: (CoreId, ConnId), keys: impl Iterator<Item = &'a [u8]>) -> bool {
+    pub fn stops_own<'a>(&self, asker: (CoreId, ConnId), keys: impl Iterator<Item = &'a [u8]>) -> bool {
         self.askers.contains_key(&asker) || self.any_held(keys)
+    }
+
+    /// Whether a question of `from` must wait.
+    #[must_use]
+    pub fn stops(&self, ask: &Ask, from: CoreId, args: eagle_resp::Args<'_>) -> bool {
+        self.writes_held && ask.spec.writes() || self.stops_own((from, ask.asker), keys(ask, args))
+    }
+
+    /// From now on nobody may write, or everybody again: then [`Self::next_free`] says who may go on.
+    pub fn hold_writes(&mut self, hold: bool) {
+        self.writes_held = hold;
     }
 
     fn any_held<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> bool {
@@ -85,8 +100,9 @@ impl Holds {
         let mut found = None;
         for (index, waiting) in self.waiting.iter().enumerate() {
             let asker = (waiting.from, waiting.ask.asker);
-            let free = !before.contains(&asker)
-                && !keys_of(waiting).any(|key| self.held.contains(key) || wanted.contains(key));
+            let key_is_taken = |key| self.held.contains(key) || wanted.contains(key);
+            let may_write = !self.writes_held || !waiting.ask.spec.writes();
+            let free = may_write && !before.contains(&asker) && !keys_of(waiting).any(key_is_taken);
             if free {
                 found = Some(index);
                 break;

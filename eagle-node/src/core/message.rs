@@ -71,6 +71,8 @@ pub struct Ask {
     pub protocol: Protocol,
     /// Slot and hash of the first key.
     pub first_key: Option<Hashed>,
+    /// Keys are not to count as used.
+    pub no_touch: bool,
     /// Its first argument in the message's `args`.
     pub first_arg: u32,
     /// How many arguments.
@@ -145,6 +147,7 @@ impl Message {
             db: order.db,
             protocol: order.protocol,
             first_key: order.key,
+            no_touch: order.no_touch,
             first_arg,
             argc: order.args.len() as u32,
         });

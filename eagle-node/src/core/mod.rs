@@ -23,6 +23,7 @@ pub mod gather;
 pub mod holds;
 mod memory;
 pub mod message;
+pub mod pause;
 pub mod remote;
 pub mod replies;
 pub mod session;
@@ -49,6 +50,7 @@ use self::{
     gather::{Finished, Gather},
     holds::Holds,
     memory::Memory,
+    pause::Pause,
     remote::{HeldAnswer, Link},
     session::{Ending, Session},
     stats::CoreStats,
@@ -106,6 +108,11 @@ pub struct Core {
     /// Gathers and steps done: their replies go to sessions at the end of the turn.
     finished: Vec<Finished>,
     holds: Holds,
+    pause: Pause,
+    /// When the reply that is being merged leaves, monotonic microseconds; 0: at once.
+    reply_at_us: u64,
+    /// Whether expired keys leave by themselves when nothing is paused.
+    active_expiry: bool,
     gate: Gate,
     held_answers: VecDeque<HeldAnswer>,
     /// Position up to which held answers and gated replies were released.
@@ -182,6 +189,9 @@ impl Core {
             gathers: Slab::new(),
             finished: Vec::new(),
             holds: Holds::default(),
+            pause: Pause::default(),
+            reply_at_us: 0,
+            active_expiry: true,
             gate: Gate::new(config.commit, position),
             held_answers: VecDeque::new(),
             released: position,
@@ -213,12 +223,16 @@ impl Core {
             Event::CommitFailed => self.commit_failed(),
             Event::Tick => self.tick(now, actions),
             Event::Background { units, idle } => self.background(units, idle, now),
-            Event::Drain => self.draining = true,
+            Event::Drain => {
+                self.draining = true;
+                self.end_pauses(true, now);
+            }
         }
     }
 
     /// Ends a turn: executes what was left over, commits, and lets go what may leave.
     pub fn end_turn(&mut self, now: Now, actions: &mut Actions) {
+        self.end_pauses(self.draining, now);
         self.run_backlog(now, actions);
         self.settle(now);
         self.commit(actions);
@@ -288,6 +302,7 @@ impl Core {
             && self.gathers.is_empty()
             && self.finished.is_empty()
             && self.holds.is_empty()
+            && self.pause.later.is_empty()
             && self.held_answers.is_empty()
             && self.links.iter().all(|link| link.outbox.is_empty() && link.outstanding == 0)
             && self

@@ -19,7 +19,7 @@ use super::{
     Core,
     dispatch::Order,
     event::{Actions, ConnId, CoreId, Now},
-    holds::{self, Waiting},
+    holds::Waiting,
     message::{Answer, Ask, Kind, Message, Outcome, Token},
     session::Halt,
     session_mut,
@@ -88,6 +88,7 @@ impl Core {
             db: order.db,
             protocol: order.protocol,
             first_key: order.key,
+            no_touch: order.no_touch,
             first_arg: 0,
             argc: order.args.len() as u32,
         };
@@ -125,7 +126,15 @@ impl Core {
 
     /// Carries out one question.
     pub(super) fn serve(&mut self, from: CoreId, ask: &Ask, args: Args<'_>, now: Now) {
-        let order = Order { spec: ask.spec, args, db: ask.db, protocol: ask.protocol, key: ask.first_key, now };
+        let order = Order {
+            spec: ask.spec,
+            args,
+            db: ask.db,
+            protocol: ask.protocol,
+            key: ask.first_key,
+            no_touch: ask.no_touch,
+            now,
+        };
         match ask.kind {
             Kind::Release => {
                 self.holds.release(args.iter());
@@ -141,7 +150,7 @@ impl Core {
                 self.answer(from, ask.token, Outcome::Report(Box::new(report)));
             }
             Kind::Hold | Kind::Run | Kind::RunPart => {
-                if !self.holds.is_empty() && self.holds.stops((from, ask.asker), holds::keys(ask, args)) {
+                if !self.holds.is_empty() && self.holds.stops(ask, from, args) {
                     self.holds.wait(Waiting { from, ask: Ask { first_arg: 0, ..*ask }, args: Self::own(args) });
                 } else {
                     self.serve_now(from, ask, &order);
@@ -176,7 +185,7 @@ impl Core {
     }
 
     /// Keys were released: carries out what waited for them.
-    fn serve_waiting(&mut self, now: Now) {
+    pub(super) fn serve_waiting(&mut self, now: Now) {
         while let Some(waiting) = self.holds.next_free() {
             let order = Order {
                 spec: waiting.ask.spec,
@@ -184,6 +193,7 @@ impl Core {
                 db: waiting.ask.db,
                 protocol: waiting.ask.protocol,
                 key: waiting.ask.first_key,
+                no_touch: waiting.ask.no_touch,
                 now,
             };
             self.serve_now(waiting.from, &waiting.ask, &order);

@@ -21,6 +21,8 @@ pub enum Halt {
     Barrier,
     /// Too much is under way to another core.
     Credit,
+    /// Commands are paused.
+    Paused,
 }
 
 /// How a session ends.
