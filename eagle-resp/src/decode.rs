@@ -18,7 +18,7 @@
 mod inline;
 mod whole;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use crate::error::ProtocolError;
 use crate::number::parse_i64;
@@ -96,7 +96,8 @@ impl Decoder {
     /// Appends to `out` up to `max` whole requests of `bytes[from..]`, ranges counting from the start of `bytes`.
     ///
     /// `bytes[from..]` must begin where the last call stopped consuming. Inline requests are unescaped in place, so bytes
-    /// that were consumed are no longer what the client sent. After an error the connection is over.
+    /// that were consumed are no longer what the client sent; to decode them again, [`Requests::restore`] them first.
+    /// After an error the connection is over.
     /// Panics if `bytes` has 4 GiB or more.
     pub fn decode(
         &mut self,
@@ -120,7 +121,7 @@ impl Decoder {
                 count += 1;
                 continue;
             }
-            match self.step(&mut bytes[start..], limits) {
+            match self.step(bytes, start, limits, out) {
                 Ok(Step::Request(len)) => {
                     self.hand_over(start, start + len, out);
                     start += len;
@@ -154,12 +155,25 @@ impl Decoder {
         self.ranges.capacity() * size_of::<ArgRange>()
     }
 
-    /// Goes on with the request that begins at `bytes[0]`.
-    fn step(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<Step, ProtocolError> {
-        if bytes[0] == b'*' { self.multibulk(bytes, limits) } else { self.inline(bytes, limits) }
+    /// Goes on with the request that begins at `start`; what it finds counts from there.
+    fn step(
+        &mut self,
+        bytes: &mut [u8],
+        start: usize,
+        limits: &Limits,
+        out: &mut Requests,
+    ) -> Result<Step, ProtocolError> {
+        let rest = &mut bytes[start..];
+        if rest[0] == b'*' { self.multibulk(rest, limits) } else { self.inline(rest, start, limits, out) }
     }
 
-    fn inline(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<Step, ProtocolError> {
+    fn inline(
+        &mut self,
+        bytes: &mut [u8],
+        start: usize,
+        limits: &Limits,
+        out: &mut Requests,
+    ) -> Result<Step, ProtocolError> {
         let newline = match self.find(b'\n', bytes, 0, limits) {
             Found::At(newline) => newline,
             Found::NotYet => return Ok(Step::Wait(0)),
@@ -170,7 +184,16 @@ impl Decoder {
             [line @ .., b'\r'] => line,
             line => line,
         };
-        inline::split(line, &mut self.ranges).map_err(|inline::Unbalanced| ProtocolError::UnbalancedQuotes)?;
+        let original = memchr2(b'"', b'\'', line).map(|_| line.to_vec());
+        let whole = inline::split(line, &mut self.ranges);
+        if let Some(original) = original {
+            if whole.is_err() {
+                line.copy_from_slice(&original);
+            } else {
+                out.keep_original(start, original);
+            }
+        }
+        whole.map_err(|inline::Unbalanced| ProtocolError::UnbalancedQuotes)?;
         let len = newline + 1;
         Ok(if self.ranges.is_empty() { Step::Nothing(len) } else { Step::Request(len) })
     }

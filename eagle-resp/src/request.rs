@@ -213,6 +213,8 @@ impl fmt::Debug for OwnedArgs {
 pub struct Requests {
     ranges: Vec<ArgRange>,
     heads: Vec<Head>,
+    /// Lines of inline requests before they were unescaped, and where they begin.
+    originals: Vec<(u32, Vec<u8>)>,
 }
 
 /// One request of a batch.
@@ -241,6 +243,7 @@ impl Requests {
         }
         self.ranges.clear();
         self.heads.clear();
+        self.originals.clear();
     }
 
     /// How many requests there are.
@@ -274,9 +277,28 @@ impl Requests {
         self.finish(first, position(bytes.len()));
     }
 
+    /// Makes the bytes from `from` on what the client sent, so that they can be decoded again. `bytes` are those that the batch
+    /// was decoded from.
+    pub fn restore(&self, from: usize, bytes: &mut [u8]) {
+        for (start, line) in self.originals.iter().map(|(start, line)| (*start as usize, line)) {
+            if start >= from {
+                bytes[start..start + line.len()].copy_from_slice(line);
+            }
+        }
+    }
+
     /// Heap bytes held.
     pub fn memory(&self) -> usize {
-        self.ranges.capacity() * size_of::<ArgRange>() + self.heads.capacity() * size_of::<Head>()
+        let lines: usize = self.originals.iter().map(|(_, line)| line.capacity()).sum();
+        self.ranges.capacity() * size_of::<ArgRange>()
+            + self.heads.capacity() * size_of::<Head>()
+            + self.originals.capacity() * size_of::<(u32, Vec<u8>)>()
+            + lines
+    }
+
+    /// Keeps the line that begins at `start` as it came: it is about to be unescaped.
+    pub(crate) fn keep_original(&mut self, start: usize, line: Vec<u8>) {
+        self.originals.push((position(start), line));
     }
 
     /// Where the ranges of the request begin that is about to be pushed.

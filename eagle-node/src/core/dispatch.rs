@@ -202,6 +202,7 @@ impl Core {
             if !whole || flow != Flow::Next || !session.runs() {
                 // What was decoded behind is decoded again when the session goes on.
                 if !whole || decoded.error.is_some() {
+                    requests.restore(done, bytes);
                     session.decoder = Decoder::new();
                 }
                 break false;

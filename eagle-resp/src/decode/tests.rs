@@ -170,7 +170,8 @@ fn random_requests_come_out_as_they_went_in() {
         for _ in 0..random.usize(..12) {
             match random.u8(..8) {
                 0 => {
-                    bytes.extend_from_slice([&b"\r\n"[..], b"\n", b"*0\r\n", b"*-7\r\n", b" \t\r\n"][random.usize(..5)])
+                    bytes
+                        .extend_from_slice([&b"\r\n"[..], b"\n", b"*0\r\n", b"*-7\r\n", b" \t\r\n"][random.usize(..5)]);
                 }
                 1 | 2 => expected.push(push_inline(&mut bytes, &mut random)),
                 _ => expected.push(push_multibulk(&mut bytes, &mut random)),
@@ -261,4 +262,24 @@ fn what_is_needed_is_told() {
         })
         .collect();
     assert_eq!(needs, [0, 0, 0, 0, 0, 0, 0, 0, 5, 4, 3, 2, 1, 0, 0, 0, 0, 7, 6, 5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn unescaped_lines_are_restored_from_a_position_on() {
+    // A batch of which only the first request was executed is decoded again, and its quoted lines are the same words; a line
+    // that is no request is left as it came at once.
+    let sent = b"set a '1 2'\r\nset b \"3\\t4\"\r\nset c '5\"6'\r\nset d '7'8\r\n";
+    let mut bytes = sent.to_vec();
+    let mut batch = Requests::new();
+    let decoded = Decoder::new().decode(&mut bytes, 0, &Limits::default(), usize::MAX, &mut batch);
+    assert_eq!((batch.len(), decoded.error), (3, Some(ProtocolError::UnbalancedQuotes)));
+    assert_eq!(bytes[decoded.consumed..], sent[decoded.consumed..]);
+    let done = batch.end(0);
+    batch.restore(done, &mut bytes);
+    assert_eq!(bytes[done..], sent[done..]);
+    assert_ne!(bytes[..done], sent[..done], "what was executed is left as it is");
+    let mut again = Requests::new();
+    Decoder::new().decode(&mut bytes, done, &Limits::default(), usize::MAX, &mut again);
+    assert_eq!(again.args(0, &bytes).iter().collect::<Vec<_>>(), [b"set".as_slice(), b"b", b"3\t4"]);
+    assert_eq!(again.args(1, &bytes).iter().collect::<Vec<_>>(), [b"set".as_slice(), b"c", b"5\"6"]);
 }

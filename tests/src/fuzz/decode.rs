@@ -5,11 +5,11 @@
 
 use eagle_resp::{Args, Decoder, Limits, Protocol, ProtocolError, Reply, Requests};
 
-/// Heap bytes that decoding may hold for each byte received. The worst are inline requests of one word, `x\n`: a range (8)
-/// and a head (12) for two bytes, in vectors up to twice as large as needed.
-const MEMORY_PER_BYTE: usize = 20;
+/// Heap bytes that decoding may hold for each byte received. The worst are inline requests of one empty word, `''\n`: a range
+/// (8), a head (12) and the line as it came (32 and 2) for three bytes, in vectors up to twice as large as needed.
+const MEMORY_PER_BYTE: usize = 36;
 /// Heap bytes that the first few elements of a vector may take whatever came.
-const MEMORY_BASE: usize = 256;
+const MEMORY_BASE: usize = 384;
 
 /// What an input's first byte chooses.
 struct Choice {
@@ -74,10 +74,14 @@ fn run(bytes: &[u8], choice: &Choice, mut pieces: impl Iterator<Item = usize>) -
         let mut from = 0;
         loop {
             batch.clear();
+            let received = buffer.clone();
             let decoded = decoder.decode(&mut buffer, from, &choice.limits, choice.max, &mut batch);
             let memory = decoder.memory() + batch.memory();
             assert!(memory <= MEMORY_BASE + MEMORY_PER_BYTE * (bytes.len() - rest.len()), "holds {memory} bytes");
             assert!(batch.len() <= choice.max, "more requests than asked for");
+            let mut restored = buffer.clone();
+            batch.restore(from, &mut restored);
+            assert_eq!(restored, received, "what was decoded can be decoded again");
             check_places(&batch, &buffer, from, from + decoded.consumed);
             for i in 0..batch.len() {
                 outcome.requests.push(batch.args(i, &buffer).iter().map(Vec::from).collect());
