@@ -34,6 +34,7 @@ mod log;
 mod mapping;
 mod offset;
 mod record;
+mod superblock;
 
 pub use checksum::ExtentSeed;
 pub use domain::Domain;
@@ -42,3 +43,4 @@ pub use extent::{Extent, ExtentId, ExtentState};
 pub use log::{CheckError, Commit, Edit, Found, Log, LogConfig, Policy, Usage, Walk};
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use record::{EXPIRY_MS_MAX, Kind, Record, RecordError, RecordParts};
+pub use superblock::{FORMAT_VERSION, SUPERBLOCK_BYTES, SlotMap, Superblock, SuperblockError};
