@@ -211,9 +211,10 @@ impl Input {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Gives the buffer away to be decoded and executed from [`Self::start`] on.
+    /// Gives the buffer away to be decoded and executed from [`Self::start`] on; until it comes back, nothing waits.
     #[must_use]
     pub fn lend(&mut self) -> Vec<u8> {
+        self.done = 0;
         std::mem::take(&mut self.bytes)
     }
 
