@@ -20,6 +20,7 @@ use eagle_pmem::{ExtentId, Found as Met, Kind, Log, Policy, PoolOffset, Record, 
 
 use crate::{
     dash::{Hashed, Located, Word},
+    limit::DEAD_PERCENT_KEPT,
     shard::Shard,
     value::large,
 };
@@ -126,17 +127,14 @@ impl Shard {
     pub(crate) fn wants_compaction(&self, is_idle: bool) -> bool {
         let usage = self.log.usage();
         let left = usage.bytes_max.saturating_sub(usage.bytes);
-        let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT;
+        let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT || self.is_room_short();
         let percent = if is_short || is_idle { EAGER_PERCENT } else { LAZY_PERCENT };
-        if self.room_left() < 0 && self.can_make_room() {
-            return true;
-        }
         let has_dead = usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
         has_dead || self.has_many_tombstones()
     }
 
     /// Whether tombstones take more than their share; then extents are compacted to be rid of what they kill.
-    fn has_many_tombstones(&self) -> bool {
+    pub(crate) fn has_many_tombstones(&self) -> bool {
         let usage = self.log.usage();
         usage.extents as u64 > EXTENTS_MIN && usage.bytes_tombstones * 100 > usage.bytes_used * TOMBSTONE_PERCENT
     }
@@ -148,11 +146,7 @@ impl Shard {
         let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
         self.compactor.owed = 0;
         while (done < records || to_pay > 0) && self.flushed.is_empty() && self.wants_compaction(is_idle) {
-            let urgency = if self.room_left() < 0 { Urgency::Pressed } else { Urgency::Later };
-            let Some(passed) = self.reclaim(STEP_RECORDS, urgency) else {
-                if urgency == Urgency::Pressed {
-                    self.note_nothing_to_make();
-                }
+            let Some(passed) = self.reclaim(STEP_RECORDS, Urgency::Later) else {
                 break;
             };
             done += STEP_RECORDS;
@@ -197,10 +191,7 @@ impl Shard {
         let victim = match urgency {
             Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
-            Urgency::Pressed => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN).or_else(|| {
-                self.log.seal_dead(DEAD_PERCENT_MIN);
-                self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN)
-            }),
+            Urgency::Pressed => self.victim_of_pressure(),
             Urgency::Later => self.log.victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
         };
         let extent = victim.or_else(|| {
@@ -210,6 +201,16 @@ impl Shard {
         self.compactor.passed = None;
         self.compactor.floor = self.log.floor(extent);
         Some(self.log.walk(extent))
+    }
+
+    /// The extent that gives most room when memory in use counts: an open one too, if there is no other.
+    fn victim_of_pressure(&mut self) -> Option<ExtentId> {
+        let log = &mut self.log;
+        let found = log.victim(Policy::CostBenefit, DEAD_PERCENT_KEPT as u8);
+        found.or_else(|| log.victim(Policy::Greedy, DEAD_PERCENT_MIN)).or_else(|| {
+            log.seal_dead(DEAD_PERCENT_MIN);
+            log.victim(Policy::Greedy, DEAD_PERCENT_MIN)
+        })
     }
 
     fn end_walk(&mut self, mut walk: Walk) {

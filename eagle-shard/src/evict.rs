@@ -11,12 +11,14 @@
 //! Before a candidate leaves it is looked at again: if it has moved, gone or been used since, it is dropped from the pool. An evicted
 //! key leaves as an expired one does, with a tombstone where the log is replayed.
 
+use smallvec::SmallVec;
+
 use crate::{
     background::Aging,
     call::{DbId, UnixMs},
     dash::{Hashed, Place, SegmentId, Word},
     heat::Measure,
-    keyspace::Found,
+    keyspace::{Found, offset_of},
     shard::Shard,
 };
 
@@ -85,6 +87,9 @@ impl Eviction {
     }
 }
 
+/// Keys of a bucket, or of a segment where few may leave.
+type Sampled = SmallVec<[(Place, Word); 32]>;
+
 /// A key that may leave.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -144,6 +149,9 @@ impl Shard {
 
     /// Whether some key may leave.
     pub(crate) fn has_evictable(&self) -> bool {
+        if !self.evicts {
+            return false;
+        }
         match self.evictor.eviction.policy {
             None => false,
             Some(Policy { volatile: true, .. }) => self.databases.iter().any(|database| database.expires > 0),
@@ -199,7 +207,7 @@ impl Shard {
     fn coldness(&self, order: Order, word: Word) -> u64 {
         match order {
             Order::Expiry => {
-                let expiry = self.log.read(crate::keyspace::offset_of(word)).expiry();
+                let expiry = self.log.read(offset_of(word)).expiry();
                 UnixMs::MAX.0 - expiry.unwrap_or(UnixMs::MAX.0).min(UnixMs::MAX.0)
             }
             _ => self.evictor.measure.coldness(word.heat(), self.now),
@@ -226,9 +234,11 @@ impl Shard {
 
     fn offer_all(&mut self, db: u8, order: Order, found: &[(Place, Word)]) -> usize {
         if order == Order::Expiry {
-            found.iter().for_each(|(_, word)| self.log.prefetch(crate::keyspace::offset_of(*word)));
+            found.iter().for_each(|(_, word)| self.log.prefetch(offset_of(*word)));
         }
-        for (place, word) in found {
+        // From any of them on: among equals the first in a bucket must not always be the one.
+        let (behind, before) = found.split_at(self.rng.usize(..found.len().max(1)));
+        for (place, word) in before.iter().chain(behind) {
             let coldness = self.coldness(order, *word);
             self.evictor.offer(Candidate { db, place: *place, offset: word.offset(), coldness });
         }
@@ -269,7 +279,7 @@ impl Shard {
     }
 
     /// Keys with an expiry of the next segment that has some. There must be one.
-    fn next_expiring(&mut self, policy: Policy, samples: usize) -> (u8, Vec<(Place, Word)>) {
+    fn next_expiring(&mut self, policy: Policy, samples: usize) -> (u8, Sampled) {
         loop {
             let (db, from) = self.evictor.from;
             let Some(database) = self.databases.get(usize::from(db)) else {
@@ -291,11 +301,10 @@ impl Shard {
 }
 
 /// Those of some entries that may leave: not more than are worth their records' reading, where that is needed.
-fn candidates(
-    entries: impl Iterator<Item = (Place, Word)>,
-    policy: Policy,
-    samples: usize,
-) -> Vec<(Place, Word)> {
+fn candidates(entries: impl Iterator<Item = (Place, Word)>, policy: Policy, samples: usize) -> Sampled {
     let most = if policy.order == Order::Expiry { samples + ENDS_READ_MAX } else { usize::MAX };
     entries.filter(|(_, word)| word.has_expiry() || !policy.volatile).take(most).collect()
 }
+
+#[cfg(test)]
+mod tests;

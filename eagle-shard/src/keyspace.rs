@@ -13,7 +13,7 @@ use crate::{
     call::{DbId, Key, UnixMs},
     dash::{Dash, Hashed, KeyHash, Place, Word},
     error::Error,
-    heat,
+    heat::{self, Measure},
     shard::Shard,
     value::{Form, ValueType},
 };
@@ -122,8 +122,11 @@ impl Shard {
     /// Notes that the key is used now.
     #[inline]
     pub fn touch(&mut self, db: DbId, found: Found, now: UnixMs) -> Found {
-        let heat = heat::used(now);
-        if found.word.heat() == heat || !self.manner.touches {
+        if !self.manner.touches {
+            return found;
+        }
+        let heat = self.evictor.measure().used(found.word.heat(), now, &mut self.rng);
+        if found.word.heat() == heat {
             return found;
         }
         let word = found.word.with_heat(heat);
@@ -152,11 +155,23 @@ impl Shard {
         if found.word.has_expiry() { self.record(found).expiry().map(UnixMs) } else { None }
     }
 
-    /// Time since the key was last used, in milliseconds: whole seconds for some minutes, then steps of 512 seconds up to
-    /// [`crate::IDLE_SECONDS_MAX`].
+    /// Time since the key was last used, in milliseconds: whole seconds for two minutes, then in ever larger steps, an eighth of the
+    /// time at most, up to [`crate::IDLE_SECONDS_MAX`]. `None` while it is counted how often keys are used instead.
     #[must_use]
-    pub fn idle_ms(&self, found: Found, now: UnixMs) -> u64 {
-        heat::idle_seconds(found.word.heat(), now) * 1000
+    pub fn idle_ms(&self, found: Found, now: UnixMs) -> Option<u64> {
+        match self.evictor.measure() {
+            Measure::Recency => Some(heat::idle_seconds(found.word.heat(), now) * 1000),
+            Measure::Frequency { .. } => None,
+        }
+    }
+
+    /// How often the key was used, on Redis' logarithmic scale; `None` while it is noted when keys are used instead.
+    #[must_use]
+    pub fn frequency(&self, found: Found, now: UnixMs) -> Option<u8> {
+        match self.evictor.measure() {
+            Measure::Recency => None,
+            Measure::Frequency { decay_minutes, .. } => Some(heat::decayed(found.word.heat(), now, decay_minutes)),
+        }
     }
 
     /// Memory that the key takes, in bytes: records with what belongs to them, and its share of the index.
@@ -291,7 +306,7 @@ impl Shard {
             self.repoint(db, found, word, expiry);
             return;
         }
-        let word = word.with_heat(heat::used(self.now)).with_expiry(expiry.is_some());
+        let word = word.with_heat(self.evictor.measure().fresh(self.now)).with_expiry(expiry.is_some());
         let (log, seed) = (&self.log, self.config.seed);
         let rehash = |word: Word| KeyHash::of(seed, log.read(offset_of(word)).key());
         let database = &mut self.databases[usize::from(db.0)];
@@ -305,7 +320,9 @@ impl Shard {
     /// Gives an entry another word, used now, with this expiry.
     #[inline]
     fn repoint(&mut self, db: DbId, found: Found, word: Word, expiry: Option<UnixMs>) {
-        let heat = if self.manner.touches { heat::used(self.now) } else { found.word.heat() };
+        let measure = self.evictor.measure();
+        let used = self.manner.touches;
+        let heat = if used { measure.used(found.word.heat(), self.now, &mut self.rng) } else { found.word.heat() };
         let word = word.with_heat(heat).with_expiry(expiry.is_some());
         if word == found.word && expiry.is_none() {
             return;

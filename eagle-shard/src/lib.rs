@@ -20,6 +20,7 @@ pub mod command;
 mod compact;
 pub mod dash;
 pub mod error;
+mod evict;
 mod expire;
 mod flush;
 pub mod glob;
@@ -39,6 +40,7 @@ pub mod value;
 mod tests;
 
 pub use background::{Budget, Progress};
+pub use evict::{Eviction, Order, Policy};
 pub use expire::EXPIRY_ROUND_MS;
 pub use heat::IDLE_SECONDS_MAX;
 pub use limit::Room;

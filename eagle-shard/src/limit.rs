@@ -14,8 +14,13 @@
 //! not written yet: a bounded number of extents a shard. Program and stacks do not count either, as in Redis.
 //!
 //! The core says now and then how much room the node has left ([`Shard::set_room`]); in between, what the log grew by is
-//! subtracted. A command that may grow is admitted ([`Shard::admit`]) while there is room. If there is none, it makes
-//! some: dead records are compacted away. Only if that cannot be is it refused.
+//! subtracted. Room is made *ahead* of the writers, in slices of background work, while less than [`Room::ahead`] is left. Where that is not
+//! enough, a command that may grow makes room itself before it begins ([`Shard::admit`]): as much as it is about to take when half of
+//! what is ahead is used up, and until the node is within its limit when all is; but only so much at a time that it waits for some
+//! hundred microseconds. It is refused if no room can be made.
+//!
+//! Room is made of dead records, by compaction. While few are dead, keys are evicted, if the policy allows it: they are the dead of
+//! the next compaction. So no key leaves while [`DEAD_PERCENT_KEPT`] or more of the log could be had without.
 
 use crate::{compact::Urgency, error::Error, shard::Shard};
 
@@ -25,24 +30,38 @@ const STEP_RECORDS: usize = 64;
 /// Where nothing could be made of the dead bytes, one looks again when so many more died as are this part of an extent.
 const DEAD_STEPS: u64 = 256;
 
-/// The part of the limit by which it may be exceeded while other shards make room.
+/// The part of the limit by which it may be exceeded while room is being made.
 const EXCESS_PART: u64 = 128;
+/// The part of the limit that is kept free ahead of the writers, and the bounds of that in bytes.
+const AHEAD_PART: u64 = 128;
+const AHEAD_BYTES_MAX: u64 = 16 << 20;
+
+/// Dead bytes of all that the log has written, in percent, below which keys are evicted rather than records compacted.
+pub(crate) const DEAD_PERCENT_KEPT: u64 = 12;
+
+/// Room made by a writer for each byte that it takes, in percent, while less than half of what is ahead is left.
+const PAY_PERCENT: u64 = 150;
+
+/// Work of a writer that makes room: for each command, and for each so many bytes that it takes.
+const WORK_MAX: usize = 256;
+const WORK_BYTES: usize = 256;
+/// Work of a writer beyond that, when the limit is exceeded by more than it should be.
+const WORK_LAST: usize = 1 << 16;
+/// What evicting a key counts as, in records that the compactor looks at.
+const EVICTION_WORK: usize = 8;
 
 /// What a shard knows of the limit.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limit {
     room: Option<Room>,
     /// What the log had written when `room` was told.
     log_bytes: u64,
     /// Dead bytes when nothing more could be made of them.
     dead_left: u64,
-}
-
-impl Default for Limit {
-    /// No limit.
-    fn default() -> Self {
-        Self { room: None, log_bytes: 0, dead_left: 0 }
-    }
+    /// Room that writers have taken and not made, in bytes.
+    owed: u64,
+    /// Keys to be evicted for the room of all shards.
+    evictions_due: u64,
 }
 
 /// How much the node may still take.
@@ -60,14 +79,13 @@ impl Shard {
     /// Memory that the shard takes, in bytes; see [the module](self) for what counts.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let index: usize = self.databases.iter().map(|database| database.dash.bytes()).sum();
-        self.log_bytes() + (index + self.flushed.bytes() + self.large.bytes()) as u64
+        self.log_bytes() + (self.index_bytes() + self.other_bytes()) as u64
     }
 
     /// Tells the shard how much room the node has left now, `None` for as much as it wants.
     pub fn set_room(&mut self, room: Option<Room>) {
-        let dead_left = self.limit.dead_left.min(self.log.usage().bytes_dead);
-        self.limit = Limit { room, log_bytes: self.log_bytes(), dead_left };
+        let dead_left = self.limit.dead_left.min(self.dead_bytes());
+        self.limit = Limit { room, log_bytes: self.log_bytes(), dead_left, ..self.limit };
     }
 
     /// Bytes of room that the node has left as far as this shard knows; negative beyond the limit.
@@ -80,43 +98,130 @@ impl Shard {
         }
     }
 
-    /// Lets a command that may grow begin, as far as memory goes.
+    /// Lets a command that may grow, and takes about `bytes`, begin, as far as memory goes.
     ///
     /// # Errors
     /// Out of memory: the node takes more than it may, and no room can be made.
     #[inline]
-    pub fn admit(&mut self) -> Result<(), Error> {
-        if self.room_left() >= 0 { Ok(()) } else { self.make_up() }
+    pub fn admit(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.room_left() >= self.limit.room.map_or(i64::MIN, |room| room.ahead() / 2) {
+            return Ok(());
+        }
+        self.make_room_for_growth(bytes)
     }
 
     /// Whether the shard can make room if it is asked to.
     #[must_use]
     pub fn can_make_room(&self) -> bool {
-        let dead = self.log.usage().bytes_dead;
-        !self.flushed.is_empty() || dead > self.limit.dead_left + self.config.extent_size as u64 / DEAD_STEPS
+        !self.flushed.is_empty() || self.has_evictable() || self.has_more_dead()
     }
 
-    /// Makes room until the node is within its limit.
-    #[cold]
-    fn make_up(&mut self) -> Result<(), Error> {
-        while self.room_left() < 0 {
-            let can = self.can_make_room();
-            if !can || self.reclaim(STEP_RECORDS, Urgency::Pressed).is_none() {
-                self.note_nothing_to_make();
-                return if self.may_exceed() { Ok(()) } else { Err(Error::OutOfMemory) };
+    /// Whether room is to be made ahead of the writers, and can be.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        let is_short = self.limit.room.is_some_and(|room| self.room_left() < room.ahead());
+        is_short
+            && (!self.flushed.is_empty()
+                || self.has_evictable()
+                || self.has_many_dead()
+                || self.room_left() < 0 && self.has_more_dead())
+    }
+
+    /// Lets so many keys be evicted by and by, because other shards have evicted theirs for the room of all.
+    pub fn owe_evictions(&mut self, keys: u64) {
+        self.limit.evictions_due = keys;
+    }
+
+    /// Whether a quarter of the limit or less is left.
+    pub(crate) fn is_room_short(&self) -> bool {
+        self.limit.room.is_some_and(|room| self.room_left() < (room.limit / 4) as i64)
+    }
+
+    /// Makes room ahead of the writers, for about `records` records looked at. Returns how many that was.
+    pub(crate) fn make_room_ahead(&mut self, records: usize) -> usize {
+        let Some(room) = self.limit.room else {
+            return 0;
+        };
+        let mut done = 0;
+        while done < records && self.limit.evictions_due > 0 && self.evict_one() {
+            self.limit.evictions_due -= 1;
+            done += EVICTION_WORK;
+        }
+        if self.room_left() < room.ahead() {
+            // Some more, so that it is not for a slice or two.
+            while done < records && self.room_left() < room.ahead() * 5 / 4 {
+                match self.make_some_room() {
+                    Some((_, work)) => done += work,
+                    None => break,
+                }
             }
+        }
+        done
+    }
+
+    #[cold]
+    fn make_room_for_growth(&mut self, bytes: usize) -> Result<(), Error> {
+        self.limit.owed += bytes as u64 * PAY_PERCENT / 100;
+        let work_max = WORK_MAX + bytes / WORK_BYTES;
+        let mut work = 0;
+        while self.limit.owed > 0 || self.room_left() < 0 {
+            if work >= work_max && self.is_within_excess() {
+                break;
+            }
+            if work >= work_max + WORK_LAST {
+                return Err(Error::OutOfMemory);
+            }
+            let Some((bytes, done)) = self.make_some_room() else {
+                self.limit.owed = 0;
+                let elsewhere = self.limit.room.is_some_and(|room| room.elsewhere) && self.is_within_excess();
+                return if self.room_left() >= 0 || elsewhere { Ok(()) } else { Err(Error::OutOfMemory) };
+            };
+            self.limit.owed = self.limit.owed.saturating_sub(bytes);
+            work += done;
         }
         Ok(())
     }
 
-    /// Nothing more can be made of what is dead now.
-    pub(crate) fn note_nothing_to_make(&mut self) {
-        self.limit.dead_left = self.log.usage().bytes_dead;
+    /// Makes some room, or something of which room can be made. Returns how many bytes that was, and how many records were looked
+    /// at for it; `None` if nothing can be done.
+    fn make_some_room(&mut self) -> Option<(u64, usize)> {
+        if self.flushed.is_empty() && !self.has_many_dead() {
+            if self.evict_one() {
+                return Some((0, EVICTION_WORK));
+            }
+            if self.room_left() >= 0 || !self.has_more_dead() {
+                return None;
+            }
+        }
+        match self.reclaim(STEP_RECORDS, Urgency::Pressed) {
+            Some(bytes) => Some((bytes as u64, STEP_RECORDS)),
+            None if self.evict_one() => Some((0, EVICTION_WORK)),
+            None => {
+                self.limit.dead_left = self.dead_bytes();
+                None
+            }
+        }
     }
 
-    /// Whether the node may take a little more than its limit, because other shards are about to make room.
-    fn may_exceed(&self) -> bool {
-        self.limit.room.is_none_or(|room| room.elsewhere && -self.room_left() < (room.limit / EXCESS_PART) as i64)
+    /// Dead bytes that the compactor has not passed.
+    fn dead_bytes(&self) -> u64 {
+        self.log.usage().bytes_dead - self.compactor.bytes_passed(&self.log)
+    }
+
+    /// Whether so much is dead that nothing need be evicted.
+    fn has_many_dead(&self) -> bool {
+        self.has_more_dead() && self.dead_bytes() * 100 > self.log_bytes() * DEAD_PERCENT_KEPT
+    }
+
+    /// Whether more is dead than when nothing could be made of it.
+    fn has_more_dead(&self) -> bool {
+        self.dead_bytes() > self.limit.dead_left + self.config.extent_size as u64 / DEAD_STEPS
+            || self.has_many_tombstones()
+    }
+
+    /// Whether the node takes at most a little more than its limit.
+    fn is_within_excess(&self) -> bool {
+        self.limit.room.is_none_or(|room| self.room_left() > -((room.limit / EXCESS_PART) as i64))
     }
 
     #[inline]
@@ -124,3 +229,14 @@ impl Shard {
         self.log.bytes_written() - self.compactor.bytes_passed(&self.log)
     }
 }
+
+impl Room {
+    /// What is kept free ahead of the writers, in bytes.
+    #[inline]
+    fn ahead(self) -> i64 {
+        (self.limit / AHEAD_PART).min(AHEAD_BYTES_MAX) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests;

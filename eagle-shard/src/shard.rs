@@ -18,6 +18,7 @@ use crate::{
     compact::Compactor,
     dash::{Hashed, Located},
     error::Error,
+    evict::Evictor,
     expire::Sweeper,
     flush::Flushed,
     keyspace::{Database, offset_of},
@@ -102,6 +103,8 @@ pub struct ShardUsage {
     pub index_bytes: usize,
     /// Memory of structures beside index and log (large strings' tables of chunks, buffers) in bytes.
     pub other_bytes: usize,
+    /// All that counts towards the limit on memory, in bytes ([`Shard::memory`]).
+    pub memory: u64,
     /// Extents in use, in bytes.
     pub log_bytes: u64,
     /// Living records, in bytes.
@@ -139,6 +142,7 @@ pub struct Shard {
     pub(crate) sweeper: Sweeper,
     pub(crate) aging: Aging,
     pub(crate) limit: Limit,
+    pub(crate) evictor: Evictor,
     /// The record of the last swap of databases, where the log is replayed.
     pub(crate) swap_mark: Option<PoolOffset>,
     /// The time of the last command or background slice.
@@ -150,6 +154,8 @@ pub struct Shard {
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
     pub sweeps: bool,
+    /// Whether keys may be evicted.
+    pub evicts: bool,
     /// Counters; the owner may reset them.
     pub stats: Stats,
 }
@@ -178,12 +184,14 @@ impl Shard {
             sweeper: Sweeper::default(),
             aging: Aging::default(),
             limit: Limit::default(),
+            evictor: Evictor::default(),
             swap_mark: None,
             now: UnixMs(0),
             rng,
             error_line: String::new(),
             manner: Manner::default(),
             sweeps: true,
+            evicts: true,
             stats: Stats::default(),
             config,
         })
@@ -273,13 +281,24 @@ impl Shard {
         ShardUsage {
             keys: sum(|database| database.dash.len()),
             expires: sum(|database| database.expires),
-            index_bytes: sum(|database| database.dash.bytes()) + self.flushed.bytes(),
-            other_bytes: self.large.bytes(),
+            index_bytes: self.index_bytes(),
+            other_bytes: self.other_bytes(),
+            memory: self.memory(),
             log_bytes: log.bytes,
             log_live_bytes: log.bytes_live,
             log_dead_bytes: log.bytes_dead,
             log_bytes_max: log.bytes_max,
         }
+    }
+
+    /// Memory of the index in bytes, of what was flushed too.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.databases.iter().map(|database| database.dash.bytes()).sum::<usize>() + self.flushed.bytes()
+    }
+
+    /// Memory of structures beside index and log in bytes.
+    pub(crate) fn other_bytes(&self) -> usize {
+        self.large.bytes()
     }
 
     /// Changes the limit on the memory of records, in bytes, within the capacity that the shard was made with.

@@ -175,7 +175,7 @@ fn memory(node: &Node<'_>, text: &mut String) {
     let used = figures.used_memory();
     let rss = node.core.shared().rss_bytes.load(Ordering::Relaxed);
     let peak = node.core.shared().note_used_memory(used);
-    let overhead = used - usage.log_bytes;
+    let overhead = (usage.index_bytes + usage.other_bytes) as u64 + figures.clients_memory;
     bytes(text, "used_memory", used);
     bytes(text, "used_memory_rss", rss);
     bytes(text, "used_memory_peak", peak);
@@ -187,6 +187,7 @@ fn memory(node: &Node<'_>, text: &mut String) {
     bytes(text, "used_memory_lua", 0);
     bytes(text, "maxmemory", config.maxmemory);
     line(text, "maxmemory_policy", config.maxmemory_policy.name());
+    line(text, "mem_not_counted_for_evict", 0);
     line(text, "mem_fragmentation_ratio", format!("{:.2}", ratio(rss, used)));
     line(text, "mem_fragmentation_bytes", rss as i64 - used as i64);
     line(text, "mem_clients_normal", figures.clients_memory);
@@ -220,6 +221,9 @@ fn stats(node: &Node<'_>, text: &mut String) {
     line(text, "rejected_connections", figures.stats.rejected);
     line(text, "expired_keys", figures.shard.expired);
     line(text, "evicted_keys", figures.shard.evicted);
+    let (present_us, total_us) = node.core.shared().budget.exceeded_us(node.now.mono_us);
+    line(text, "total_eviction_exceeded_time", total_us / 1000);
+    line(text, "current_eviction_exceeded_time", present_us / 1000);
     line(text, "keyspace_hits", figures.shard.hits);
     line(text, "keyspace_misses", figures.shard.misses);
     line(text, "pubsub_channels", 0);

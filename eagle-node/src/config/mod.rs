@@ -29,6 +29,8 @@ use std::{collections::BTreeMap, fmt};
 pub use args::Start;
 pub use file::ConfigError;
 
+use eagle_shard::{Eviction, Order, Policy};
+
 use crate::config::table::TABLE;
 
 /// All settings, typed. A clone with changes is published as a whole; nobody sees half a change.
@@ -76,6 +78,12 @@ pub struct Config {
     pub maxmemory: u64,
     /// What is evicted at that bound.
     pub maxmemory_policy: EvictionPolicy,
+    /// Keys looked at for one that is evicted, at least.
+    pub maxmemory_samples: u32,
+    /// How slowly counts of uses grow.
+    pub lfu_log_factor: u32,
+    /// Minutes after which counts of uses lose one, 0 for never.
+    pub lfu_decay_time: u32,
     /// Seconds that requests in flight get at the end.
     pub shutdown_timeout_s: u32,
     /// Who may use `DEBUG`.
@@ -98,6 +106,19 @@ impl Default for Config {
             }
         }
         config
+    }
+}
+
+impl Config {
+    /// How a shard makes room by eviction.
+    #[must_use]
+    pub fn eviction(&self) -> Eviction {
+        Eviction {
+            policy: self.maxmemory_policy.order(),
+            samples: self.maxmemory_samples as usize,
+            log_factor: self.lfu_log_factor,
+            decay_minutes: self.lfu_decay_time,
+        }
     }
 }
 
@@ -128,6 +149,9 @@ const BLANK: Config = Config {
     },
     maxmemory: 0,
     maxmemory_policy: EvictionPolicy::NoEviction,
+    maxmemory_samples: 0,
+    lfu_log_factor: 0,
+    lfu_decay_time: 0,
     shutdown_timeout_s: 0,
     enable_debug_command: Allowed::No,
     enable_protected_configs: Allowed::No,
@@ -277,10 +301,16 @@ impl EvictionPolicy {
         Self::NAMES[self as usize]
     }
 
-    /// Whether it counts how often a key is used (`OBJECT FREQ`) rather than when (`OBJECT IDLETIME`).
-    #[must_use]
-    pub fn counts_uses(self) -> bool {
-        matches!(self, Self::VolatileLfu | Self::AllKeysLfu)
+    fn order(self) -> Option<Policy> {
+        let volatile = matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::VolatileRandom | Self::VolatileTtl);
+        let order = match self {
+            Self::VolatileLru | Self::AllKeysLru => Order::Recency,
+            Self::VolatileLfu | Self::AllKeysLfu => Order::Frequency,
+            Self::VolatileRandom | Self::AllKeysRandom => Order::Chance,
+            Self::VolatileTtl => Order::Expiry,
+            Self::NoEviction => return None,
+        };
+        Some(Policy { volatile, order })
     }
 }
 

@@ -128,7 +128,7 @@ impl Config {
     /// Which of the pairs changed a directive that has no effect, for the log.
     #[must_use]
     pub fn without_effect(pairs: &[(&[u8], &[u8])]) -> Vec<&'static str> {
-        let without = |row: &&Directive| matches!(row.place, Place::Kept) || row.name.starts_with("maxmemory");
+        let without = |row: &&Directive| matches!(row.place, Place::Kept);
         pairs.iter().filter_map(|(name, _)| table::find(name)).filter(without).map(|row| row.name).collect()
     }
 }

@@ -403,7 +403,7 @@ impl Core {
             return None;
         }
         if order.spec.flags.contains(Flags::DENYOOM)
-            && let Err(error) = self.admit()
+            && let Err(error) = self.admit(order.args.bytes_len())
             && refusable
         {
             self.reject(order, error, out);

@@ -168,9 +168,10 @@ impl Core {
     /// # Errors
     /// The shard's memory cannot be had.
     pub fn new(config: &CoreConfig, shared: Arc<Shared>) -> Result<Self, PoolError> {
-        let shard = Shard::new(config.shard.clone())?;
+        let mut shard = Shard::new(config.shard.clone())?;
         let position = shard.position();
         let (version, settings) = shared.config();
+        shard.set_eviction(settings.eviction());
         Ok(Self {
             id: config.id,
             cores: config.cores,
@@ -238,7 +239,7 @@ impl Core {
         self.commit(actions);
         self.release_answers(now);
         self.look_after_sessions(now, actions);
-        self.end_of_turn_memory();
+        self.end_of_turn_memory(now);
         self.flush_links(actions);
         if std::mem::take(&mut self.shutdown) {
             actions.shutdown = true;
@@ -368,6 +369,7 @@ impl Core {
         (self.config_version, self.config) = self.shared.config();
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
+        self.shard.set_eviction(self.config.eviction());
         self.measure_memory();
     }
 

@@ -77,6 +77,7 @@ impl Core {
         let pause = &mut self.pause.pauses[purpose as usize];
         *pause = Some(pause.map_or((what, until_us), |(before, until)| (before.max(what), until.max(until_us))));
         self.shard.sweeps = false;
+        self.shard.evicts = false;
         self.holds.hold_writes(true);
     }
 
@@ -85,6 +86,7 @@ impl Core {
         self.pause.pauses[purpose as usize] = None;
         if self.pause.now().is_none() {
             self.shard.sweeps = self.active_expiry;
+            self.shard.evicts = true;
             self.holds.hold_writes(false);
             self.serve_waiting(now);
         }

@@ -279,7 +279,7 @@ impl Figures {
     /// Memory of data, index and connections, in bytes.
     #[must_use]
     pub fn used_memory(&self) -> u64 {
-        self.usage.log_bytes + (self.usage.index_bytes + self.usage.other_bytes) as u64 + self.clients_memory
+        self.usage.memory + self.clients_memory
     }
 }
 
@@ -298,6 +298,7 @@ fn add_usage(sum: &mut ShardUsage, other: &ShardUsage) {
     sum.expires += other.expires;
     sum.index_bytes += other.index_bytes;
     sum.other_bytes += other.other_bytes;
+    sum.memory += other.memory;
     sum.log_bytes += other.log_bytes;
     sum.log_live_bytes += other.log_live_bytes;
     sum.log_dead_bytes += other.log_dead_bytes;

@@ -98,6 +98,7 @@ impl Core {
         }
         self.background_due = true;
         self.stats.tick(now.mono_us);
+        self.share_evictions();
         let slice = self.sessions.len().div_ceil(SWEEP_TICKS);
         for _ in 0..slice {
             self.sweep_at = if self.sweep_at + 1 < self.sessions.len() { self.sweep_at + 1 } else { 0 };

@@ -27,6 +27,7 @@ use std::{
     fs,
     hash::{BuildHasher, Hasher, RandomState},
     io,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::Ordering,
@@ -63,8 +64,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const CREDIT: u32 = 4096;
 /// Bytes that a shard's log may grow to: addresses, not memory, and beyond the memory of a core's share of any machine.
 const SHARD_BYTES_MAX: u64 = 256 << 30;
-/// Bytes of an extent of a shard's log.
-const EXTENT_BYTES: usize = 1 << 20;
+/// Bytes of an extent of a shard's log, at most and at least.
+const EXTENT_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
+/// Extents of a shard's part of `maxmemory`, at least: some are open or kept for the next use, and do not count.
+const EXTENTS_OF_LIMIT: u64 = 256;
 
 /// Serves until a signal or `SHUTDOWN` asks for the end, and all that had arrived is answered.
 ///
@@ -290,7 +293,7 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         count: config.shards,
         seed,
         databases: config.databases,
-        extent_size: EXTENT_BYTES,
+        extent_size: extent_bytes(config.maxmemory, config.shards),
         capacity_max: SHARD_BYTES_MAX,
         in_place: true,
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
@@ -298,6 +301,13 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         pool_id,
     };
     CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
+}
+
+/// Bytes of an extent: less where memory is limited to little. A limit that is set later does not change it.
+fn extent_bytes(maxmemory: u64, shards: u16) -> usize {
+    let fit = if maxmemory == 0 { u64::MAX } else { maxmemory / u64::from(shards) / EXTENTS_OF_LIMIT };
+    let fit = fit.clamp(*EXTENT_BYTES.start(), *EXTENT_BYTES.end());
+    1 << fit.ilog2()
 }
 
 /// A number that nobody can guess, from the system.
@@ -315,5 +325,18 @@ impl<'a> From<&'a Config> for Wanted<'a> {
             backlog: config.tcp_backlog,
             keepalive_s: config.tcp_keepalive_s,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_are_small_where_memory_is() {
+        // A 256th of a shard's part, a power of two, between 64 KiB and 1 MiB; without a limit the largest.
+        let sizes = [(0, 1), (1 << 30, 1), (1 << 30, 2), (300 << 20, 4), (64 << 20, 1), (1 << 20, 2), (1, 1)];
+        let sizes = sizes.map(|(maxmemory, shards)| extent_bytes(maxmemory, shards) >> 10);
+        assert_eq!(sizes, [1024, 1024, 1024, 256, 256, 64, 64]);
     }
 }

@@ -18,6 +18,10 @@ const SHARED_INTEGERS: i64 = 10_000;
 /// References of what is shared (`OBJ_SHARED_REFCOUNT`).
 const SHARED_REFERENCES: i64 = i32::MAX as i64;
 
+const NO_LRU: Error = Error::Line(
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+);
+
 const NO_LFU: Error = Error::Line(
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
 );
@@ -138,16 +142,18 @@ fn encoding(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
 
 fn idletime(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     if let Some(found) = object(shard, call)? {
-        call.reply.integer((shard.idle_ms(found, call.now) / 1000) as i64);
+        let idle_ms = shard.idle_ms(found, call.now).ok_or(NO_LRU)?;
+        call.reply.integer((idle_ms / 1000) as i64);
     }
     Ok(())
 }
 
 fn freq(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
-    match object(shard, call)? {
-        Some(_) => Err(NO_LFU),
-        None => Ok(()),
+    if let Some(found) = object(shard, call)? {
+        let count = shard.frequency(found, call.now).ok_or(NO_LFU)?;
+        call.reply.integer(i64::from(count));
     }
+    Ok(())
 }
 
 fn help(_: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {

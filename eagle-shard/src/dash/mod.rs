@@ -280,6 +280,37 @@ impl Dash {
         self.entries(SegmentId(segment as u32)).nth(nth).map(|(place, _)| place)
     }
 
+    /// The entries of some bucket, each bucket about as likely as any other; with few entries in many places, those of a
+    /// segment. None from an empty index.
+    pub fn sample(&self, rng: &mut fastrand::Rng) -> impl Iterator<Item = (Place, Word)> {
+        let chosen = (!self.is_empty()).then(|| {
+            for _ in 0..RANDOM_TRIES {
+                let segment = rng.usize(..self.segments.len());
+                let buckets = self.segments[segment].buckets();
+                let bucket = rng.usize(..buckets.len().max(BUCKETS_MAX));
+                if buckets.get(bucket).is_some_and(|bucket| !bucket.occupied().is_empty()) {
+                    return (segment, bucket..bucket + 1);
+                }
+            }
+            let start = rng.usize(..self.segments.len());
+            let mut from_start = (start..self.segments.len()).chain(0..start);
+            let segment = from_start.find(|at| self.segments[*at].count() > 0).expect("some segment has an entry");
+            (segment, 0..self.segments[segment].buckets().len())
+        });
+        let (segment, buckets) = chosen.unwrap_or((0, 0..0));
+        buckets.flat_map(move |at| {
+            let bucket = &self.segments[segment].buckets()[at];
+            let place = move |entry| Place { segment: segment as u32, bucket: at as u32, entry: entry as u8 };
+            bucket.occupied().map(move |entry| (place(entry), bucket.word(entry)))
+        })
+    }
+
+    /// The word at a place that may have changed hands since it was learnt; `None` if nothing is there any more.
+    pub fn word_if_there(&self, place: Place) -> Option<Word> {
+        let bucket = self.segments.get(place.segment as usize)?.buckets().get(place.bucket as usize)?;
+        (bucket.fingerprint(usize::from(place.entry)) != 0).then(|| bucket.word(usize::from(place.entry)))
+    }
+
     #[inline]
     fn locate_quietly(&self, hashed: Hashed) -> Located {
         let position = hashed.position();
