@@ -32,6 +32,8 @@ pub struct Shared {
     /// What it runs on.
     pub host: Host,
     used_memory_peak: AtomicU64,
+    /// Chooses the replication id, and how often it was chosen anew.
+    replication_ids: (u64, AtomicU64),
     /// What the cores take of the memory that the node may.
     pub budget: Budget,
 }
@@ -57,7 +59,7 @@ impl Shared {
             config_version: AtomicU64::new(0),
             client_ids: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
-            run_id: (0..40).map(|_| char::from_digit(rng.u32(0..16), 16).expect("below 16")).collect(),
+            run_id: forty_digits(&mut rng),
             started_unix_ms,
             started_mono_us,
             rss_bytes: AtomicU64::new(0),
@@ -65,6 +67,7 @@ impl Shared {
             cpu_system_us: AtomicU64::new(0),
             host: Host::default(),
             used_memory_peak: AtomicU64::new(0),
+            replication_ids: (seed.rotate_left(32), AtomicU64::new(0)),
             budget: Budget::default(),
         }
     }
@@ -98,6 +101,18 @@ impl Shared {
         self.used_memory_peak.fetch_max(bytes, Ordering::Relaxed).max(bytes)
     }
 
+    /// 40 hexadecimal digits by which replicas know this history: `master_replid` of `INFO`.
+    #[must_use]
+    pub fn replication_id(&self) -> String {
+        let (seed, changes) = &self.replication_ids;
+        forty_digits(&mut fastrand::Rng::with_seed(seed.wrapping_add(changes.load(Ordering::Relaxed))))
+    }
+
+    /// Chooses another replication id.
+    pub fn change_replication_id(&self) {
+        self.replication_ids.1.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A client's number: unique, growing.
     pub(crate) fn next_client_id(&self) -> u64 {
         self.client_ids.fetch_add(1, Ordering::Relaxed)
@@ -118,4 +133,8 @@ impl Shared {
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
+}
+
+fn forty_digits(rng: &mut fastrand::Rng) -> String {
+    (0..40).map(|_| char::from_digit(rng.u32(0..16), 16).expect("below 16")).collect()
 }

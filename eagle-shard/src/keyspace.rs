@@ -134,6 +134,32 @@ impl Shard {
         Found { word, ..found }
     }
 
+    /// Where the key's record lies in the log, for `DEBUG OBJECT`.
+    #[must_use]
+    pub fn place(&self, found: Found) -> u64 {
+        found.offset().raw()
+    }
+
+    /// Bytes that the value would take in a snapshot of Redis, uncompressed, for `DEBUG OBJECT`; of what is no string, the
+    /// memory that it takes here.
+    #[must_use]
+    pub fn serialized_bytes(&self, found: Found) -> usize {
+        let Ok(string) = self.string(found) else {
+            return self.memory_usage(found);
+        };
+        // An integer that fits is a byte that says how wide it is, and itself; a string has its length in front.
+        match string.integer() {
+            Some(-128..=127) => 2,
+            Some(-32_768..=32_767) => 3,
+            Some(-2_147_483_648..=2_147_483_647) => 5,
+            _ => match string.len() {
+                len @ ..64 => 1 + len,
+                len @ ..16_384 => 2 + len,
+                len => 5 + len,
+            },
+        }
+    }
+
     /// The key's record.
     #[inline]
     #[must_use]

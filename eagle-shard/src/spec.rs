@@ -34,12 +34,14 @@ pub struct Spec {
     pub group: Group,
     /// Version of Redis that brought it.
     pub since: &'static str,
-    /// As in the command reference.
+    /// As in the command reference; empty where that says nothing.
     pub complexity: &'static str,
     /// One sentence, as in the command reference.
     pub summary: &'static str,
     /// What changed since: version and change, as in the command reference.
     pub history: &'static [(&'static str, &'static str)],
+    /// Whether `COMMAND DOCS` says that it is for developers (`syscmd`).
+    pub is_internal: bool,
     /// Since when and by what it is replaced, if it is.
     pub deprecated: Option<Deprecated>,
     /// Rows of a container's subcommands.
@@ -329,6 +331,7 @@ impl Spec {
         complexity: "",
         summary: "",
         history: &[],
+        is_internal: false,
         deprecated: None,
         subcommands: &[],
         run: Run::Node,

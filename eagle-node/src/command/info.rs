@@ -147,7 +147,7 @@ fn server(node: &Node<'_>, text: &mut String) {
     line(text, "process_id", std::process::id());
     line(text, "run_id", &shared.run_id);
     line(text, "tcp_port", config.port);
-    line(text, "server_time_usec", node.now.unix.0 * 1000);
+    line(text, "server_time_usec", node.now.unix_us());
     line(text, "uptime_in_seconds", uptime_s);
     line(text, "uptime_in_days", uptime_s / 86_400);
     line(text, "hz", config.value("hz"));
@@ -240,7 +240,7 @@ fn replication(node: &Node<'_>, text: &mut String) {
     line(text, "role", "master");
     line(text, "connected_slaves", 0);
     line(text, "master_failover_state", "no-failover");
-    line(text, "master_replid", &node.core.shared().run_id);
+    line(text, "master_replid", node.core.shared().replication_id());
     line(text, "master_replid2", "0".repeat(40));
     line(text, "master_repl_offset", 0);
     line(text, "second_repl_offset", -1);

@@ -8,8 +8,10 @@ pub mod client;
 pub mod clients;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod info;
 pub mod introspection;
+pub mod lolwut;
 pub mod pausing;
 pub mod server;
 
@@ -22,6 +24,7 @@ use std::sync::LazyLock;
 
 use eagle_resp::{Args, Reply};
 use eagle_shard::{
+    call::DbId,
     command::{lookup::Lookup, refusal},
     error::Error,
     spec::{Run, Spec},
@@ -77,6 +80,8 @@ pub struct Asked<'a> {
     pub from: CoreId,
     /// The connection that sent the command, one of that core's.
     pub asker: ConnId,
+    /// That connection's database.
+    pub db: DbId,
 }
 
 /// A command as dispatch finds it.
@@ -112,10 +117,12 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 5] = [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, server::ROWS];
+const ROWS: [&[Spec]; 6] =
+    [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, debug::ROWS, server::ROWS];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 5] = [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, server::RUNS];
+const RUNS: [&[(&str, NodeRun)]; 6] =
+    [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, debug::RUNS, server::RUNS];
 
 struct Table {
     rows: Vec<Row>,

@@ -6,7 +6,7 @@ use eagle_shard::{
     spec::{Categories, Flags, Group, Spec},
 };
 
-use super::{NodeRun, info};
+use super::{NodeRun, info, lolwut};
 use crate::core::{Core, NodeCall};
 
 const SERVER: Spec = Spec { group: Group::Server, complexity: "O(1)", ..Spec::BLANK };
@@ -24,6 +24,7 @@ pub(super) const ROWS: &[Spec] = &[
         history: &[("7.0.0", "Added support for taking multiple section arguments.")],
         ..SERVER
     },
+    lolwut::ROW,
     Spec {
         name: "shutdown",
         syntax: "[abort-selector: {save-selector-block: [save-selector: NOSAVE | SAVE] [NOW@7.0.0] [FORCE@7.0.0]} | ABORT@7.0.0]",
@@ -51,15 +52,18 @@ pub(super) const ROWS: &[Spec] = &[
     },
 ];
 
-pub(super) const RUNS: &[(&str, NodeRun)] =
-    &[("info", info::RUN), ("shutdown", NodeRun::Here(shutdown)), ("time", NodeRun::Here(time))];
+pub(super) const RUNS: &[(&str, NodeRun)] = &[
+    ("info", info::RUN),
+    ("lolwut", lolwut::RUN),
+    ("shutdown", NodeRun::Here(shutdown)),
+    ("time", NodeRun::Here(time)),
+];
 
 fn time(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
-    // A turn's clock has milliseconds.
-    let unix_ms = call.now.unix.0;
+    let unix_us = call.now.unix_us();
     call.reply.array(2);
-    call.reply.bulk_integer((unix_ms / 1000) as i64);
-    call.reply.bulk_integer((unix_ms % 1000 * 1000) as i64);
+    call.reply.bulk_integer((unix_us / 1_000_000) as i64);
+    call.reply.bulk_integer((unix_us % 1_000_000) as i64);
     Ok(())
 }
 
@@ -102,7 +106,7 @@ mod tests {
         // Seconds and microseconds of the clock that the turn was given.
         let mut trial = Trial::new(1, Config::default());
         let client = trial.connect(0);
-        assert_eq!(trial.ask(client, "TIME"), "*2\r\n$10\r\n1700000000\r\n$6\r\n123000\r\n");
+        assert_eq!(trial.ask(client, "TIME"), "*2\r\n$10\r\n1700000000\r\n$6\r\n123456\r\n");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new(cores: u16, config: Config) -> Self {
-        let now = Now { unix: UnixMs(1_700_000_000_123), mono_us: 5_000_000 };
+        let now = Now { unix: UnixMs(1_700_000_000_123), unix_sub_us: 456, mono_us: 5_000_000 };
         let shared = Arc::new(Shared::new(config, 1, now.unix.0, now.mono_us));
         let core = |index| {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };

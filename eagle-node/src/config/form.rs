@@ -231,6 +231,12 @@ fn within(number: i64, min: i64, max: i64) -> Result<Value, Wrong> {
     if (min..=max).contains(&number) { Ok(Value::Number(number)) } else { Err(Wrong::OutOfRange(min, max)) }
 }
 
+/// A number of bytes, with a unit or without, as a directive takes it.
+#[must_use]
+pub fn bytes(text: &[u8]) -> Option<u64> {
+    memory(text).map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
 fn integer(text: &[u8]) -> Option<i64> {
     // Redis takes no leading plus.
     if text.starts_with(b"+") {

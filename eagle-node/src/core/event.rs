@@ -37,8 +37,18 @@ pub struct ConnId {
 pub struct Now {
     /// Wall clock, for expiry.
     pub unix: UnixMs,
+    /// Microseconds that the wall clock is beyond `unix`, below 1000, for `TIME`.
+    pub unix_sub_us: u16,
     /// Monotonic clock in microseconds, for idle times and intervals.
     pub mono_us: u64,
+}
+
+impl Now {
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_us(&self) -> u64 {
+        self.unix.0 * 1000 + u64::from(self.unix_sub_us)
+    }
 }
 
 /// The other end of a connection.

@@ -390,6 +390,12 @@ impl Core {
         }
     }
 
+    /// Whether a key is this core's.
+    #[must_use]
+    pub fn owns(&self, key: &[u8]) -> bool {
+        self.owner(&self.key(key)) == self.id
+    }
+
     fn owner(&self, key: &Key<'_>) -> CoreId {
         CoreId(key.hashed.slot.get() % self.cores)
     }

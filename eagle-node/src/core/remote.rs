@@ -143,7 +143,7 @@ impl Core {
             Kind::Node => {
                 let report = match command::row(ask.spec).node {
                     Some(NodeRun::Every { each, .. }) => {
-                        each(self, &command::Asked { args, now, from, asker: ask.asker })
+                        each(self, &command::Asked { args, now, from, asker: ask.asker, db: ask.db })
                     }
                     _ => unreachable!("only a command of all cores asks for reports: {}", ask.spec.name),
                 };

@@ -7,7 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use eagle_shard::shard::{ShardUsage, Stats};
+use eagle_shard::{
+    Digest,
+    call::DbId,
+    shard::{ShardUsage, Stats},
+};
 
 use super::event::{CoreId, Now};
 use crate::command::{self, Row};
@@ -192,6 +196,10 @@ pub enum Part {
     Figures(Box<Figures>),
     /// Its clients' numbers and lines: for `CLIENT LIST`.
     Clients(Vec<(u64, String)>),
+    /// Digests of its part of each database that has keys: for `DEBUG DIGEST`.
+    Digests(Vec<(DbId, Digest)>),
+    /// What is to be said of its keys, by their places among the arguments: for `DEBUG OBJECT`.
+    Texts(Vec<(usize, String)>),
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
 }

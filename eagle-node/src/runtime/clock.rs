@@ -22,7 +22,9 @@ impl Clock {
     /// Reads both clocks: two calls into the vDSO, some 40 ns.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { unix: unix_ms(), mono_us: self.mono_us() }
+        let unix_us = unix_us();
+        let unix = UnixMs(unix_us / 1000).min(UnixMs::MAX);
+        Now { unix, unix_sub_us: (unix_us % 1000) as u16, mono_us: self.mono_us() }
     }
 
     /// Microseconds since [`Clock::start`].
@@ -32,10 +34,10 @@ impl Clock {
     }
 }
 
-/// Milliseconds since 1970, kept within what a record can carry.
-fn unix_ms() -> UnixMs {
-    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    UnixMs(u64::try_from(ms).unwrap_or(u64::MAX)).min(UnixMs::MAX)
+/// Microseconds since 1970.
+fn unix_us() -> u64 {
+    let us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    u64::try_from(us).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

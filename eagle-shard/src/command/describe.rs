@@ -51,18 +51,25 @@ pub fn info(spec: &Spec, reply: &mut Reply<'_>) {
 /// the reply's own map.
 pub fn docs(spec: &Spec, reply: &mut Reply<'_>) {
     let arguments = syntax::parse(spec.syntax);
-    let has = [!spec.history.is_empty(), !arguments.is_empty(), !spec.subcommands.is_empty()];
-    let deprecated = if spec.deprecated.is_some() { 3 } else { 0 };
+    let has =
+        [!spec.complexity.is_empty(), !spec.history.is_empty(), !arguments.is_empty(), !spec.subcommands.is_empty()];
+    let flags = [(spec.deprecated.is_some(), "deprecated"), (spec.is_internal, "syscmd")];
+    let flags: Vec<&str> = flags.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
+    let deprecated = usize::from(!flags.is_empty()) + if spec.deprecated.is_some() { 2 } else { 0 };
     reply.bulk(spec.name.as_bytes());
-    reply.map(4 + deprecated + has.iter().filter(|&&has| has).count());
+    reply.map(3 + deprecated + has.iter().filter(|&&has| has).count());
     text("summary", spec.summary, reply);
     text("since", spec.since, reply);
     text("group", spec.group.name(), reply);
-    text("complexity", spec.complexity, reply);
-    if let Some(deprecated) = spec.deprecated {
+    if !spec.complexity.is_empty() {
+        text("complexity", spec.complexity, reply);
+    }
+    if !flags.is_empty() {
         reply.bulk(b"doc_flags");
-        reply.set(1);
-        reply.simple("deprecated");
+        reply.set(flags.len());
+        flags.iter().for_each(|flag| reply.simple(flag));
+    }
+    if let Some(deprecated) = spec.deprecated {
         text("deprecated_since", deprecated.since, reply);
         text("replaced_by", deprecated.replaced_by, reply);
     }

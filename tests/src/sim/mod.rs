@@ -142,7 +142,7 @@ impl Sim {
     /// The time: a turn is a millisecond.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { unix: UnixMs(1_700_000_000_000 + self.turn), mono_us: self.turn * 1000 }
+        Now { unix: UnixMs(1_700_000_000_000 + self.turn), unix_sub_us: 0, mono_us: self.turn * 1000 }
     }
 
     /// A client connects to a core.
