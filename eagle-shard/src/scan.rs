@@ -10,6 +10,11 @@ use crate::{
     value::{Form, ValueType},
 };
 
+/// Index entries that [`Shard::average_ttl_ms`] looks at, at most.
+const TTL_ENTRIES_MAX: usize = 4096;
+/// Keys with an expiry that it reads, at most: each may cost a cache miss.
+const TTL_KEYS_MAX: usize = 32;
+
 /// How often [`Shard::random`] tries again when it meets an expired key.
 const RANDOM_TRIES: usize = 100;
 
@@ -43,6 +48,20 @@ impl Shard {
         for (_, word) in self.databases[usize::from(db.0)].dash.iter() {
             self.emit_unexpired(word, now, &mut emit);
         }
+    }
+
+    /// Time to live in milliseconds of the keys of the database that have one, estimated from a few; `None` if none was come
+    /// across. Keys lie in the order of their hashes, so the first are as good as any.
+    #[must_use]
+    pub fn average_ttl_ms(&self, db: DbId, now: UnixMs) -> Option<u64> {
+        let database = &self.databases[usize::from(db.0)];
+        if database.expires == 0 {
+            return None;
+        }
+        let expiring = database.dash.iter().take(TTL_ENTRIES_MAX).filter(|(_, word)| word.has_expiry());
+        let ttls = expiring.filter_map(|(_, word)| self.log.read(offset_of(word)).expiry()?.checked_sub(now.0));
+        let (sum, count) = ttls.take(TTL_KEYS_MAX).fold((0u64, 0), |(sum, count), ttl| (sum + ttl, count + 1));
+        sum.checked_div(count)
     }
 
     /// Some key of the database, each about as likely as any other; `None` if it is empty.

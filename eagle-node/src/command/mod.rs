@@ -13,6 +13,7 @@ pub mod info;
 pub mod introspection;
 pub mod lolwut;
 pub mod pausing;
+mod sections;
 pub mod server;
 
 #[cfg(test)]

@@ -86,6 +86,10 @@ pub struct Config {
     pub lfu_decay_time: u32,
     /// Seconds that requests in flight get at the end.
     pub shutdown_timeout_s: u32,
+    /// Whether it is counted how long each call of a command took.
+    pub latency_tracking: bool,
+    /// Which percentiles `INFO latencystats` shows: numbers, with blanks between them.
+    pub latency_percentiles: String,
     /// Who may use `DEBUG`.
     pub enable_debug_command: Allowed,
     /// Who may set the directives with which a client could write files anywhere.
@@ -153,6 +157,8 @@ const BLANK: Config = Config {
     lfu_log_factor: 0,
     lfu_decay_time: 0,
     shutdown_timeout_s: 0,
+    latency_tracking: true,
+    latency_percentiles: String::new(),
     enable_debug_command: Allowed::No,
     enable_protected_configs: Allowed::No,
     kept: BTreeMap::new(),

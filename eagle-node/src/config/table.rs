@@ -278,6 +278,8 @@ pub const TABLE: &[Directive] = &[
     live("lfu-log-factor", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.lfu_log_factor), "how slowly counts of uses grow"),
     live("lfu-decay-time", Form::Integer(0, I32), "1", Place::U32(|c| &mut c.lfu_decay_time), "minutes after which counts of uses lose one, 0 for never"),
     live("shutdown-timeout", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.shutdown_timeout_s), "seconds for requests in flight at the end"),
+    live("latency-tracking", Form::Flag, "yes", Place::Flag(|c| &mut c.latency_tracking), "count how long calls of commands take"),
+    live("latency-tracking-info-percentiles", Form::Grammar(Grammar::Percentiles), "50 99 99.9", Place::Text(|c| &mut c.latency_percentiles), "what INFO latencystats shows of it"),
     fixed("enable-debug-command", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_debug_command), "who may use DEBUG"),
     fixed("enable-protected-configs", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_protected_configs), "who may set directives that name files"),
 
@@ -400,8 +402,6 @@ pub const TABLE: &[Directive] = &[
     kept("jemalloc-bg-thread", Form::Flag, "yes"),
     kept("key-load-delay", Form::Integer(-I32 - 1, I32), "0").hidden(),
     kept("latency-monitor-threshold", Form::Integer(0, MAX), "0"),
-    kept("latency-tracking", Form::Flag, "yes"),
-    kept("latency-tracking-info-percentiles", Form::Grammar(Grammar::Percentiles), "50 99 99.9"),
     kept("lazyfree-lazy-eviction", Form::Flag, "no"),
     kept("lazyfree-lazy-expire", Form::Flag, "no"),
     kept("lazyfree-lazy-server-del", Form::Flag, "no"),

@@ -88,6 +88,7 @@ impl Core {
         session.bytes_in += bytes.len() as u64;
         session.active_us = now.mono_us;
         self.stats.bytes_in += bytes.len() as u64;
+        self.stats.reads += 1;
         if session.ending == Ending::Open {
             if session.input.is_empty() && session.runs() {
                 let ran = self.run(&mut session, bytes, 0, now);

@@ -21,6 +21,7 @@ pub mod event;
 pub mod gate;
 pub mod gather;
 pub mod holds;
+pub mod latency;
 mod memory;
 pub mod message;
 pub mod pause;
@@ -172,6 +173,8 @@ impl Core {
         let position = shard.position();
         let (version, settings) = shared.config();
         shard.set_eviction(settings.eviction());
+        let mut stats = CoreStats::default();
+        stats.track_latency(settings.latency_tracking);
         Ok(Self {
             id: config.id,
             cores: config.cores,
@@ -196,7 +199,7 @@ impl Core {
             gate: Gate::new(config.commit, position),
             held_answers: VecDeque::new(),
             released: position,
-            stats: CoreStats::default(),
+            stats,
             memory: Memory::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             draining: false,
@@ -258,6 +261,7 @@ impl Core {
         if taken {
             session.bytes_out += into.len() as u64;
             self.stats.bytes_out += into.len() as u64;
+            self.stats.writes += 1;
         } else if let Some(buffer) = session.replies.reclaim() {
             spare.push(buffer);
         }
@@ -370,6 +374,7 @@ impl Core {
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
         self.shard.set_eviction(self.config.eviction());
+        self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
     }
 

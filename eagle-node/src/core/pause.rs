@@ -55,6 +55,12 @@ impl Pause {
         self.pauses.iter().flatten().map(|(what, _)| *what).max()
     }
 
+    /// When it ends, in monotonic microseconds; 0 if nothing is paused.
+    #[must_use]
+    pub fn until_us(&self) -> u64 {
+        self.pauses.iter().flatten().map(|(_, until_us)| *until_us).max().unwrap_or(0)
+    }
+
     fn stops(&self, spec: &Spec) -> bool {
         match self.now() {
             None => false,
@@ -65,10 +71,10 @@ impl Pause {
 }
 
 impl Core {
-    /// What waits now, if anything does.
+    /// What waits now, if anything does, and for how many milliseconds.
     #[must_use]
-    pub fn paused(&self) -> Option<Paused> {
-        self.pause.now()
+    pub fn paused(&self, now: Now) -> Option<(Paused, u64)> {
+        Some((self.pause.now()?, self.pause.until_us().saturating_sub(now.mono_us) / 1000))
     }
 
     /// Holds commands back for this many milliseconds, or longer if it was to be longer already.

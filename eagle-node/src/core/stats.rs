@@ -13,7 +13,10 @@ use eagle_shard::{
     shard::{ShardUsage, Stats},
 };
 
-use super::event::{CoreId, Now};
+use super::{
+    event::{CoreId, Now},
+    latency::{Bucket, Histogram},
+};
 use crate::command::{self, Row};
 
 /// Codes of errors that are told apart; beyond it a client that makes errors up could fill memory.
@@ -56,8 +59,18 @@ pub struct CoreStats {
     pub connections: u64,
     /// Connections refused: too many clients.
     pub rejected: u64,
-    /// Connections closed because their output or input went beyond a limit.
-    pub closed_by_limit: u64,
+    /// Connections closed because their unread replies went beyond a limit.
+    pub closed_by_output: u64,
+    /// Connections closed because their unexecuted requests went beyond a limit.
+    pub closed_by_input: u64,
+    /// Times that bytes were received.
+    pub reads: u64,
+    /// Times that bytes were handed out to be sent.
+    pub writes: u64,
+    /// Turns in which anything was done.
+    pub turns: u64,
+    /// Time of these turns, in nanoseconds.
+    pub turns_ns: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -66,6 +79,9 @@ pub struct CoreStats {
     pub served: u64,
     /// By [`Row::index`].
     commands: Vec<CommandStats>,
+    /// How long each took, as far as that is tracked; by [`Row::index`].
+    latencies: Vec<Option<Histogram>>,
+    tracks_latency: bool,
     /// Error replies by their code.
     errors: BTreeMap<String, u64>,
     /// Rows executed since the last [`Self::turn_took`].
@@ -78,11 +94,18 @@ impl Default for CoreStats {
         Self {
             connections: 0,
             rejected: 0,
-            closed_by_limit: 0,
+            closed_by_output: 0,
+            closed_by_input: 0,
+            reads: 0,
+            writes: 0,
+            turns: 0,
+            turns_ns: 0,
             bytes_in: 0,
             bytes_out: 0,
             served: 0,
             commands: vec![CommandStats::default(); command::row_count()],
+            latencies: vec![None; command::row_count()],
+            tracks_latency: true,
             errors: BTreeMap::new(),
             turn: Vec::new(),
             rates: Rates::default(),
@@ -123,11 +146,18 @@ impl CoreStats {
 
     /// A turn of so many nanoseconds is over: each of its commands took the same part of it.
     pub fn turn_took(&mut self, ns: u64) {
+        self.turns += 1;
+        self.turns_ns += ns;
         let Some(each) = ns.checked_div(self.turn.len() as u64) else {
             return;
         };
+        let bucket = Bucket::of(each);
         for index in self.turn.drain(..) {
-            self.commands[usize::from(index)].ns += each;
+            let index = usize::from(index);
+            self.commands[index].ns += each;
+            if self.tracks_latency {
+                self.latencies[index].get_or_insert_default().count(bucket);
+            }
         }
     }
 
@@ -135,25 +165,36 @@ impl CoreStats {
     pub fn tick(&mut self, mono_us: u64) {
         self.turn.clear();
         let commands = self.commands.iter().map(|command| command.calls).sum();
-        self.rates.sample(mono_us, [commands, self.bytes_in, self.bytes_out]);
+        self.rates.sample(mono_us, [commands, self.bytes_in, self.bytes_out, self.turns, self.turns_ns]);
     }
 
-    /// Commands, bytes in and bytes out a second, of about the last second and a half.
+    /// Whether it is counted how long each call took (`latency-tracking`). What was counted is forgotten if not.
+    pub fn track_latency(&mut self, track: bool) {
+        self.tracks_latency = track;
+        if !track {
+            self.latencies.fill(None);
+        }
+    }
+
+    /// Commands, bytes in, bytes out, turns and their nanoseconds a second, of about the last second and a half.
     #[must_use]
-    pub fn rates(&self) -> [f64; 3] {
+    pub fn rates(&self) -> [f64; RATES] {
         self.rates.a_second()
     }
 
     /// Begins to count anew.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { tracks_latency: self.tracks_latency, ..Self::default() };
     }
 }
+
+/// How many numbers are measured by the second: see [`CoreStats::rates`].
+pub const RATES: usize = 5;
 
 /// The last measurements of growing numbers.
 #[derive(Clone, Debug, Default)]
 struct Rates {
-    samples: [(u64, [u64; 3]); Rates::SAMPLES],
+    samples: [(u64, [u64; RATES]); Rates::SAMPLES],
     /// How many were ever taken.
     taken: usize,
 }
@@ -161,14 +202,14 @@ struct Rates {
 impl Rates {
     const SAMPLES: usize = 16;
 
-    fn sample(&mut self, mono_us: u64, numbers: [u64; 3]) {
+    fn sample(&mut self, mono_us: u64, numbers: [u64; RATES]) {
         self.samples[self.taken % Self::SAMPLES] = (mono_us, numbers);
         self.taken += 1;
     }
 
-    fn a_second(&self) -> [f64; 3] {
+    fn a_second(&self) -> [f64; RATES] {
         if self.taken < 2 {
-            return [0.0; 3];
+            return [0.0; RATES];
         }
         let oldest = self.taken.saturating_sub(Self::SAMPLES);
         let (from_us, from) = self.samples[oldest % Self::SAMPLES];
@@ -211,6 +252,8 @@ pub struct DatabaseFigures {
     pub keys: u64,
     /// Of them, with an expiry.
     pub expires: u64,
+    /// Their times to live in milliseconds, as estimated from some of them, summed up.
+    pub ttl_ms_total: u128,
 }
 
 /// How a core, or by [`Figures::add`] the whole node, is.
@@ -218,8 +261,8 @@ pub struct DatabaseFigures {
 pub struct Figures {
     /// What it counted.
     pub stats: CoreStats,
-    /// Commands, bytes in and bytes out a second.
-    pub rates: [f64; 3],
+    /// What happens a second: see [`CoreStats::rates`].
+    pub rates: [f64; RATES],
     /// What its shard counted.
     pub shard: Stats,
     /// What its shard takes.
@@ -242,12 +285,22 @@ impl Figures {
         let (stats, theirs) = (&mut self.stats, &other.stats);
         stats.connections += theirs.connections;
         stats.rejected += theirs.rejected;
-        stats.closed_by_limit += theirs.closed_by_limit;
+        stats.closed_by_output += theirs.closed_by_output;
+        stats.closed_by_input += theirs.closed_by_input;
+        stats.reads += theirs.reads;
+        stats.writes += theirs.writes;
+        stats.turns += theirs.turns;
+        stats.turns_ns += theirs.turns_ns;
         stats.bytes_in += theirs.bytes_in;
         stats.bytes_out += theirs.bytes_out;
         stats.served += theirs.served;
         for (command, their) in stats.commands.iter_mut().zip(&theirs.commands) {
             command.add(*their);
+        }
+        for (latency, their) in stats.latencies.iter_mut().zip(&theirs.latencies) {
+            if let Some(their) = their {
+                latency.get_or_insert_default().add(their);
+            }
         }
         for (code, count) in &theirs.errors {
             *stats.errors.entry(code.clone()).or_default() += count;
@@ -260,6 +313,7 @@ impl Figures {
         for (database, their) in self.databases.iter_mut().zip(&other.databases) {
             database.keys += their.keys;
             database.expires += their.expires;
+            database.ttl_ms_total += their.ttl_ms_total;
         }
         self.clients += other.clients;
         self.clients_memory += other.clients_memory;
@@ -277,6 +331,25 @@ impl Figures {
     #[must_use]
     pub fn command(&self, row: &Row) -> CommandStats {
         self.stats.commands[usize::from(row.index)]
+    }
+
+    /// Time of all commands in nanoseconds.
+    #[must_use]
+    pub fn commands_ns(&self) -> u64 {
+        self.stats.commands.iter().map(|command| command.ns).sum()
+    }
+
+    /// Commands executed that may have changed data.
+    #[must_use]
+    pub fn writes_processed(&self) -> u64 {
+        let writes = command::all_rows().filter(|row| row.spec.writes()).map(|row| self.command(row));
+        writes.map(|command| command.calls.saturating_sub(command.failed)).sum()
+    }
+
+    /// How long the calls of a command took, if that was tracked and there were any.
+    #[must_use]
+    pub fn latency(&self, row: &Row) -> Option<&Histogram> {
+        self.stats.latencies[usize::from(row.index)].as_ref()
     }
 
     /// Error replies by their code.
@@ -336,6 +409,15 @@ mod tests {
         stats.turn_took(5000);
         assert_eq!(stats.commands[usize::from(one.index)], CommandStats { calls: 2, ns: 2000, rejected: 0, failed: 0 });
         assert_eq!(stats.commands[usize::from(two.index)].ns, 1000);
+        assert_eq!((stats.turns, stats.turns_ns), (2, 8000));
+        assert!(stats.latencies[usize::from(one.index)].is_some());
+        stats.track_latency(false);
+        stats.count(one);
+        stats.turn_took(3000);
+        stats.reset();
+        stats.count(one);
+        stats.turn_took(3000);
+        assert!(stats.latencies.iter().all(Option::is_none), "what is not wanted is not tracked, reset or not");
     }
 
     #[test]
@@ -356,12 +438,12 @@ mod tests {
     fn rates_are_those_of_the_last_samples() {
         // 100 commands each 100 ms are 1000 a second, however long it went on before at another rate.
         let mut rates = Rates::default();
-        assert_eq!(rates.a_second(), [0.0; 3]);
+        assert_eq!(rates.a_second(), [0.0; RATES]);
         let mut commands = 0;
         for tick in 0..100u64 {
             commands += if tick < 50 { 7 } else { 100 };
-            rates.sample(tick * 100_000, [commands, 0, 2 * commands]);
+            rates.sample(tick * 100_000, [commands, 0, 2 * commands, 0, 0]);
         }
-        assert_eq!(rates.a_second(), [1000.0, 0.0, 2000.0]);
+        assert_eq!(rates.a_second(), [1000.0, 0.0, 2000.0, 0.0, 0.0]);
     }
 }

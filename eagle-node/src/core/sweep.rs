@@ -61,8 +61,9 @@ impl Core {
                 continue;
             }
             let beyond = over_limits(session, &self.config, now);
-            self.stats.closed_by_limit += u64::from(beyond);
-            if beyond || session.ending == Ending::Now {
+            self.stats.closed_by_output += u64::from(beyond == Some(Beyond::Output));
+            self.stats.closed_by_input += u64::from(beyond == Some(Beyond::Input));
+            if beyond.is_some() || session.ending == Ending::Now {
                 session.ending = Ending::Closed;
                 actions.close.push(conn);
                 continue;
@@ -108,7 +109,7 @@ impl Core {
             if session.ending == Ending::Closed {
                 continue;
             }
-            if idle(session, &self.config, now) || over_limits(session, &self.config, now) {
+            if idle(session, &self.config, now) || over_limits(session, &self.config, now).is_some() {
                 session.ending = Ending::Closed;
                 actions.close.push(session.conn);
             }
@@ -127,22 +128,29 @@ fn idle(session: &Session, config: &Config, now: Now) -> bool {
     config.timeout > 0 && session.replies.is_quiet() && session.halt == Halt::None && idle_s > u64::from(config.timeout)
 }
 
+/// What a session has too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    Output,
+    Input,
+}
+
 /// Whether a session exceeds what its client may keep us holding: unread replies, unexecuted requests.
-fn over_limits(session: &mut Session, config: &Config, now: Now) -> bool {
+fn over_limits(session: &mut Session, config: &Config, now: Now) -> Option<Beyond> {
     let limit = &config.client_output_buffer_limit.normal;
     let unsent = session.replies.unsent() as u64;
     if limit.hard_bytes > 0 && unsent > limit.hard_bytes {
-        return true;
+        return Some(Beyond::Output);
     }
     if limit.soft_bytes > 0 && unsent > limit.soft_bytes {
         let since = *session.above_soft_since_us.get_or_insert(now.mono_us);
         if now.mono_us.saturating_sub(since) > u64::from(limit.soft_seconds) * 1_000_000 {
-            return true;
+            return Some(Beyond::Output);
         }
     } else {
         session.above_soft_since_us = None;
     }
-    session.query_bytes() as u64 > config.client_query_buffer_limit
+    (session.query_bytes() as u64 > config.client_query_buffer_limit).then_some(Beyond::Input)
 }
 
 /// Whether replies wait for those behind them.
