@@ -83,7 +83,7 @@ fn server(node: &Node<'_>, text: &mut String) {
     line(text, "uptime_in_days", uptime_s / 86_400);
     line(text, "hz", config.value("hz"));
     line(text, "configured_hz", config.value("hz"));
-    line(text, "lru_clock", node.now.unix.0 / 1000 & LRU_MASK);
+    line(text, "lru_clock", (node.now.unix.0 / 1000) & LRU_MASK);
     line(text, "executable", &shared.host.executable);
     line(text, "config_file", &config.config_file);
     line(text, "io_threads_active", 0);
