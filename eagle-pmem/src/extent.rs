@@ -126,6 +126,8 @@ pub(crate) struct Extents {
     resident: VecDeque<u32>,
     /// How much of the first of `resident` is given back already.
     given_back: u64,
+    /// Of how many free extents the memory is kept: [`RESIDENT_FREE_MAX`], or none until that is done.
+    resident_max: usize,
     /// Free without memory.
     returned: BTreeSet<u32>,
     /// A gap of free extents, in neither set, kept for runs of the present reserve.
@@ -144,6 +146,7 @@ impl Extents {
             table: Vec::new(),
             resident: VecDeque::new(),
             given_back: 0,
+            resident_max: RESIDENT_FREE_MAX,
             returned: BTreeSet::new(),
             held: 0..0,
             in_use: 0,
@@ -287,10 +290,16 @@ impl Extents {
         self.free_range(id.0 + count..id.0 + run);
     }
 
+    /// Lets the memory of all extents that are free now be given back.
+    pub(crate) fn purge(&mut self) {
+        self.resident_max = 0;
+    }
+
     /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free
     /// extents hold any.
     pub(crate) fn next_to_give_back(&mut self, bytes_max: u64) -> Option<Range<u64>> {
-        if self.resident.len() <= RESIDENT_FREE_MAX {
+        if self.resident.len() <= self.resident_max {
+            self.resident_max = RESIDENT_FREE_MAX;
             return None;
         }
         let start = self.start(ExtentId(self.resident[0])) + self.given_back;
@@ -413,6 +422,19 @@ mod tests {
         assert_eq!(extents.free_counts(), (10, RESIDENT_FREE_MAX));
         assert!((0..10).all(|_| open(&mut extents, 1).is_some()));
         assert_eq!(open(&mut extents, 1), None);
+    }
+
+    #[test]
+    fn a_purge_gives_back_all_that_is_free_once() {
+        // Extents freed after it are kept again.
+        let mut extents = Extents::new(1, BYTES, 10);
+        let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
+        ids[..6].iter().for_each(|id| extents.free(*id));
+        extents.purge();
+        let given = std::iter::from_fn(|| extents.next_to_give_back(1 << 20)).count();
+        assert_eq!((given, extents.free_counts()), (6, (6, 0)));
+        ids[6..].iter().for_each(|id| extents.free(*id));
+        assert_eq!((extents.next_to_give_back(1 << 20), extents.free_counts()), (None, (10, 4)));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //!  room left                    dead space allowed            which extent
 //!  plenty, core busy            LAZY_PERCENT                  cost-benefit by age
 //!  a quarter, or core idle      EAGER_PERCENT                 cost-benefit by age
+//!  core idle for a while        QUIET_PERCENT                 cost-benefit by age
 //!  a few extents                none (`room`: paid by bytes)  greedy
 //! ```
 
@@ -29,6 +30,10 @@ use crate::{
 const LAZY_PERCENT: u64 = 35;
 /// The same when memory is short or the core idle.
 const EAGER_PERCENT: u64 = 18;
+/// The same when nothing was appended for a while: copying disturbs nobody then.
+const QUIET_PERCENT: u64 = 8;
+/// Slices on an idle core, since anything was appended, that are a while: half a second of ticks.
+const QUIET_SLICES: u32 = 5;
 /// Memory is short when less than this of the limit is left, in percent.
 const SHORT_PERCENT: u64 = 25;
 /// Tombstones of all bytes of records, in percent, above which the extents with the oldest dead records are compacted.
@@ -76,6 +81,8 @@ pub(crate) struct Compactor {
     is_low: bool,
     /// Bytes appended since they were last paid for.
     owed: u64,
+    /// Slices on an idle core since anything was appended.
+    quiet: u32,
 }
 
 /// A record met on a walk, with what is asked for ahead.
@@ -108,6 +115,11 @@ impl Compactor {
         self.owed += bytes as u64;
     }
 
+    /// Whether nothing was appended for a while, on an idle core.
+    fn is_quiet(&self) -> bool {
+        self.quiet >= QUIET_SLICES
+    }
+
     /// Bytes that the walk has left behind: free when it ends.
     #[inline]
     pub(crate) fn bytes_passed(&self, log: &Log) -> u64 {
@@ -128,7 +140,11 @@ impl Shard {
         let usage = self.log.usage();
         let left = usage.bytes_max.saturating_sub(usage.bytes);
         let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT || self.is_room_short();
-        let percent = if is_short || is_idle { EAGER_PERCENT } else { LAZY_PERCENT };
+        let percent = match is_idle {
+            true if self.compactor.is_quiet() => QUIET_PERCENT,
+            false if !is_short => LAZY_PERCENT,
+            _ => EAGER_PERCENT,
+        };
         let has_dead = usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
         has_dead || self.has_many_tombstones()
     }
@@ -142,6 +158,8 @@ impl Shard {
     /// A slice of compaction, as far as dead space is above its bound: `records`, or more to keep pace with the writers. Returns how
     /// many records it looked at.
     pub(crate) fn compact(&mut self, records: usize, is_idle: bool) -> usize {
+        let is_quiet = is_idle && self.compactor.owed == 0;
+        self.compactor.quiet = if is_quiet { self.compactor.quiet.saturating_add(1) } else { 0 };
         let owed = self.compactor.owed.min(OWED_BYTES_MAX) * PACE_PERCENT / 100;
         let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
         self.compactor.owed = 0;
@@ -192,7 +210,10 @@ impl Shard {
             Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
             Urgency::Pressed => self.victim_of_pressure(),
-            Urgency::Later => self.log.victim(Policy::CostBenefit, EAGER_PERCENT as u8 / 2),
+            Urgency::Later => {
+                let percent = if self.compactor.is_quiet() { QUIET_PERCENT } else { EAGER_PERCENT };
+                self.log.victim(Policy::CostBenefit, percent as u8 / 2)
+            }
         };
         let extent = victim.or_else(|| {
             let is_due = urgency == Urgency::Always || self.has_many_tombstones();

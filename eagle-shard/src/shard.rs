@@ -107,6 +107,8 @@ pub struct ShardUsage {
     pub memory: u64,
     /// Extents in use, in bytes.
     pub log_bytes: u64,
+    /// Free extents that keep their pages to be used again, in bytes.
+    pub log_free_bytes: u64,
     /// Living records, in bytes.
     pub log_live_bytes: u64,
     /// Dead records, in bytes.
@@ -285,10 +287,22 @@ impl Shard {
             other_bytes: self.other_bytes(),
             memory: self.memory(),
             log_bytes: log.bytes,
+            log_free_bytes: log.extents_free_resident as u64 * self.config.extent_size as u64,
             log_live_bytes: log.bytes_live,
             log_dead_bytes: log.bytes_dead,
             log_bytes_max: log.bytes_max,
         }
+    }
+
+    /// Gives memory that is not needed back to the system, by and by: also of the free extents that are kept for the next use.
+    pub fn purge(&mut self) {
+        self.log.purge();
+    }
+
+    /// Memory of a database's index in bytes.
+    #[must_use]
+    pub fn index_bytes_of(&self, db: DbId) -> usize {
+        self.databases[usize::from(db.0)].dash.bytes()
     }
 
     /// Memory of the index in bytes, of what was flushed too.

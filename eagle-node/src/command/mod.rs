@@ -12,6 +12,7 @@ pub mod debug;
 pub mod info;
 pub mod introspection;
 pub mod lolwut;
+pub mod memory;
 pub mod pausing;
 mod sections;
 pub mod server;
@@ -118,12 +119,12 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 6] =
-    [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, debug::ROWS, server::ROWS];
+const ROWS: [&[Spec]; 7] =
+    [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, debug::ROWS, memory::ROWS, server::ROWS];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 6] =
-    [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, debug::RUNS, server::RUNS];
+const RUNS: [&[(&str, NodeRun)]; 7] =
+    [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, debug::RUNS, memory::RUNS, server::RUNS];
 
 struct Table {
     rows: Vec<Row>,

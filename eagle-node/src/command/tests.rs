@@ -25,6 +25,8 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("lolwut", "summary: ", OWN_NAME),
     ("object|freq", "summary: ", OWN_NAME),
     ("object|idletime", "summary: ", OWN_NAME),
+    ("memory|malloc-stats", "flag: loading", "Valkey's; Redis 7.0 and 7.2 refuse it while loading"),
+    ("memory|purge", "flag: loading", "Valkey's; Redis 7.0 and 7.2 refuse it while loading"),
     ("set", "history: [8.1.0", "IFEQ came after Redis 7.2"),
     ("set", "arguments: (name condition", "IFEQ came after Redis 7.2"),
     ("hello", "history: [8.1.0", "availability zones came after Redis 7.2"),

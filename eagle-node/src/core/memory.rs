@@ -47,6 +47,11 @@ impl Memory {
 }
 
 impl Core {
+    /// Memory of sessions and their buffers in bytes, as of the end of the last turn.
+    pub fn clients_bytes(&self) -> u64 {
+        self.memory.clients
+    }
+
     /// Tells the budget what this core takes, and the shard what room the node has.
     pub(super) fn measure_memory(&mut self) {
         if self.config.maxmemory == 0 {

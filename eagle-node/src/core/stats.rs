@@ -241,6 +241,8 @@ pub enum Part {
     Digests(Vec<(DbId, Digest)>),
     /// What is to be said of its keys, by their places among the arguments: for `DEBUG OBJECT`.
     Texts(Vec<(usize, String)>),
+    /// Where its memory is: for `MEMORY`.
+    Memory(Box<MemoryFigures>),
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
 }
@@ -254,6 +256,32 @@ pub struct DatabaseFigures {
     pub expires: u64,
     /// Their times to live in milliseconds, as estimated from some of them, summed up.
     pub ttl_ms_total: u128,
+}
+
+/// Where a core's memory, or by [`MemoryFigures::add`] the whole node's, is.
+#[derive(Clone, Debug)]
+pub struct MemoryFigures {
+    /// What its shard takes.
+    pub usage: ShardUsage,
+    /// Keys and bytes of the index, by database.
+    pub databases: Vec<(u64, u64)>,
+    /// Open connections.
+    pub clients: u64,
+    /// Memory of their sessions and buffers, in bytes.
+    pub clients_bytes: u64,
+}
+
+impl MemoryFigures {
+    /// Adds another core's.
+    pub fn add(&mut self, other: &Self) {
+        add_usage(&mut self.usage, &other.usage);
+        for (database, their) in self.databases.iter_mut().zip(&other.databases) {
+            database.0 += their.0;
+            database.1 += their.1;
+        }
+        self.clients += other.clients;
+        self.clients_bytes += other.clients_bytes;
+    }
 }
 
 /// How a core, or by [`Figures::add`] the whole node, is.
@@ -381,6 +409,7 @@ fn add_usage(sum: &mut ShardUsage, other: &ShardUsage) {
     sum.other_bytes += other.other_bytes;
     sum.memory += other.memory;
     sum.log_bytes += other.log_bytes;
+    sum.log_free_bytes += other.log_free_bytes;
     sum.log_live_bytes += other.log_live_bytes;
     sum.log_dead_bytes += other.log_dead_bytes;
     sum.log_bytes_max += other.log_bytes_max;

@@ -64,6 +64,11 @@ impl Log {
         }
     }
 
+    /// Lets [`Log::give_back`] take all free extents, also those that would be kept for the next use.
+    pub fn purge(&mut self) {
+        self.extents.purge();
+    }
+
     /// Computes the checksums that a lane's records still lack. Done for many records together, and
     /// not as each is appended, because its bytes would then be read while the processor is
     /// still storing them, which stalls it.

@@ -34,6 +34,7 @@ pub mod key;
 pub mod lcs;
 pub mod lookup;
 pub mod many;
+pub mod memory;
 pub mod object;
 pub mod range;
 pub mod refusal;
