@@ -67,14 +67,14 @@ impl Process {
     /// Debian's Redis, the oracle for what Redis 7.0 has.
     #[must_use]
     pub fn redis() -> Self {
-        Self::start(Path::new("redis-server"), &["--save", "", "--appendonly", "no"])
+        Self::start(Path::new("redis-server"), &["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
     }
 
     /// Valkey 8.1.8, the oracle for what 7.2 added; `None` where it is not installed (`deploy/test.sh` does).
     #[must_use]
     pub fn valkey() -> Option<Self> {
         let path = std::env::var_os("EAGLE_VALKEY_BIN").map(PathBuf::from)?;
-        Some(Self::start(&path, &["--save", "", "--appendonly", "no"]))
+        Some(Self::start(&path, &["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"]))
     }
 
     /// Where it listens.

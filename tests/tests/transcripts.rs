@@ -71,14 +71,14 @@ fn a_shard_that_only_appends_answers_the_same() {
 #[test]
 fn a_node_of_one_shard_answers_as_the_transcripts_say() {
     // The real binary behind a socket, with the node's own commands too.
-    let mut node = Server::new(Process::eagledb(&["--shards", "1"]));
+    let mut node = Server::new(Process::eagledb(&["--shards", "1", "--enable-debug-command", "yes"]));
     play(&mut node, Play::RealClock, transcripts());
 }
 
 #[test]
 fn a_node_of_two_shards_answers_the_same() {
     // Keys cross shards. A whole SCAN takes more than one call then, so its transcript is left out.
-    let mut node = Server::new(Process::eagledb(&["--shards", "2"]));
+    let mut node = Server::new(Process::eagledb(&["--shards", "2", "--enable-debug-command", "yes"]));
     let files = transcripts();
     play(&mut node, Play::RealClock, files.into_iter().filter(|(path, _)| name(path) != "scan"));
 }
@@ -121,6 +121,22 @@ fn every_command_has_a_transcript() {
                 assert!(is_asked, "{} does not ask {} with {token}", path.display(), wanted.name);
             }
         }
+    }
+}
+
+#[test]
+fn every_command_of_the_node_has_a_transcript() {
+    // Each subcommand is asked for in some file; but for the texts of HELP, which are our own.
+    const OWN_TEXTS: [&str; 3] = ["client|help", "command|help", "config|help"];
+    let all: Vec<Vec<String>> = transcripts()
+        .iter()
+        .flat_map(|(_, text)| text.requests().map(|request| upper_case(&request)).collect::<Vec<_>>())
+        .collect();
+    let is_node = |row: &&eagle_node::command::Row| !matches!(row.spec.run, eagle_shard::spec::Run::Shard(_));
+    for row in eagle_node::command::all_rows().filter(is_node) {
+        let names: Vec<String> = row.spec.name.split('|').map(str::to_uppercase).collect();
+        let asked = all.iter().any(|words| words.starts_with(&names));
+        assert!(asked || OWN_TEXTS.contains(&row.spec.name), "{} is in no transcript", row.spec.name);
     }
 }
 

@@ -154,7 +154,7 @@ fn info(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     for name in call.args.iter().skip(2) {
         match find_named(name) {
             Some(row) => describe::info(row.spec, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(ask("COMMAND LIST FILTERBY MODULE x"), "*0\r\n");
         assert_eq!(ask("COMMAND LIST FILTERBY FOO bar"), "-ERR syntax error\r\n");
         assert_eq!(ask("COMMAND LIST FOO"), "-ERR syntax error\r\n");
-        assert_eq!(ask("COMMAND INFO nosuch config|nosuch"), "*2\r\n*-1\r\n*-1\r\n");
+        assert_eq!(ask("COMMAND INFO nosuch config|nosuch"), "*2\r\n$-1\r\n$-1\r\n");
         assert!(ask("COMMAND INFO config|get").starts_with("*1\r\n*10\r\n$10\r\nconfig|get\r\n:-3\r\n"));
         assert_eq!(ask("COMMAND DOCS nosuch"), "*0\r\n");
         assert!(ask("COMMAND DOCS nosuch time").starts_with("*2\r\n$4\r\ntime\r\n"));
