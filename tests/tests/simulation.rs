@@ -166,6 +166,37 @@ fn a_pause_stops_all_writes_and_loses_none() {
     }
 }
 
+#[test]
+fn an_acknowledged_pause_holds_back_what_is_under_way() {
+    // Clients of all cores set key after key, most of them on other cores. From the moment at which PAUSE WRITE is answered
+    // there is not one key more, although questions are still under way; after UNPAUSE all are there.
+    for seed in seeds(0..100) {
+        let plan = Plan { cores: 3, credit: 64, ring: 16, ..plan(seed) };
+        let mut sim = Sim::new(plan);
+        let operator = sim.connect(0);
+        let clients: Vec<_> = (0..6).map(|client| sim.connect(client % 3)).collect();
+        for (client, at) in clients.iter().enumerate() {
+            for key in 0..100 {
+                sim.send(*at, &encode(&[b"SET", format!("key{client}:{key}").as_bytes(), b"v"]));
+            }
+        }
+        for _ in 0..sim.rng.usize(0..60) {
+            sim.step();
+        }
+        let keys = |sim: &Sim| sim.cores.iter().map(|core| core.shard().usage().keys).sum::<usize>();
+        ask(&mut sim, operator, &["CLIENT", "PAUSE", "100000000", "WRITE"]);
+        let paused = keys(&sim);
+        for _ in 0..2_000 {
+            sim.step();
+            assert_eq!(keys(&sim), paused, "seed {seed}");
+        }
+        ask(&mut sim, operator, &["CLIENT", "UNPAUSE"]);
+        assert!(sim.run_until(50_000, |sim| keys(sim) == 600), "seed {seed}: {} keys", keys(&sim));
+        let answered = |sim: &Sim| clients.iter().all(|at| replies(&sim.connection(*at).received) == 100);
+        assert!(sim.run_until(50_000, answered), "seed {seed}: every SET is answered");
+    }
+}
+
 /// A write's reply while its shard's commit does not end, on a connection of the same and of another core.
 fn leaks_before_commit(commits: bool) -> bool {
     let mut sim = Sim::new(Plan { seed: 7, cores: 2, credit: 8, ring: 4, commits, delay_max: 0 });
