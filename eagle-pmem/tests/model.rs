@@ -202,7 +202,7 @@ impl Bed {
         known.expiry = self.rng.bool().then(|| self.rng.u64(..=EXPIRY_MS_MAX));
         known.db = self.rng.u16(..3);
         self.reserve(record_bytes_max(to.len(), known.value.len()));
-        let edit = Edit { key: Some(&to), db: Some(known.db), expiry: Some(known.expiry) };
+        let edit = Edit { key: Some(&to), db: Some(known.db), expiry: Some(known.expiry), ..Edit::default() };
         known.offset = self.log.append_copy(self.model[&from].offset, &edit);
         self.point(&to, known);
     }

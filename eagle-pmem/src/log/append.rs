@@ -3,7 +3,7 @@
 use super::{Cursor, Lane, Log, Place};
 use crate::extent::{ExtentId, ExtentState};
 use crate::layout::{ExtentKind, RECORD_ALIGN};
-use crate::offset::PoolOffset;
+use crate::offset::{CollectionId, PoolOffset};
 use crate::record::{Kind, Record, RecordParts, Shape};
 
 /// What is different in a copy of a record. `None` leaves the field as it is.
@@ -15,6 +15,8 @@ pub struct Edit<'a> {
     pub db: Option<u16>,
     /// Another expiry, or none.
     pub expiry: Option<Option<u64>>,
+    /// Another collection.
+    pub id: Option<CollectionId>,
 }
 
 impl Log {
@@ -222,6 +224,7 @@ impl Edit<'_> {
             key: self.key.unwrap_or(parts.key),
             db: self.db.unwrap_or(parts.db),
             expiry: self.expiry.unwrap_or(parts.expiry),
+            id: self.id.or(parts.id),
             ..parts
         }
     }
