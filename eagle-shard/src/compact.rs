@@ -1,7 +1,7 @@
 //! Compaction: what lives in an extent full of dead records moves, and the extent is free.
 //!
 //! A walk goes over the records of one extent, a batch at a time: their keys are hashed, their index entries asked for ahead, and a
-//! record that an entry (a large string, a mark) points at is moved by the log and pointed at again. A walk may stop
+//! record that an entry (a collection, a large string, a mark) points at is moved by the log and pointed at again. A walk may stop
 //! anywhere and go on after any other work; when the last record has moved or died the log frees the extent.
 //!
 //! Above its bound of dead space it works in step with the writers, whatever the budget of a slice: for each byte appended since the
@@ -17,7 +17,7 @@
 //!  a few extents                none (`room`: paid by bytes)  greedy
 //! ```
 
-use eagle_pmem::{ExtentId, Found as Met, Kind, Log, Policy, PoolOffset, Record, Walk};
+use eagle_pmem::{CollectionId, ExtentId, Found as Met, Kind, Log, Policy, PoolOffset, Record, Walk};
 
 use crate::{
     dash::{Hashed, Located, Word},
@@ -93,6 +93,8 @@ struct Candidate {
     bytes: usize,
     kind: Kind,
     space: u16,
+    /// The collection that it is an element of.
+    element_of: Option<CollectionId>,
     located: Option<Located>,
     /// Where the walk stood before it.
     before: Walk,
@@ -246,9 +248,7 @@ impl Shard {
         let mut batch = [None; BATCH];
         let count = self.meet(walk, &mut batch);
         for candidate in batch.iter().flatten() {
-            if let (Some(at), Some(db)) = (candidate.located, self.database_index(candidate.space)) {
-                self.databases[db].dash.prefetch_words(at);
-            }
+            self.prefetch_candidate(candidate);
         }
         let mut dead = 0;
         for (at, candidate) in batch.iter().flatten().enumerate() {
@@ -277,25 +277,45 @@ impl Shard {
                 break;
             };
             let (kind, space) = (record.kind(), record.db());
+            let element_of = record.id().filter(|_| kind == Kind::Element);
             let located = match kind {
-                Kind::String | Kind::Head => {
+                Kind::String | Kind::Packed | Kind::Head => {
                     let hashed = Hashed::of_key(self.config.seed, record.key());
                     self.database_index(space).map(|db| self.databases[db].dash.locate(hashed))
+                }
+                Kind::Element => {
+                    let elements = element_of.and_then(|id| self.collections.find(id));
+                    elements.map(|elements| elements.locate(record))
                 }
                 _ => None,
             };
             let bytes = record.bytes_on_medium();
-            batch[count] = Some(Candidate { offset, version, bytes, kind, space, located, before });
+            batch[count] = Some(Candidate { offset, version, bytes, kind, space, element_of, located, before });
             count += 1;
         }
         count
+    }
+
+    /// Asks for the words of a candidate's index.
+    fn prefetch_candidate(&self, candidate: &Candidate) {
+        let Some(at) = candidate.located else {
+            return;
+        };
+        match candidate.element_of {
+            Some(id) => self.collections.get(id).prefetch_words(at),
+            None => {
+                let db = self.database_index(candidate.space).expect("it was located there");
+                self.databases[db].dash.prefetch_words(at);
+            }
+        }
     }
 
     /// Moves a record if something points at it. Returns whether something does.
     fn move_if_alive(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
         let &Candidate { offset, version, kind, .. } = candidate;
         match kind {
-            Kind::String | Kind::Head => self.move_keyed(candidate),
+            Kind::String | Kind::Packed | Kind::Head => self.move_keyed(candidate),
+            Kind::Element => self.move_element(candidate),
             Kind::Chunk => {
                 let chunk = self.log.read(offset);
                 if !self.large.owns(chunk, offset) {
@@ -344,6 +364,18 @@ impl Shard {
         let word = dash.word(place);
         let moved = self.log.relocate(offset, candidate.version)?;
         self.databases[db].dash.set(place, word.with_offset(moved.raw()));
+        Ok(true)
+    }
+
+    fn move_element(&mut self, candidate: &Candidate) -> Result<bool, eagle_pmem::Full> {
+        let (Some(at), Some(id)) = (candidate.located, candidate.element_of) else {
+            return Ok(false);
+        };
+        let Some(place) = self.collections.get(id).place_of(at, candidate.offset) else {
+            return Ok(false);
+        };
+        let moved = self.log.relocate(candidate.offset, candidate.version)?;
+        self.collections.change(id, |elements| elements.moved(place, moved));
         Ok(true)
     }
 

@@ -62,6 +62,7 @@ impl ValueType {
     const fn number(self) -> u32 {
         match self {
             Self::String => 0,
+            Self::Hash => 4,
         }
     }
 }
@@ -96,6 +97,14 @@ impl Shard {
         digest.mix(&self.value_type(found).number().to_be_bytes());
         if let Ok(string) = self.string(found) {
             digest.mix(&string.to_vec());
+        }
+        if let Ok(hash) = self.hash(found) {
+            hash.for_each(|(field, value)| {
+                let mut pair = Digest::default();
+                pair.mix(field);
+                pair.mix(value);
+                digest.combine(&pair.0);
+            });
         }
         if self.expiry(found).is_some() {
             digest.combine(b"!!expire!!");

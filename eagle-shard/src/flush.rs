@@ -1,4 +1,5 @@
-//! Flushing: a database, or the chunks of a long string, go at once; that their records are dead is counted later.
+//! Flushing: a database, the chunks of a long string or the elements of a collection go at once; that their records are dead is
+//! counted later.
 //!
 //! `FLUSHDB` takes the whole index of the database and puts it on a heap of what is gone; slices of background work go through it
 //! and tell the log, segment by segment, which records died. Until then these count as alive, so the compactor would move
@@ -26,7 +27,7 @@ const PREFETCHED: usize = 16;
 
 /// What is gone, with records that still count as alive.
 pub(crate) enum Dead {
-    /// What is left of the index of a flushed database.
+    /// What is left of the index of a flushed database, or of the table of a collection.
     Table(Remains),
     /// Offsets of chunks; 0 is none.
     Chunks(Vec<u64>),
@@ -84,7 +85,7 @@ impl Shard {
         let gone = database.dash.clear();
         database.expires = 0;
         self.flushed.push(Dead::Table(gone.into_remains()));
-        if self.is_empty() && self.config.in_place {
+        if self.is_empty() && self.arrivals.is_empty() && self.config.in_place {
             self.forget_all();
         }
         Ok(())
@@ -124,11 +125,12 @@ impl Shard {
         self.databases.iter().position(|database| database.space == space)
     }
 
-    /// No key is left: nothing in the log is alive.
+    /// No key is left, and none is to come: nothing in the log is alive.
     fn forget_all(&mut self) {
         self.log.clear();
         self.flushed = Flushed::default();
         self.large.clear();
+        self.collections.clear();
     }
 
     /// Writes that the database is flushed.
@@ -196,9 +198,8 @@ impl Shard {
             if let Some(ahead) = words.get(at + PREFETCHED) {
                 self.log.prefetch(offset_of(*ahead));
             }
-            if word.tag() == Form::LargeString.tag() {
-                self.drop_large(offset_of(*word));
-            }
+            // The words of elements have the tag of what has nothing beside its record.
+            self.disown(Form::of_tag(word.tag()), offset_of(*word));
             self.log.kill(offset_of(*word));
         }
     }

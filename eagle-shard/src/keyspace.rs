@@ -7,7 +7,7 @@
 //! Records carry the number of a *space*, not of a database: `SWAPDB` lets two databases change their spaces, and no record is
 //! touched. Space and database are the same until then.
 
-use eagle_pmem::{CollectionId, Edit, Kind, PoolOffset, Record, RecordParts};
+use eagle_pmem::{CollectionId, Edit, PoolOffset, Record, RecordParts};
 
 use crate::{
     call::{DbId, Key, UnixMs},
@@ -200,13 +200,18 @@ impl Shard {
         }
     }
 
-    /// Memory that the key takes, in bytes: records with what belongs to them, and its share of the index.
+    /// Memory that the key takes, in bytes: records with what belongs to them, and its share of the index. Of a large collection some
+    /// elements are read and the others taken for like them.
     #[must_use]
     pub fn memory_usage(&self, found: Found) -> usize {
         let entry = size_of::<Word>() + size_of::<u8>();
         let record = self.record(found);
-        let large = if found.form() == Form::LargeString { self.large.memory_usage(&self.log, record) } else { 0 };
-        entry + record.bytes_on_medium() + large
+        let beside = match (found.form(), record.id()) {
+            (Form::LargeString, _) => self.large.memory_usage(&self.log, record),
+            (Form::Hash, Some(id)) => self.collections.get(id).memory_usage(&self.log),
+            _ => 0,
+        };
+        entry + record.bytes_on_medium() + beside
     }
 
     /// How many keys the database has; expired ones count until they are removed.
@@ -286,15 +291,41 @@ impl Shard {
     /// Out of memory. Nothing was changed.
     #[inline]
     pub(crate) fn put(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, new: NewValue<'_>) -> Result<(), Error> {
+        self.put_in_room(db, key, old, new, Self::make_room)
+    }
+
+    /// As [`Shard::put`], for a value that takes no more room than the old one: it may take from the reserve.
+    ///
+    /// # Errors
+    /// Out of memory even so. Nothing was changed.
+    pub(crate) fn put_privileged(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        new: NewValue<'_>,
+    ) -> Result<(), Error> {
+        self.put_in_room(db, key, old, new, Self::make_privileged_room)
+    }
+
+    #[inline]
+    fn put_in_room(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        new: NewValue<'_>,
+        make_room: impl FnOnce(&mut Self, usize) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         let parts = self.parts(db, key, new);
         if let Some(found) = old
-            && found.form() == Form::String
+            && self.is_one_record(found)
             && self.log.overwrite(found.offset(), &parts)
         {
             self.repoint(db, found, found.word.with_tag(new.form.tag()), new.expiry);
             return Ok(());
         }
-        let moved = self.make_room(parts.bytes())?;
+        let moved = make_room(self, parts.bytes())?;
         let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
         let offset = self.log.append(&parts);
         self.point(db, key, old, offset, new.form, new.expiry);
@@ -305,7 +336,7 @@ impl Shard {
     #[inline]
     pub(crate) fn parts<'a>(&self, db: DbId, key: Key<'a>, new: NewValue<'a>) -> RecordParts<'a> {
         RecordParts {
-            kind: new.form.kind(),
+            kind: new.form.kind(new.id.is_some()),
             tag: new.tag,
             db: self.databases[usize::from(db.0)].space,
             expiry: new.expiry.map(|at| at.0),
@@ -372,7 +403,7 @@ impl Shard {
 
     /// What was found is dead, and nothing takes its place.
     pub(crate) fn bury(&mut self, found: Found) {
-        self.disown(found);
+        self.disown(found.form(), found.offset());
         let room = self.log.reserve_privileged(self.log.delete_bytes(found.offset()));
         room.expect("room for tombstones was made before the command began");
         self.log.delete(found.offset());
@@ -381,15 +412,27 @@ impl Shard {
     /// What was found is dead: a record appended since took its place.
     #[inline]
     fn supersede(&mut self, found: Found) {
-        self.disown(found);
+        self.disown(found.form(), found.offset());
         self.log.kill(found.offset());
     }
 
-    /// What belongs to the value beside its record is dead.
+    /// What belongs to a value beside its record is dead.
     #[inline]
-    fn disown(&mut self, found: Found) {
-        if found.form() == Form::LargeString {
-            self.drop_large(found.offset());
+    pub(crate) fn disown(&mut self, form: Form, record: PoolOffset) {
+        match form {
+            Form::String => {}
+            Form::LargeString => self.drop_large(record),
+            Form::Hash => self.drop_elements(record),
+        }
+    }
+
+    /// Whether a value is its record and nothing else.
+    #[inline]
+    fn is_one_record(&self, found: Found) -> bool {
+        match found.form() {
+            Form::String => true,
+            Form::LargeString => false,
+            Form::Hash => self.record(found).id().is_none(),
         }
     }
 
@@ -404,16 +447,5 @@ impl Shard {
         self.stats.expired += 1;
         self.unlink(db, hashed, found);
         self.bury(found);
-    }
-}
-
-impl Form {
-    /// The kind of its records.
-    #[inline]
-    pub(crate) const fn kind(self) -> Kind {
-        match self {
-            Self::String => Kind::String,
-            Self::LargeString => Kind::Head,
-        }
     }
 }

@@ -16,6 +16,7 @@
 
 mod background;
 pub mod call;
+mod carry;
 pub mod command;
 mod compact;
 pub mod dash;
@@ -42,9 +43,9 @@ pub mod value;
 mod tests;
 
 pub use background::{Budget, Progress};
+pub use carry::{ExportCursor, Exported};
 pub use digest::Digest;
 pub use evict::{Eviction, Order, Policy};
 pub use expire::EXPIRY_ROUND_MS;
 pub use heat::IDLE_SECONDS_MAX;
 pub use limit::Room;
-pub use transfer::Exported;

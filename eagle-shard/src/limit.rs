@@ -6,7 +6,7 @@
 //!  log      records, dead or alive, and the headers of their extents; not what the compactor has left behind in the
 //!           extent that it walks, which is free when it gets to the end
 //!  index    of all databases, and of what was flushed and is not swept
-//!  other    tables of large values
+//!  other    tables of large values and of collections
 //!  clients  sessions and their buffers (the core adds them)
 //! ```
 //!

@@ -19,28 +19,10 @@ const TTL_KEYS_MAX: usize = 32;
 const RANDOM_TRIES: usize = 100;
 
 impl Shard {
-    /// Goes on with a scan: hands keys to `emit` until it has handed out at least `count` or everything was seen, and returns where
-    /// to go on. At most ten times `count` index buckets are visited, as in Redis.
-    pub fn scan(
-        &self,
-        db: DbId,
-        cursor: Cursor,
-        count: usize,
-        now: UnixMs,
-        mut emit: impl FnMut(&[u8], ValueType),
-    ) -> Cursor {
+    /// Goes on with a scan: hands the keys of one bucket to `emit` and returns where to go on.
+    pub fn scan(&self, db: DbId, cursor: Cursor, now: UnixMs, mut emit: impl FnMut(&[u8], ValueType)) -> Cursor {
         let dash = &self.databases[usize::from(db.0)].dash;
-        let (mut cursor, mut handed_out) = (cursor, 0);
-        for _ in 0..count.saturating_mul(10).max(1) {
-            cursor = dash.scan(cursor, |word, _| {
-                handed_out += 1;
-                self.emit_unexpired(word, now, &mut emit);
-            });
-            if cursor == Cursor::START || handed_out >= count {
-                break;
-            }
-        }
-        cursor
+        dash.scan(cursor, |word, _| self.emit_unexpired(word, now, &mut emit))
     }
 
     /// Hands every key of the database to `emit`.

@@ -5,16 +5,17 @@
 //! [`crate::value`] and their neighbours.
 //!
 //! What always holds between commands: every entry of every index points at a living record of its key, and every living
-//! record is pointed at: by an entry, by a large string, or by what was flushed and is not yet swept. The log's count of
+//! record is pointed at: by an entry, by a collection, by a large string, or by what was flushed and is not yet swept. The log's count of
 //! live bytes says the same in bytes, which [`Shard::check`] verifies.
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CheckError, Commit, Log, LogConfig, PoolError, PoolOffset, Position};
+use eagle_pmem::{CheckError, CollectionId, Commit, Log, LogConfig, PoolError, PoolOffset, Position};
 
 use crate::{
     background::Aging,
     call::{Call, DbId, Key, UnixMs},
+    carry::Arrival,
     compact::Compactor,
     dash::{Hashed, Located},
     error::Error,
@@ -24,7 +25,7 @@ use crate::{
     keyspace::{Database, offset_of},
     limit::Limit,
     spec::Run,
-    value::large::LargeStrings,
+    value::{PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
 };
 
 /// What a shard is to be.
@@ -51,6 +52,8 @@ pub struct ShardConfig {
     /// the first touch of a page keeps the core busy for 0.1 ms, and for up to 8 ms on a virtual machine whose host has to
     /// find the memory.
     pub huge_pages: bool,
+    /// How large a hash may be that is packed.
+    pub packed_hash: PackedLimits,
     /// Distinguishes the pool's bytes from any other's.
     pub pool_id: u64,
 }
@@ -68,6 +71,7 @@ impl Default for ShardConfig {
             in_place: true,
             string_len_max: 512 << 20,
             huge_pages: false,
+            packed_hash: PackedLimits::HASH,
             pool_id: 1,
         }
     }
@@ -101,7 +105,7 @@ pub struct ShardUsage {
     pub expires: usize,
     /// Memory of the index in bytes.
     pub index_bytes: usize,
-    /// Memory of structures beside index and log (large strings' tables of chunks, buffers) in bytes.
+    /// Memory of structures beside index and log (collections' tables of elements, large strings' tables of chunks) in bytes.
     pub other_bytes: usize,
     /// All that counts towards the limit on memory, in bytes ([`Shard::memory`]).
     pub memory: u64,
@@ -139,6 +143,13 @@ pub struct Shard {
     pub(crate) log: Log,
     pub(crate) databases: Vec<Database>,
     pub(crate) large: LargeStrings,
+    pub(crate) collections: Collections,
+    /// Large collections that come from other shards and are not yet whole.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Ids of collections and large strings that were given out.
+    pub(crate) ids_used: u64,
+    /// Where packed collections are changed; kept for its memory.
+    pub(crate) packing: Packing,
     pub(crate) flushed: Flushed,
     pub(crate) compactor: Compactor,
     pub(crate) sweeper: Sweeper,
@@ -181,6 +192,10 @@ impl Shard {
             log,
             databases,
             large: LargeStrings::default(),
+            collections: Collections::default(),
+            arrivals: Vec::new(),
+            ids_used: 0,
+            packing: Packing::default(),
             flushed: Flushed::default(),
             compactor: Compactor::default(),
             sweeper: Sweeper::default(),
@@ -312,7 +327,7 @@ impl Shard {
 
     /// Memory of structures beside index and log in bytes.
     pub(crate) fn other_bytes(&self) -> usize {
-        self.large.bytes()
+        self.large.bytes() + self.collections.bytes()
     }
 
     /// Changes the limit on the memory of records, in bytes, within the capacity that the shard was made with.
@@ -325,19 +340,31 @@ impl Shard {
         self.config.string_len_max = bytes;
     }
 
+    /// Changes how large a hash may be that is packed; those that are stay so until they are changed.
+    pub fn set_packed_hash(&mut self, limits: PackedLimits) {
+        self.config.packed_hash = limits;
+    }
+
+    /// An id that was never used, for a collection or a large string.
+    pub(crate) fn new_id(&mut self) -> CollectionId {
+        self.ids_used += 1;
+        CollectionId::from_raw(self.ids_used)
+    }
+
     /// Reads everything and compares it with all accounts: for tests and the scrub.
     ///
     /// # Errors
     /// The first thing wrong with the log.
     ///
     /// # Panics
-    /// If two entries point at one record, or an entry at another key's.
+    /// If two entries point at one record, or an entry at another key's; if a large collection has no head or no elements.
     pub fn check(&self) -> Result<(), CheckError> {
         let mut alive = HashMap::new();
         let mut add = |offset: PoolOffset, what: &'static str| {
             let before = alive.insert(offset, what);
             assert_eq!(before, None, "two owners of one record, the second a {what}");
         };
+        let mut heads = 0;
         for database in &self.databases {
             let mut expires = 0;
             for (place, word) in database.dash.iter() {
@@ -347,6 +374,11 @@ impl Shard {
                 assert_eq!(found, Some(place), "an entry is found by its record's key");
                 assert_eq!((record.db(), record.expiry().is_some()), (database.space, word.has_expiry()));
                 expires += usize::from(word.has_expiry());
+                if is_collection_head(record) {
+                    let id = record.id().expect("a head carries an id");
+                    assert!(self.collections.get(id).len() > 0, "an empty collection is none");
+                    heads += 1;
+                }
                 add(offset_of(word), "key");
             }
             assert_eq!(expires, database.expires, "keys with expiry are counted");
@@ -354,7 +386,13 @@ impl Shard {
         }
         self.swap_mark.into_iter().for_each(|offset| add(offset, "swap mark"));
         self.large.chunks().for_each(|offset| add(offset, "chunk"));
-        self.flushed.offsets().for_each(|offset| add(offset, "flushed record"));
+        self.collections.offsets(&self.log).into_iter().for_each(|offset| add(offset, "element"));
+        self.flushed.offsets().for_each(|offset| {
+            heads += usize::from(is_collection_head(self.log.read(offset)));
+            add(offset, "flushed record");
+        });
+        let collections = heads + self.arrivals.len();
+        assert_eq!(collections, self.collections.len(), "each collection has one head or is still to get it");
         self.tombstones().for_each(|offset| add(offset, "tombstone"));
         self.log.check(|offset| alive.contains_key(&offset))
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Budget,
+    Budget, ExportCursor,
     call::{DbId, Key, UnixMs},
     dash::Cursor,
     error::Error,
@@ -138,7 +138,7 @@ impl History {
         for db in (0..DATABASES).map(DbId) {
             let mut cursor = Cursor::START;
             loop {
-                cursor = self.shard.scan(db, cursor, 10, self.now, |key, _| {
+                cursor = self.shard.scan(db, cursor, self.now, |key, _| {
                     scanned.push((db.0, key.to_vec()));
                 });
                 if cursor == Cursor::START {
@@ -278,7 +278,7 @@ impl History {
         let Some(found) = self.shard.find(db, key, self.now) else {
             return;
         };
-        let exported = self.shard.export(found);
+        let exported = self.shard.export(found, ExportCursor::START);
         let exported = crate::Exported::from_bytes(exported.as_bytes().to_vec()).expect("what was exported");
         let (value, replace) = (self.expected(name).expect("the shard has it"), self.rng.bool());
         let to = self.shard.key(&to_bytes);

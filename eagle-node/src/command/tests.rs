@@ -29,6 +29,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("memory|purge", "flag: loading", "Valkey's; Redis 7.0 and 7.2 refuse it while loading"),
     ("set", "history: [8.1.0", "IFEQ came after Redis 7.2"),
     ("set", "arguments: (name condition", "IFEQ came after Redis 7.2"),
+    ("hscan", "arguments: (name novalues", "NOVALUES came after Redis 7.2"),
     ("hello", "history: [8.1.0", "availability zones came after Redis 7.2"),
     ("client|kill", "history: [8.1.0", "several IDs came after Redis 7.2"),
     (
@@ -244,8 +245,9 @@ fn record_facts() {
     std::fs::write(repository("tests/fixtures/commands-valkey-8.1.8.txt"), fixture).unwrap();
 }
 
-const GROUPS: [(Group, &str); 4] = [
+const GROUPS: [(Group, &str); 5] = [
     (Group::String, "strings"),
+    (Group::Hash, "hashes"),
     (Group::Generic, "keys"),
     (Group::Connection, "connection"),
     (Group::Server, "server"),

@@ -288,7 +288,7 @@ mod tests {
         // Comments, case, blanks, several words, and the last of two lines wins.
         let settings = read(
             "# EagleDB\n\n  PORT 7000\r\nport 7001\nbind 127.0.0.1 -::1\nmaxmemory 1gb\nsave \"\"\n\
-             client-output-buffer-limit normal 1mb 0 0\nrequirepass 'a b'\nhash-max-ziplist-entries 64\n",
+             client-output-buffer-limit normal 1mb 0 0\nrequirepass 'a b'\nzset-max-ziplist-entries 64\n",
         )
         .unwrap();
         assert_eq!(settings.config.port, 7001);
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(settings.config.client_output_buffer_limit.normal.hard_bytes, 1 << 20);
         assert_eq!(settings.config.client_output_buffer_limit.pubsub.hard_bytes, 32 << 20);
         assert!(settings.config.requirepass.matches(b"a b"));
-        assert_eq!(settings.notes, ["directive 'hash-max-ziplist-entries' is accepted but has no effect"]);
+        assert_eq!(settings.notes, ["directive 'zset-max-ziplist-entries' is accepted but has no effect"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, fmt};
 pub use args::Start;
 pub use file::ConfigError;
 
-use eagle_shard::{Eviction, Order, Policy};
+use eagle_shard::{Eviction, Order, Policy, value::PackedLimits};
 
 use crate::config::table::TABLE;
 
@@ -70,6 +70,10 @@ pub struct Config {
     pub logfile: String,
     /// Bytes of a string or of one argument at most.
     pub proto_max_bulk_len: u64,
+    /// Fields of a packed hash at most.
+    pub hash_max_listpack_entries: u64,
+    /// Bytes of a packed hash's field or value at most.
+    pub hash_max_listpack_value: u64,
     /// Bytes of unparsed requests of a connection at most.
     pub client_query_buffer_limit: u64,
     /// Bounds of unread replies a connection, by class.
@@ -124,6 +128,16 @@ impl Config {
             decay_minutes: self.lfu_decay_time,
         }
     }
+
+    /// How large a hash may be that is packed.
+    #[must_use]
+    pub fn packed_hash(&self) -> PackedLimits {
+        let bound = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        PackedLimits {
+            entries_max: bound(self.hash_max_listpack_entries),
+            item_bytes_max: bound(self.hash_max_listpack_value),
+        }
+    }
 }
 
 /// Before any default is set; never seen outside of this file.
@@ -145,6 +159,8 @@ const BLANK: Config = Config {
     loglevel: LogLevel::Notice,
     logfile: String::new(),
     proto_max_bulk_len: 0,
+    hash_max_listpack_entries: 0,
+    hash_max_listpack_value: 0,
     client_query_buffer_limit: 0,
     client_output_buffer_limit: OutputLimits {
         normal: OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },

@@ -376,6 +376,7 @@ impl Core {
         self.shard.set_eviction(self.config.eviction());
         self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
+        self.shard.set_packed_hash(self.config.packed_hash());
     }
 
     /// Ends the node once all that has arrived is served.

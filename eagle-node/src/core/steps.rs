@@ -3,7 +3,8 @@
 //! ```text
 //!  hold the keys, shard by shard in ascending order (so no two such commands wait for each other)
 //!   ├─ RENAME, RENAMENX   export source ─▶ import at destination ─▶ (committed) ─▶ delete source
-//!   ├─ COPY               export source ─▶ import at destination
+//!   │                        ▲── more? ◀──────────┘
+//!   ├─ COPY               export source ─▶ import at destination, slice by slice
 //!   ├─ MSETNX             EXISTS at all ─▶ none? MSET at all
 //!   └─ LCS                fetch both ─▶ compute
 //!  release, reply
@@ -14,6 +15,7 @@
 
 use eagle_resp::{Args, OwnedArgs, Reply};
 use eagle_shard::{
+    ExportCursor, Exported,
     call::DbId,
     command as data,
     error::Error,
@@ -46,8 +48,16 @@ pub(super) struct Progress {
 enum Stage {
     /// So many shards hold their keys.
     Holding(usize),
-    Exporting,
-    Importing,
+    /// A slice is read: the first, or another.
+    Exporting {
+        is_first: bool,
+    },
+    /// A slice is written; behind it comes the one at this cursor, if any.
+    Importing {
+        next: Option<ExportCursor>,
+    },
+    /// The source went before all of it had arrived.
+    Abandoning,
     Deleting,
     Looking,
     Setting,
@@ -190,24 +200,31 @@ impl Core {
             }
             Question { to, spec, db, args }
         };
+        let export = |is_first: bool, cursor: ExportCursor| {
+            let number = cursor.raw().to_string();
+            let question = ask(at(1), &data::EXPORT, order.db, &[&args[1], number.as_bytes()]);
+            Next::Ask(Stage::Exporting { is_first }, vec![question])
+        };
         match (progress.steps, progress.stage) {
-            (Steps::Move | Steps::Copy, Stage::Holding(_)) => {
-                Next::Ask(Stage::Exporting, vec![ask(at(1), &data::transfer::EXPORT, order.db, &[&args[1]])])
+            (Steps::Move | Steps::Copy, Stage::Holding(_)) => export(true, ExportCursor::START),
+            (_, Stage::Exporting { is_first: false }) if bulk(&parts[0]).is_none() => {
+                Next::Ask(Stage::Abandoning, vec![ask(at(2), &data::ABANDON, progress.target, &[&args[2]])])
             }
-            (steps, Stage::Exporting) => match bulk(&parts[0]) {
+            (steps, Stage::Exporting { .. } | Stage::Abandoning) => match bulk(&parts[0]) {
                 None if steps == Steps::Move => Next::End(line(order, |reply| reply.error_line("ERR no such key"))),
                 None => Next::End(line(order, |reply| reply.integer(0))),
                 Some(value) => {
                     let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
                     Next::Ask(
-                        Stage::Importing,
-                        vec![ask(at(2), &data::transfer::IMPORT, progress.target, &[&args[2], replace, value])],
+                        Stage::Importing { next: Exported::next_slice(value) },
+                        vec![ask(at(2), &data::IMPORT, progress.target, &[&args[2], replace, value])],
                     )
                 }
             },
-            (Steps::Copy, Stage::Importing) => Next::End(parts[0].clone()),
-            (_, Stage::Importing) if integer(&parts[0]) == 0 => Next::End(parts[0].clone()),
-            (_, Stage::Importing) => {
+            (_, Stage::Importing { .. }) if integer(&parts[0]) == 0 => Next::End(parts[0].clone()),
+            (_, Stage::Importing { next: Some(cursor) }) => export(false, cursor),
+            (Steps::Copy, Stage::Importing { .. }) => Next::End(parts[0].clone()),
+            (_, Stage::Importing { .. }) => {
                 Next::Ask(Stage::Deleting, vec![ask(at(1), command::named("del"), order.db, &[&args[1]])])
             }
             (_, Stage::Deleting) if progress.replace => Next::End(line(order, |reply| reply.ok())),
@@ -231,7 +248,7 @@ impl Core {
             (_, Stage::Setting) => Next::End(line(order, |reply| reply.integer(1))),
 
             (Steps::Fetch, Stage::Holding(_)) => {
-                let fetch = |index: usize| ask(at(index), &data::transfer::FETCH, order.db, &[&args[index]]);
+                let fetch = |index: usize| ask(at(index), &data::FETCH, order.db, &[&args[index]]);
                 Next::Ask(Stage::Fetching, vec![fetch(1), fetch(2)])
             }
             (_, Stage::Fetching) => {

@@ -298,6 +298,7 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         in_place: true,
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
         huge_pages: !config.disable_thp,
+        packed_hash: config.packed_hash(),
         pool_id,
     };
     CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }

@@ -6,6 +6,7 @@
 //! can call ([`transfer`]).
 //!
 //! - [`string`], [`many`], [`counter`], [`range`], [`lcs`]: strings;
+//! - [`hash`] and its parts: hashes;
 //! - [`expiry`], [`key`], [`scan`], [`database`], [`object`]: keys of any type;
 //! - [`lookup`]: from a name to its row; [`describe`]: from a row to what `COMMAND` says of it;
 //! - [`args`]: options, integers, times.
@@ -30,6 +31,7 @@ pub mod counter;
 pub mod database;
 pub mod describe;
 pub mod expiry;
+pub mod hash;
 pub mod key;
 pub mod lcs;
 pub mod lookup;
@@ -44,15 +46,18 @@ pub mod transfer;
 
 pub use key::{CopyOptions, parse_copy};
 pub use lcs::lcs_reply;
-pub use transfer::{EXPORT, FETCH, IMPORT};
+pub use transfer::{ABANDON, EXPORT, FETCH, IMPORT};
 
 /// Families in the order of the command reference.
-const FAMILIES: [&[Spec]; 10] = [
+const FAMILIES: [&[Spec]; 13] = [
     string::ROWS,
     many::ROWS,
     counter::ROWS,
     range::ROWS,
     lcs::ROWS,
+    hash::ROWS,
+    hash::counter::ROWS,
+    hash::walk::ROWS,
     expiry::ROWS,
     key::ROWS,
     scan::ROWS,

@@ -87,21 +87,43 @@ fn scan(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let (filter, keys_wanted) = Filter::parse(Options::new(call.args, 2))?;
     let mut found = Vec::new();
     let mut keys = Reply::new(&mut found, call.reply.protocol);
-    let mut count = 0;
-    // A cursor that no scan returned is at the end, as in Redis one beyond the table is.
-    let next = Cursor::from_raw(cursor).map_or(Cursor::START, |cursor| {
-        shard.scan(call.db, cursor, keys_wanted, call.now, |key, kind| {
+    let mut shown = 0;
+    let next = visit(cursor, keys_wanted, |cursor, visited| {
+        shard.scan(call.db, cursor, call.now, |key, kind| {
+            *visited += 1;
             if filter.takes(key, kind) {
                 keys.bulk(key);
-                count += 1;
+                shown += 1;
             }
         })
     });
-    call.reply.array(2);
-    call.reply.bulk(itoa::Buffer::new().format(next.raw()).as_bytes());
-    call.reply.array(count);
-    call.reply.out.extend_from_slice(&found);
+    write_reply(&mut call.reply, next, shown, &found);
     Ok(())
+}
+
+/// Goes on with a scan by `step`, which visits one bucket, adds how much it met to its second argument and returns where to go on: until
+/// `wanted` are met or all is seen. At most ten times `wanted` buckets are visited, as in Redis. A cursor that no scan returned is at the
+/// end, as in Redis one beyond the table is.
+pub(super) fn visit(cursor: u64, wanted: usize, mut step: impl FnMut(Cursor, &mut usize) -> Cursor) -> Cursor {
+    let (mut cursor, mut visited) = (Cursor::from_raw(cursor), 0);
+    for _ in 0..wanted.saturating_mul(10).max(1) {
+        let Some(at) = cursor else {
+            break;
+        };
+        cursor = Some(step(at, &mut visited)).filter(|next| *next != Cursor::START);
+        if visited >= wanted {
+            break;
+        }
+    }
+    cursor.unwrap_or(Cursor::START)
+}
+
+/// Replies to a scan: where to go on, and an array of `count` replies that are `found`.
+pub(super) fn write_reply(reply: &mut Reply<'_>, next: Cursor, count: usize, found: &[u8]) {
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next.raw()).as_bytes());
+    reply.array(count);
+    reply.out.extend_from_slice(found);
 }
 
 /// The cursor that a client sent: digits with or without a sign, as C's `strtoul` takes them, which makes a negative one
@@ -124,15 +146,21 @@ pub fn parse_cursor(arg: &[u8]) -> Option<u64> {
     Some(if negative { cursor.wrapping_neg() } else { cursor })
 }
 
-/// Which keys are shown.
+/// Which keys, fields or members are shown.
 #[derive(Clone, Copy, Debug, Default)]
-struct Filter<'a> {
+pub(super) struct Filter<'a> {
     pattern: Option<&'a [u8]>,
     /// The name of a type.
     kind: Option<&'a [u8]>,
 }
 
 impl<'a> Filter<'a> {
+    /// The options of `HSCAN` and its kin: the filter and the count.
+    pub(super) fn parse_elements(options: Options<'a>) -> Result<(Self, usize), Error> {
+        let (filter, count) = Self::parse(options)?;
+        if filter.kind.is_some() { Err(Error::Syntax) } else { Ok((filter, count)) }
+    }
+
     /// The options of `SCAN`: the filter and the count.
     fn parse(mut options: Options<'a>) -> Result<(Self, usize), Error> {
         let (mut filter, mut count) = (Self::default(), COUNT);
@@ -152,7 +180,11 @@ impl<'a> Filter<'a> {
 
     fn takes(&self, key: &[u8], kind: ValueType) -> bool {
         let kind_fits = self.kind.is_none_or(|wanted| is(wanted, kind.name()));
-        kind_fits && self.pattern.is_none_or(|pattern| glob::matches(pattern, key, Case::Sensitive))
+        kind_fits && self.takes_name(key)
+    }
+
+    pub(super) fn takes_name(&self, name: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, name, Case::Sensitive))
     }
 }
 

@@ -197,7 +197,7 @@ fn a_value_crosses_from_shard_to_shard() {
     let question = |spec: &Spec, words: &[&[u8]]| -> OwnedArgs {
         std::iter::once(spec.name.as_bytes()).chain(words.iter().copied()).collect()
     };
-    let export = question(&EXPORT, &[b"key"]);
+    let export = question(&EXPORT, &[b"key", b"0"]);
     let reply = execute(&mut from, &EXPORT, export.as_args());
     let start = reply.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     let value = &reply[start..reply.len() - 2];
@@ -208,7 +208,7 @@ fn a_value_crosses_from_shard_to_shard() {
     assert_eq!(ask(&mut to, "GET copy"), b"$2\r\n12\r\n");
     assert_eq!(ask(&mut to, "PTTL copy"), b":5000\r\n");
     assert_eq!(ask(&mut to, "OBJECT ENCODING copy"), b"$3\r\nraw\r\n");
-    let absent = question(&EXPORT, &[b"absent"]);
+    let absent = question(&EXPORT, &[b"absent", b"0"]);
     assert_eq!(execute(&mut from, &EXPORT, absent.as_args()), b"$-1\r\n");
 }
 

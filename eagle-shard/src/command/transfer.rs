@@ -2,26 +2,27 @@
 //!
 //! | command                      | reply                                                     | for                  |
 //! | ---------------------------- | --------------------------------------------------------- | -------------------- |
-//! | `#export key`                | the value with its expiry as bytes, or null               | `RENAME`, `COPY`     |
+//! | `#export key cursor`         | the value with its expiry as bytes, or a slice, or null   | `RENAME`, `COPY`     |
 //! | `#import key replace value`  | 1, or 0 if the key is there and `replace` is not `1`      | `RENAME`, `COPY`     |
+//! | `#abandon key`               | OK: slices that came are forgotten                        | `RENAME`, `COPY`     |
 //! | `#fetch key`                 | the string, or null                                       | `LCS`                |
 //!
 //! Names begin with `#`, are in no lookup, and the rows carry what routing and accounting read: keys and flags.
 
-use super::{GENERIC, first_key, lcs};
+use super::{GENERIC, args, first_key, lcs};
 use crate::{
-    Exported,
+    ExportCursor, Exported,
     call::Call,
     error::Error,
     shard::Shard,
     spec::{Flags, KeyFlags, KeySpec, Run, Spec},
 };
 
-/// `#export key`
+/// `#export key cursor`
 pub static EXPORT: Spec = Spec {
     name: "#export",
-    syntax: "key",
-    arity: 2,
+    syntax: "key cursor",
+    arity: 3,
     flags: Flags::READONLY,
     keys: &[KeySpec::one(1, KeyFlags::SHOW)],
     run: Run::Shard(export),
@@ -39,6 +40,17 @@ pub static IMPORT: Spec = Spec {
     ..GENERIC
 };
 
+/// `#abandon key`
+pub static ABANDON: Spec = Spec {
+    name: "#abandon",
+    syntax: "key",
+    arity: 2,
+    flags: Flags::WRITE,
+    keys: &[KeySpec::one(1, KeyFlags::REMOVE)],
+    run: Run::Shard(abandon),
+    ..GENERIC
+};
+
 /// `#fetch key`
 pub static FETCH: Spec = Spec {
     name: "#fetch",
@@ -52,8 +64,10 @@ pub static FETCH: Spec = Spec {
 
 fn export(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let key = first_key(shard, call, 1)?;
+    let cursor = args::integer(call.arg(2)?)?.try_into().ok().and_then(ExportCursor::from_raw);
+    let cursor = cursor.ok_or(Error::InvalidCursor)?;
     match shard.find(call.db, key, call.now) {
-        Some(found) => call.reply.bulk(shard.export(found).as_bytes()),
+        Some(found) => call.reply.bulk(shard.export(found, cursor).as_bytes()),
         None => call.reply.null(),
     }
     Ok(())
@@ -65,6 +79,13 @@ fn import(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let exported = Exported::from_bytes(call.arg(3)?.to_vec()).expect("another shard of this node exported it");
     let done = shard.import(call.db, key, &exported, replace, call.now)?;
     call.reply.integer(i64::from(done));
+    Ok(())
+}
+
+fn abandon(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
+    let key = first_key(shard, call, 1)?;
+    shard.abandon(call.db, key);
+    call.reply.ok();
     Ok(())
 }
 

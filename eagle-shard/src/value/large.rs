@@ -50,7 +50,6 @@ struct LargeString {
 #[derive(Debug, Default)]
 pub(crate) struct LargeStrings {
     strings: HashMap<CollectionId, LargeString, ahash::RandomState>,
-    ids_used: u64,
     chunks: usize,
 }
 
@@ -95,12 +94,9 @@ impl LargeStrings {
         string.chunks[index] = offset.raw();
     }
 
-    fn add(&mut self, chunks: Vec<u64>) -> CollectionId {
-        self.ids_used += 1;
-        let id = CollectionId::from_raw(self.ids_used);
+    fn add(&mut self, id: CollectionId, chunks: Vec<u64>) {
         self.chunks += chunks.len();
         self.strings.insert(id, LargeString { chunks });
-        id
     }
 
     fn remove(&mut self, id: CollectionId) -> Vec<u64> {
@@ -207,7 +203,7 @@ impl Shard {
         let bytes = large_bytes_max(key.bytes.len(), count);
         let moved = self.make_room(bytes)?;
         let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
-        let id = self.large.add(vec![HOLE; count]);
+        let id = self.add_large(count);
         self.log.begin_group(bytes);
         for (index, chunk) in value.chunks(CHUNK_BYTES).enumerate() {
             let key = (index as u32).to_le_bytes();
@@ -239,7 +235,7 @@ impl Shard {
         self.log.begin_group(room);
         let id = match old {
             Some(found) if found.form() == Form::LargeString => id_of(self.record(found)),
-            _ => self.large.add(Vec::new()),
+            _ => self.add_large(0),
         };
         self.large.extend(id, len.div_ceil(CHUNK_BYTES));
         // The one record that the string was is the source of its first chunk, which may be one that `bytes` touch.
@@ -289,6 +285,13 @@ impl Shard {
         }
     }
 
+    /// A new string of so many chunks, holes all of them.
+    fn add_large(&mut self, count: usize) -> CollectionId {
+        let id = self.new_id();
+        self.large.add(id, vec![HOLE; count]);
+        id
+    }
+
     /// Writes the head of a string whose chunks are written.
     fn put_head(
         &mut self,
@@ -320,7 +323,7 @@ impl Shard {
     pub(crate) fn copy_chunks(&mut self, head: PoolOffset) -> CollectionId {
         let source = id_of(self.log.read(head));
         let count = self.large.strings[&source].chunks.len();
-        let id = self.large.add(vec![HOLE; count]);
+        let id = self.add_large(count);
         for index in 0..count {
             if let Some(offset) = self.large.offset(source, index) {
                 self.write_chunk(id, index, Some(offset), 0, &[]);

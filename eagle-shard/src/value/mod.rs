@@ -3,9 +3,15 @@
 //! A key's index entry says by its tag in which *form* the value lies, so that a type is known without reading the record; the
 //! record's own tag says in which encoding Redis would hold it.
 
+use eagle_pmem::{Kind, Record};
+
+pub(crate) mod elements;
+pub mod hash;
 pub(crate) mod large;
+pub(crate) mod packed;
 pub mod string;
 
+pub use hash::{HashRef, PackedLimits};
 pub use string::{Encoding, StringRef};
 
 /// What a key holds, as Redis' `TYPE` names it.
@@ -13,6 +19,8 @@ pub use string::{Encoding, StringRef};
 pub enum ValueType {
     /// A string.
     String,
+    /// A hash.
+    Hash,
 }
 
 impl ValueType {
@@ -21,6 +29,7 @@ impl ValueType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::Hash => "hash",
         }
     }
 }
@@ -32,7 +41,12 @@ pub(crate) enum Form {
     String,
     /// A string in chunks, the record being their head.
     LargeString,
+    /// A hash: packed in one record, or a record that is the head of its elements and then carries their id.
+    Hash,
 }
+
+/// What the tag of a collection's record, packed or head, is above that of its form: so it is no string's encoding.
+const COLLECTION: u8 = 0x10;
 
 impl Form {
     #[inline]
@@ -40,6 +54,7 @@ impl Form {
         match self {
             Self::String => 0,
             Self::LargeString => 1,
+            Self::Hash => 2,
         }
     }
 
@@ -48,7 +63,25 @@ impl Form {
         match tag {
             0 => Self::String,
             1 => Self::LargeString,
+            2 => Self::Hash,
             _ => unreachable!("an entry's tag is one of a form"),
+        }
+    }
+
+    /// The tag of a record of a collection of this form, from which replay knows it.
+    #[inline]
+    pub(crate) const fn collection_tag(self) -> u8 {
+        COLLECTION | self.tag()
+    }
+
+    /// The kind of the records that entries of this form point at, with or without an id of what belongs to them.
+    #[inline]
+    pub(crate) const fn kind(self, has_id: bool) -> Kind {
+        match self {
+            Self::String => Kind::String,
+            Self::LargeString => Kind::Head,
+            Self::Hash if has_id => Kind::Head,
+            Self::Hash => Kind::Packed,
         }
     }
 
@@ -56,6 +89,12 @@ impl Form {
     pub(crate) const fn value_type(self) -> ValueType {
         match self {
             Self::String | Self::LargeString => ValueType::String,
+            Self::Hash => ValueType::Hash,
         }
     }
+}
+
+/// Whether a record is the head of a large collection.
+pub(crate) fn is_collection_head(record: Record<'_>) -> bool {
+    record.kind() == Kind::Head && record.tag() & COLLECTION != 0
 }

@@ -149,10 +149,10 @@ impl Shard {
     /// The key holds another type.
     #[inline]
     pub fn string(&self, found: Found) -> Result<StringRef<'_>, Error> {
-        let record = self.record(found);
         match found.form() {
-            Form::String => Ok(StringRef::Whole(record.value())),
-            Form::LargeString => Ok(StringRef::Chunks(self.large.pieces(&self.log, record))),
+            Form::String => Ok(StringRef::Whole(self.record(found).value())),
+            Form::LargeString => Ok(StringRef::Chunks(self.large.pieces(&self.log, self.record(found)))),
+            Form::Hash => Err(Error::WrongType),
         }
     }
 
@@ -169,6 +169,7 @@ impl Shard {
     pub fn encoding_name(&self, found: Found) -> &'static str {
         match found.form() {
             Form::LargeString => "raw",
+            Form::Hash => self.hash_encoding_name(found),
             Form::String => string_encoding_name(self.record(found)),
         }
     }

@@ -1,0 +1,324 @@
+//! The elements of a large collection: a table over records that carry the collection's id, not its key.
+//!
+//! ```text
+//!  index entry ─▶ head record: key, id        Collections: id ─▶ Elements: Dash ─┐
+//!                                                                                │ hash of id and field
+//!                 element record: id, field, value ◀─────────────────────────────┘
+//! ```
+//!
+//! The head says under which key the collection is, and nothing else: renaming rewrites the head, deleting and expiry kill it, whatever
+//! the number of elements. The elements of an id whose head is gone are dead; the background counts them so
+//! ([`crate::flush`]). An id is never used again. A new collection's head is written after its elements, so that after a crash there is
+//! all of it or nothing; a change of several elements is a group.
+//!
+//! What always holds: the collections in the table are those of the heads in the index and of those under way from another shard
+//! (`arrivals`).
+
+use std::collections::HashMap;
+
+use eagle_pmem::{CollectionId, Edit, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max};
+
+use super::Form;
+use crate::{
+    call::{DbId, Key, UnixMs},
+    dash::{Cursor, Dash, Hashed, KeyHash, Located, Place, Remains, Word},
+    flush::Dead,
+    keyspace::{Found, NewValue, offset_of},
+    shard::Shard,
+};
+
+/// How many records ahead of the one at hand are asked for where all are gone through.
+const PREFETCHED: usize = 16;
+
+/// How many records stand for all where their memory is asked for.
+const SAMPLED: usize = 64;
+
+/// The elements of one large collection.
+pub struct Elements {
+    id: CollectionId,
+    /// Seed of the hashes of its elements: of the shard's and its id.
+    seed: u64,
+    dash: Dash,
+}
+
+impl Elements {
+    fn new(id: CollectionId, seed: u64) -> Self {
+        // An odd multiplier: ids that follow each other have nothing in common.
+        let seed = seed ^ id.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        Self { id, seed, dash: Dash::new() }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.dash.len()
+    }
+
+    /// Memory of the table in bytes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.dash.bytes()
+    }
+
+    fn hashed(&self, field: &[u8]) -> Hashed {
+        Hashed::of_element(KeyHash::of(self.seed, field))
+    }
+
+    fn find(&self, log: &Log, hashed: Hashed, field: &[u8]) -> Option<Place> {
+        self.dash.find(hashed, |word| log.read(offset_of(word)).key() == field)
+    }
+
+    /// The record of a field.
+    #[inline]
+    pub(crate) fn get<'l>(&self, log: &'l Log, field: &[u8]) -> Option<Record<'l>> {
+        let place = self.find(log, self.hashed(field), field)?;
+        Some(log.read(offset_of(self.dash.word(place))))
+    }
+
+    /// The records of all elements, in no order that means anything.
+    pub(crate) fn records<'s>(&'s self, log: &'s Log) -> impl Iterator<Item = Record<'s>> {
+        let mut ahead = self.dash.iter().map(|(_, word)| offset_of(word));
+        ahead.by_ref().take(PREFETCHED).for_each(|offset| log.prefetch(offset));
+        self.dash.iter().map(move |(_, word)| {
+            if let Some(offset) = ahead.next() {
+                log.prefetch(offset);
+            }
+            log.read(offset_of(word))
+        })
+    }
+
+    /// The record of some element, each about as likely as any other.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn random<'l>(&self, log: &'l Log, rng: &mut fastrand::Rng) -> Record<'l> {
+        let place = self.dash.random(rng).expect("a collection has elements");
+        log.read(offset_of(self.dash.word(place)))
+    }
+
+    /// Goes on with a scan: hands out the records of one bucket and returns where to go on.
+    pub(crate) fn scan<'l>(&self, log: &'l Log, cursor: Cursor, mut emit: impl FnMut(Record<'l>)) -> Cursor {
+        self.dash.scan(cursor, |word, _| emit(log.read(offset_of(word))))
+    }
+
+    /// What a copy of all takes in the log at most, in bytes.
+    pub(crate) fn copy_bytes_max(&self, log: &Log) -> usize {
+        self.records(log).map(|record| element_bytes_max(record.key(), record.value())).sum()
+    }
+
+    /// Memory of table and records in bytes, judged by some of the records.
+    pub(crate) fn memory_usage(&self, log: &Log) -> usize {
+        let (mut sampled, mut bytes) = (0, 0);
+        for record in self.records(log).take(SAMPLED) {
+            (sampled, bytes) = (sampled + 1, bytes + record.bytes_on_medium());
+        }
+        self.bytes() + bytes * self.len() / sampled.max(1)
+    }
+
+    /// Sets a field to a value. Room for the record must have been made. Returns whether the field is new.
+    pub(crate) fn put(&mut self, log: &mut Log, field: &[u8], value: &[u8]) -> bool {
+        let value: &[&[u8]] = &[value];
+        let parts = RecordParts { id: Some(self.id), ..RecordParts::new(Kind::Element, field, value) };
+        let hashed = self.hashed(field);
+        let Some(place) = self.find(log, hashed, field) else {
+            let offset = log.append(&parts);
+            self.insert(log, hashed, offset);
+            return true;
+        };
+        let word = self.dash.word(place);
+        if !log.overwrite(offset_of(word), &parts) {
+            let offset = log.append(&parts);
+            log.kill(offset_of(word));
+            self.dash.set(place, word.with_offset(offset.raw()));
+        }
+        false
+    }
+
+    /// Adds a copy of an element of another collection, which has fields that this one has not. Room for it must have been made.
+    fn add_copy(&mut self, log: &mut Log, source: PoolOffset) {
+        let offset = log.append_copy(source, &Edit { id: Some(self.id), ..Edit::default() });
+        self.insert(log, self.hashed(log.read(offset).key()), offset);
+    }
+
+    fn insert(&mut self, log: &Log, hashed: Hashed, offset: PoolOffset) {
+        let seed = self.seed;
+        let rehash = |word| KeyHash::of(seed, log.read(offset_of(word)).key());
+        self.dash.insert(hashed, Word::new(offset.raw(), 0), rehash);
+    }
+
+    fn reload(&mut self, log: &Log) {
+        let before = self.dash.clear();
+        for (_, word) in before.iter() {
+            let element = log.read(offset_of(word));
+            assert_eq!(element.id(), Some(self.id), "an element is of its collection");
+            self.insert(log, self.hashed(element.key()), offset_of(word));
+        }
+    }
+
+    /// Takes a field out, with a tombstone where the log is replayed; room for that must have been made. Returns whether it was there.
+    pub(crate) fn remove(&mut self, log: &mut Log, field: &[u8]) -> bool {
+        let hashed = self.hashed(field);
+        let Some(place) = self.find(log, hashed, field) else {
+            return false;
+        };
+        log.delete(offset_of(self.dash.remove(place, hashed)));
+        true
+    }
+
+    /// Where the entry of an element's record would be.
+    pub(crate) fn locate(&self, element: Record<'_>) -> Located {
+        self.dash.locate(self.hashed(element.key()))
+    }
+
+    /// Asks for the entry of what was located.
+    pub(crate) fn prefetch_words(&self, at: Located) {
+        self.dash.prefetch_words(at);
+    }
+
+    /// The entry that points at `offset`.
+    pub(crate) fn place_of(&self, at: Located, offset: PoolOffset) -> Option<Place> {
+        self.dash.find_at(at, |word| word.offset() == offset.raw())
+    }
+
+    /// The element at a place lies elsewhere now.
+    pub(crate) fn moved(&mut self, place: Place, offset: PoolOffset) {
+        let word = self.dash.word(place);
+        self.dash.set(place, word.with_offset(offset.raw()));
+    }
+}
+
+/// The large collections of a shard by their ids.
+#[derive(Default)]
+pub(crate) struct Collections {
+    by_id: HashMap<CollectionId, Box<Elements>, ahash::RandomState>,
+    /// Memory of their tables in bytes.
+    elements_bytes: usize,
+}
+
+impl Collections {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Memory of all tables in bytes. O(1).
+    pub(crate) fn bytes(&self) -> usize {
+        self.elements_bytes + self.by_id.capacity() * (size_of::<(CollectionId, Box<Elements>)>() + 1)
+    }
+
+    /// The elements of a collection that is there.
+    #[inline]
+    pub(crate) fn get(&self, id: CollectionId) -> &Elements {
+        &self.by_id[&id]
+    }
+
+    /// The elements of a collection, if it is there.
+    pub(crate) fn find(&self, id: CollectionId) -> Option<&Elements> {
+        self.by_id.get(&id).map(|elements| &**elements)
+    }
+
+    /// Adds a collection without elements, under an id that was never used before.
+    pub(crate) fn add(&mut self, id: CollectionId, seed: u64) {
+        self.insert(Elements::new(id, seed));
+    }
+
+    /// Adds a copy of a collection under an id that was never used before. Room for its records must have been made.
+    pub(crate) fn copy(&mut self, log: &mut Log, source: CollectionId, id: CollectionId, seed: u64) {
+        let mut copy = Elements::new(id, seed);
+        for (_, word) in self.get(source).dash.iter() {
+            copy.add_copy(log, offset_of(word));
+        }
+        self.insert(copy);
+    }
+
+    fn insert(&mut self, elements: Elements) {
+        let id = elements.id;
+        self.elements_bytes += elements.bytes();
+        let before = self.by_id.insert(id, Box::new(elements));
+        assert!(before.is_none(), "an id is used once");
+    }
+
+    /// Lets `change` change a collection that is there.
+    #[inline]
+    pub(crate) fn change<T>(&mut self, id: CollectionId, change: impl FnOnce(&mut Elements) -> T) -> T {
+        let elements = self.by_id.get_mut(&id).expect("a head has its collection");
+        let before = elements.bytes();
+        let result = change(elements);
+        self.elements_bytes = self.elements_bytes + elements.bytes() - before;
+        result
+    }
+
+    /// Forgets a collection; what is returned are its elements, which are to be counted as dead.
+    pub(crate) fn remove(&mut self, id: CollectionId) -> Remains {
+        let elements = self.by_id.remove(&id).expect("a head has its collection");
+        self.elements_bytes -= elements.bytes();
+        elements.dash.into_remains()
+    }
+
+    /// Builds each table anew from the records that it points at.
+    pub(crate) fn reload(&mut self, log: &Log) {
+        let ids: Vec<CollectionId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            self.change(id, |elements| elements.reload(log));
+        }
+    }
+
+    /// Forgets all collections; nothing of them is alive.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The records of all elements of all collections, each checked to be found by its field: for tests and the scrub.
+    pub(crate) fn offsets(&self, log: &Log) -> Vec<PoolOffset> {
+        let mut offsets = Vec::new();
+        let mut bytes = 0;
+        for (id, elements) in &self.by_id {
+            bytes += elements.bytes();
+            for (place, word) in elements.dash.iter() {
+                let record = log.read(offset_of(word));
+                assert_eq!((record.kind(), record.id()), (Kind::Element, Some(*id)));
+                assert_eq!(elements.find(log, elements.hashed(record.key()), record.key()), Some(place));
+                offsets.push(offset_of(word));
+            }
+        }
+        assert_eq!(bytes, self.elements_bytes, "memory of collections is counted");
+        offsets
+    }
+}
+
+impl Shard {
+    /// A new collection without elements, and without a head.
+    pub(crate) fn new_collection(&mut self) -> CollectionId {
+        let id = self.new_id();
+        self.collections.add(id, self.config.seed);
+        id
+    }
+
+    /// Puts the head of a collection whose elements are written under a key, in place of `old`. Room for it must have been made.
+    pub(crate) fn put_collection_head(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        form: Form,
+        id: CollectionId,
+        expiry: Option<UnixMs>,
+    ) {
+        let head = NewValue { form, tag: form.collection_tag(), expiry, id: Some(id), value: &[] };
+        let offset = self.log.append(&self.parts(db, key, head));
+        self.point(db, key, old, offset, form, expiry);
+    }
+
+    /// The elements of the collection with this head are dead, if it has any; the background will count them so.
+    pub(crate) fn drop_elements(&mut self, head: PoolOffset) {
+        if let Some(id) = self.log.read(head).id() {
+            let remains = self.collections.remove(id);
+            self.flushed.push(Dead::Table(remains));
+        }
+    }
+}
+
+/// What an element takes in the log at most, in bytes.
+#[inline]
+pub(crate) fn element_bytes_max(field: &[u8], value: &[u8]) -> usize {
+    record_bytes_max(field.len(), value.len())
+}
