@@ -61,6 +61,7 @@ impl Grammar {
                 Kind::Double => words.push(double(rng)),
                 Kind::UnixTime => words.push(self.time(rng, argument.name)),
                 Kind::Pattern => words.push(pattern(rng)),
+                Kind::String if argument.name == "field" => words.push(field(rng)),
                 Kind::String => words.push(string(rng)),
             }
         }
@@ -121,6 +122,10 @@ fn integer(rng: &mut Rng, name: &str) -> Vec<u8> {
     if name == "offset" {
         return rng.i32(-2..40).to_string().into_bytes();
     }
+    if name == "cursor" {
+        // Valkey has ceased to take negative ones, which Redis 7 reads as very large.
+        return if rng.u8(0..8) == 0 { b"abc".to_vec() } else { rng.u8(0..40).to_string().into_bytes() };
+    }
     match rng.u8(0..14) {
         0 => b"0".to_vec(),
         1 => b"-1".to_vec(),
@@ -152,6 +157,15 @@ fn short(rng: &mut Rng) -> Vec<u8> {
     let mut text = string(rng);
     text.truncate(200);
     text
+}
+
+/// One of few fields, so that they meet again; now and then one too long for a packed hash, or any other.
+fn field(rng: &mut Rng) -> Vec<u8> {
+    match rng.u8(0..30) {
+        0 => vec![b'f'; rng.usize(60..70)],
+        1 => short(rng),
+        _ => format!("field:{}", rng.u8(0..12)).into_bytes(),
+    }
 }
 
 fn string(rng: &mut Rng) -> Vec<u8> {
