@@ -23,6 +23,19 @@ async function scans(redis) {
   assert.equal(await redis.unlink(...seen), 50);
 }
 
+async function hashes(redis) {
+  assert.equal(await redis.hset("user", { name: "Ada", born: 1815 }), 2);
+  assert.deepEqual(await redis.hgetall("user"), { name: "Ada", born: "1815" });
+  assert.equal(await redis.hincrby("user", "visits", 3), 3);
+  assert.equal(await redis.hset("large", Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`f${i}`, i]))), 1000);
+  let fields = 0;
+  for await (const pairs of redis.hscanStream("large", { count: 50 })) fields += pairs.length / 2;
+  assert.equal(fields, 1000);
+  assert.equal(await redis.rename("large", "other"), "OK");
+  assert.equal(await redis.hlen("other"), 1000);
+  await assert.rejects(redis.get("user"), /^ReplyError: WRONGTYPE /);
+}
+
 async function pipelines(redis) {
   const pipeline = redis.pipeline();
   for (let i = 0; i < 1000; i++) pipeline.set(`p:${i}`, i).get(`p:${i}`);
@@ -45,6 +58,7 @@ async function main(port) {
   assert.match(await redis.info("server"), /redis_version:7\.2\.4\r\n/);
   await strings(redis);
   await scans(redis);
+  await hashes(redis);
   await pipelines(redis);
   await automatic(port);
   assert.equal(await redis.flushall(), "OK");

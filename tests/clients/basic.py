@@ -51,6 +51,35 @@ def keys(r):
     check(r.delete(*[f"many:{i}" for i in range(50)]), 50)
 
 
+def hashes(r):
+    check(r.hset("user", mapping={"name": "Ada", "born": 1815}), 2)
+    check(r.hset("user", "name", "Ada Lovelace"), 0)
+    check(r.hget("user", "name"), "Ada Lovelace")
+    check(r.hmget("user", ["name", "none"]), ["Ada Lovelace", None])
+    check(r.hgetall("user"), {"name": "Ada Lovelace", "born": "1815"})
+    check((r.hlen("user"), r.hexists("user", "born"), r.hstrlen("user", "born")), (2, True, 4))
+    check((r.hincrby("user", "visits", 3), float(r.hincrbyfloat("user", "visits", 0.5))), (3, 3.5))
+    check(r.object("encoding", "user"), "listpack")
+    check(r.hset("large", mapping={f"f{i}": i for i in range(1000)}), 1000)
+    check(r.object("encoding", "large"), "hashtable")
+    check(dict(r.hscan_iter("large", match="f9?", count=100)), {f"f9{i}": f"9{i}" for i in range(10)})
+    check(len(r.hrandfield("large", 7, withvalues=False)), 7)
+    check(r.hdel("large", *[f"f{i}" for i in range(1000)]), 1000)
+    check(r.exists("large"), 0)
+    fails("WRONGTYPE Operation against a key holding the wrong kind of value", lambda: r.get("user"))
+
+
+def limits(r):
+    check(r.config_set("maxmemory-policy", "allkeys-lru"), True)
+    check(r.config_get("maxmemory*")["maxmemory-policy"], "allkeys-lru")
+    check(r.memory_usage("user") > 0, True)
+    check(r.memory_stats()["keys.count"] > 0, True)
+    check(r.config_set("maxmemory-policy", "noeviction"), True)
+    check(r.command_count() > 70, True)
+    check(r.client_pause(1), True)
+    check(r.client_unpause(), True)
+
+
 def pipelines(r):
     pipe = r.pipeline(transaction=False)
     for i in range(1000):
@@ -82,7 +111,7 @@ def server(r):
 def main(port):
     for protocol in (2, 3):
         with redis.Redis(port=port, protocol=protocol, decode_responses=True, single_connection_client=True) as r:
-            for part in (strings, keys, pipelines, server):
+            for part in (strings, keys, hashes, limits, pipelines, server):
                 part(r)
     raw = redis.Redis(port=port, db=5)
     blob = bytes(range(256)) * 4096

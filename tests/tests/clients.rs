@@ -4,6 +4,7 @@
 //! installed is skipped, and the test says so.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsString,
     path::Path,
@@ -85,6 +86,12 @@ fn the_redis_crate() -> redis::RedisResult<()> {
             seen.dedup();
             assert_eq!(seen.len(), 100);
             assert_eq!(connection.del::<_, i64>(seen)?, 100);
+            let () = connection.hset_multiple("user", &[("name", "Ada"), ("born", "1815")])?;
+            assert_eq!(connection.hincr::<_, _, _, i64>("user", "visits", 3)?, 3);
+            let user: BTreeMap<String, String> = connection.hgetall("user")?;
+            assert_eq!(user.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1815", "Ada", "3"]);
+            let fields: Vec<(String, String)> = connection.hscan("user")?.collect::<redis::RedisResult<_>>()?;
+            assert_eq!(fields.len(), 3);
             assert!(connection.check_connection());
         }
     }
@@ -105,7 +112,9 @@ fn redis_cli() {
             cli(&["set", &format!("key:{key}"), "v"]);
         }
         assert_eq!(cli(&["--scan", "--pattern", "key:*"]).lines().count(), 30);
-        assert!(cli(&["--bigkeys"]).contains("Sampled 31 keys in the keyspace!"));
+        cli(&["hset", "user", "name", "Ada", "born", "1815"]);
+        assert!(cli(&["--bigkeys"]).contains("Sampled 32 keys in the keyspace!"));
+        assert!(cli(&["--memkeys"]).contains("1 hashs with "));
     }
 }
 
@@ -128,11 +137,11 @@ fn redis_benchmark() {
         for pipeline in ["1", "16"] {
             let port = node.port().to_string();
             let csv = run(Command::new("redis-benchmark")
-                .args(["-p", &port, "-t", "ping,set,get,incr,mset", "-P", pipeline])
+                .args(["-p", &port, "-t", "ping,set,get,incr,hset,mset", "-P", pipeline])
                 .args(["-c", "50", "-n", "20000", "-r", "1000", "--csv"]));
             let rates = rates(&csv);
             let names: Vec<&str> = rates.iter().map(|(name, _)| name.as_str()).collect();
-            assert_eq!(names, ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET (10 keys)"]);
+            assert_eq!(names, ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "HSET", "MSET (10 keys)"]);
             assert!(rates.iter().all(|(_, rate)| *rate > 0.0), "{csv}");
         }
     }

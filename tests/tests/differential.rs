@@ -3,7 +3,7 @@
 //!
 //! Commands come from the rows' own grammar, so a new row is compared from its first day. The oracle is Debian's Redis
 //! 7.0; what 7.2 added or words otherwise is decided by Valkey 8.1. Every way in which a reply may differ is listed in
-//! [`rule`], with its reason.
+//! [`DIFFERENCES`], with its reason.
 
 use std::{
     collections::BTreeMap,
@@ -34,36 +34,42 @@ enum Rule {
     AtMost,
     /// Of the same type: the content is each server's own.
     Kind,
-    /// Not compared, for this reason.
-    Not(&'static str),
+    /// Not compared.
+    Not,
 }
 
+/// Every way in which a reply may differ from the oracle's: commands, how they are compared, and why not exactly.
+const DIFFERENCES: &[(&[&str], Rule, &str)] = &[
+    (&["keys"], Rule::Unordered, "the order of a hash table is each server's own"),
+    (
+        &["hgetall", "hkeys", "hvals"],
+        Rule::Unordered,
+        "a large hash's order is each server's own (a packed one's is exact: see the transcripts and the model)",
+    ),
+    (&["hrandfield"], Rule::Length, "by chance"),
+    (&["hscan"], Rule::Kind, "a large hash's cursors are each server's own, and how much comes at once"),
+    (&["ttl", "expiretime"], Rule::Near(2), "clocks are read at two moments, in seconds"),
+    (&["pttl", "pexpiretime"], Rule::Near(2_000), "clocks are read at two moments, in milliseconds"),
+    (
+        &["dbsize"],
+        Rule::AtMost,
+        "Redis counts expired keys until it comes across them; a command that looks finds none here",
+    ),
+    (&["randomkey"], Rule::Not, "by chance, and Redis may find only expired keys"),
+    (&["object|freq"], Rule::Kind, "how often a key was used is estimated by chance"),
+    (&["object|idletime"], Rule::Not, "Redis shares small integers, and with them their idle time"),
+    (&["object|help"], Rule::Not, "a text of our own"),
+    (&["object|refcount"], Rule::Not, "Redis shares small integers (2147483647); here nothing is shared"),
+    (&["scan"], Rule::Not, "cursors are each server's own; see the test of whole iterations"),
+];
+
 fn rule(name: &str) -> Rule {
-    match name {
-        "keys" => Rule::Unordered,
-        // The order is exact while a hash is packed, which the transcripts and the model show; a large one's is each server's own.
-        "hgetall" | "hkeys" | "hvals" => Rule::Unordered,
-        // By chance.
-        "hrandfield" => Rule::Length,
-        // A large hash's cursors are each server's own, and how much comes at once.
-        "hscan" => Rule::Kind,
-        "ttl" | "expiretime" => Rule::Near(2),
-        "pttl" | "pexpiretime" => Rule::Near(2_000),
-        // Redis counts keys that have expired until it comes across them; here a command that looks finds none.
-        "dbsize" => Rule::AtMost,
-        "randomkey" => Rule::Not("by chance, and Redis may find only expired keys"),
-        "object|freq" => Rule::Kind,
-        "object|idletime" => Rule::Not("Redis shares small integers, and with them their idle time"),
-        "object|help" => Rule::Not("a text of our own"),
-        "object|refcount" => Rule::Not("Redis shares small integers (2147483647); here nothing is shared"),
-        "scan" => Rule::Not("cursors are each server's own; see the test of whole iterations"),
-        _ => Rule::Exact,
-    }
+    DIFFERENCES.iter().find(|(names, ..)| names.contains(&name)).map_or(Rule::Exact, |(_, rule, _)| *rule)
 }
 
 fn same(rule: Rule, ours: &Value, theirs: &Value) -> bool {
     match (rule, ours, theirs) {
-        (Rule::Not(_), ..) => true,
+        (Rule::Not, ..) => true,
         (_, Value::Error(_), _) | (_, _, Value::Error(_)) | (Rule::Exact, ..) => ours == theirs,
         (Rule::Near(most), Value::Integer(a), Value::Integer(b)) => {
             a == b || (*a >= 0 && *b >= 0 && (a - b).abs() <= most)
@@ -171,7 +177,14 @@ fn run(theirs: &Process, label: &str, since: fn(&str) -> bool) {
             compare(&ours, theirs, seed, seed % 2 == 1, rows(since).collect(), &mut counts);
         }
     }
-    println!("{label}: {} commands compared: {counts:?}", counts.values().sum::<usize>());
+    let mut families: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows(since) {
+        *families.entry(row.group.name()).or_default() += counts.get(row.name).copied().unwrap_or(0);
+    }
+    println!("{label}: {} commands compared, by family {families:?}: {counts:?}", counts.values().sum::<usize>());
+    for (names, rule, reason) in DIFFERENCES {
+        println!("{}: {rule:?}: {reason}", names.join(" "));
+    }
 }
 
 #[test]

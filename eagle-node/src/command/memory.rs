@@ -194,7 +194,7 @@ fn ratio(a: u64, b: u64) -> f64 {
 fn stats(core: &mut Core, _: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
     let node = Node::new(core, reports);
     let filled: Vec<_> = node.databases.iter().enumerate().filter(|(_, (keys, _))| *keys > 0).collect();
-    reply.map(26 + filled.len());
+    reply.map(27 + filled.len());
     let bytes = |reply: &mut Reply<'_>, name: &str, bytes: u64| {
         reply.bulk(name.as_bytes());
         reply.integer(bytes as i64);
@@ -350,7 +350,8 @@ mod tests {
         trial.ask(one, "SET key value");
         trial.ask(one, "HELLO 3");
         let reply = trial.ask(one, "MEMORY STATS");
-        let (stats, _) = Value::parse(reply.as_bytes()).expect("well-formed").expect("whole");
+        let (stats, len) = Value::parse(reply.as_bytes()).expect("well-formed").expect("whole");
+        assert_eq!(len, reply.len(), "one reply and nothing behind it");
         assert_eq!(figure(&stats, "keys.count"), 101);
         let (used, overhead) = (figure(&stats, "total.allocated"), figure(&stats, "overhead.total"));
         assert_eq!(used - overhead, figure(&stats, "dataset.bytes"));
@@ -364,7 +365,7 @@ mod tests {
             })
             .collect();
         assert_eq!(databases, ["db.0", "db.3"]);
-        assert_eq!(fields.len(), 28);
+        assert_eq!(fields.len(), 29);
     }
 
     #[test]
