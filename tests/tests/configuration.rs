@@ -9,7 +9,7 @@ use std::{
 
 use eagle_resp::Value;
 use eagle_tests::{
-    process::{Process, run_eagledb},
+    process::{Process, eagledb_path, run_eagledb},
     wire::Wire,
 };
 
@@ -161,6 +161,21 @@ fn what_promises_durability_or_protection_does_not_start() {
     }
     assert_eq!(get(&mut wire, "timeout")["timeout"], "300", "of several pairs none was set");
     assert!(node.log().contains("directive 'notify-keyspace-events' is accepted but has no effect"), "{}", node.log());
+}
+
+#[test]
+fn the_environment_is_a_source() {
+    // A directive of the environment is in force; one that does not exist is one sentence and exit code 1.
+    let run = |variable: &str, value: &str| {
+        let output = std::process::Command::new(eagledb_path()).env(variable, value).output().expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run("EAGLE_CONF_PORTS", "1");
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said, "environment variable EAGLE_CONF_PORTS: 'ports': no such directive; --help lists all\n");
+    let (code, said) = run("EAGLE_CONF_APPENDONLY", "yes");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("environment variable EAGLE_CONF_APPENDONLY: 'appendonly': "), "{said}");
 }
 
 #[test]

@@ -197,6 +197,35 @@ fn an_acknowledged_pause_holds_back_what_is_under_way() {
     }
 }
 
+#[test]
+fn clients_of_all_cores_are_listed_and_killed_at_once() {
+    // Whatever the delays between cores: each is listed once, and KILL closes all others, counted, before its reply. What
+    // they had asked for is executed or not, but the node goes on.
+    for seed in seeds(0..100) {
+        let plan = plan(seed);
+        let cores = usize::from(plan.cores);
+        let mut sim = Sim::new(plan);
+        let operator = sim.connect(seed as usize % cores);
+        let clients: Vec<_> = (0..7).map(|client| sim.connect(client % cores)).collect();
+        let listed = |sim: &mut Sim| match ask(sim, operator, &["CLIENT", "LIST"]) {
+            Value::Bulk(text) => text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(),
+            other => panic!("a list, not {other:?}"),
+        };
+        assert_eq!(listed(&mut sim), 8, "seed {seed}");
+        for at in &clients {
+            sim.send(*at, &encode(&[b"MSET", b"a", b"1", b"b", b"2", b"c", b"3"]));
+        }
+        for _ in 0..sim.rng.usize(0..20) {
+            sim.step();
+        }
+        let killed = ask(&mut sim, operator, &["CLIENT", "KILL", "TYPE", "normal"]);
+        assert_eq!(killed, Value::Integer(7), "seed {seed}");
+        assert!(clients.iter().all(|at| sim.connection(*at).closed), "seed {seed}: closed before the reply");
+        assert_eq!(listed(&mut sim), 1, "seed {seed}");
+        assert_eq!(ask(&mut sim, operator, &["DEL", "x"]), Value::Integer(0), "seed {seed}");
+    }
+}
+
 /// A write's reply while its shard's commit does not end, on a connection of the same and of another core.
 fn leaks_before_commit(commits: bool) -> bool {
     let mut sim = Sim::new(Plan { seed: 7, cores: 2, credit: 8, ring: 4, commits, delay_max: 0 });

@@ -42,6 +42,8 @@ pub enum Purpose {
 pub struct Pause {
     /// By [`Purpose`]: what waits, and until when (monotonic microseconds).
     pauses: [Option<(Paused, u64)>; 2],
+    /// The wider of them: looked at before each command.
+    now: Option<Paused>,
     /// Connections that halt.
     halted: Vec<ConnId>,
     /// Replies that leave at a certain time (monotonic microseconds).
@@ -50,9 +52,15 @@ pub struct Pause {
 
 impl Pause {
     /// What waits now; `None`: nothing does.
+    #[inline]
     #[must_use]
     pub fn now(&self) -> Option<Paused> {
-        self.pauses.iter().flatten().map(|(what, _)| *what).max()
+        self.now
+    }
+
+    fn set(&mut self, purpose: Purpose, pause: Option<(Paused, u64)>) {
+        self.pauses[purpose as usize] = pause;
+        self.now = self.pauses.iter().flatten().map(|(what, _)| *what).max();
     }
 
     /// When it ends, in monotonic microseconds; 0 if nothing is paused.
@@ -80,8 +88,9 @@ impl Core {
     /// Holds commands back for this many milliseconds, or longer if it was to be longer already.
     pub fn pause(&mut self, purpose: Purpose, what: Paused, ms: u64, now: Now) {
         let until_us = now.mono_us.saturating_add(ms.saturating_mul(1000));
-        let pause = &mut self.pause.pauses[purpose as usize];
-        *pause = Some(pause.map_or((what, until_us), |(before, until)| (before.max(what), until.max(until_us))));
+        let wider = |(before, until): (Paused, u64)| (before.max(what), until.max(until_us));
+        let before = self.pause.pauses[purpose as usize];
+        self.pause.set(purpose, Some(before.map_or((what, until_us), wider)));
         self.shard.sweeps = false;
         self.shard.evicts = false;
         self.holds.hold_writes(true);
@@ -89,7 +98,7 @@ impl Core {
 
     /// Ends the pause of this purpose.
     pub fn unpause(&mut self, purpose: Purpose, now: Now) {
-        self.pause.pauses[purpose as usize] = None;
+        self.pause.set(purpose, None);
         if self.pause.now().is_none() {
             self.shard.sweeps = self.active_expiry;
             self.shard.evicts = true;
