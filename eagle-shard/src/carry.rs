@@ -183,7 +183,7 @@ impl Shard {
             Form::Hash => match record.id() {
                 None => {
                     let mut exported = Exported::new(form, PACKED, expiry);
-                    exported.0.extend_from_slice(Packed::new(record.value()).as_bytes());
+                    Packed::new(record.value()).write(&mut exported.0);
                     exported
                 }
                 Some(id) => self.export_slice(form, self.collections.get(id), expiry, cursor),

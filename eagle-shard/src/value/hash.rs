@@ -337,3 +337,6 @@ fn pack<'p>(packing: &mut Packing, pairs: impl Iterator<Item = Pair<'p>> + Clone
 fn elements_bytes<'p>(pairs: impl Iterator<Item = Pair<'p>>) -> usize {
     pairs.map(|(field, value)| element_bytes_max(field, value)).sum()
 }
+
+#[cfg(test)]
+mod tests;

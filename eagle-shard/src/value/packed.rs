@@ -73,9 +73,11 @@ impl<'a> Packed<'a> {
         half_word(self.bytes, 0)
     }
 
-    /// All of it but spare bytes.
-    pub(crate) fn as_bytes(self) -> &'a [u8] {
-        self.bytes
+    /// Appends it to `out`, without spare bytes.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(self.bytes);
+        out[start + SPARE_AT..start + ITEMS_AT].fill(0);
     }
 
     /// What they take in bytes, spare ones not counted.
@@ -183,8 +185,10 @@ impl Packing {
     /// Begins with the items of `source`, or with none.
     pub(crate) fn begin(&mut self, source: Option<Packed<'_>>) {
         self.bytes.clear();
-        self.bytes.extend_from_slice(source.map_or(&[0; ITEMS_AT], |packed| packed.bytes));
-        self.bytes[SPARE_AT..ITEMS_AT].fill(0);
+        match source {
+            Some(packed) => packed.write(&mut self.bytes),
+            None => self.bytes.resize(ITEMS_AT, 0),
+        }
     }
 
     /// The items as they are now.
@@ -255,7 +259,8 @@ impl Shard {
         let len = packing.bytes.len();
         let spare_max = len / SPARE_PART;
         let room = old.map_or(0, |found| self.record(found).value().len());
-        let found = old.filter(|_| (len..=len + 2 * spare_max).contains(&room));
+        let is_like = |found: &Found| found.form() == form && self.expiry(*found) == expiry;
+        let found = old.filter(|found| is_like(found) && (len..=len + 2 * spare_max).contains(&room));
         if let Some(found) = found
             && self.log.change_value(found.offset(), |value| packing.write_into(value))
         {
