@@ -76,7 +76,7 @@ pub struct Room {
 }
 
 impl Shard {
-    /// Memory that the shard takes, in bytes; see [the module](self) for what counts.
+    /// Memory that the shard takes, in bytes; the page of this module says what counts.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.log_bytes() + (self.index_bytes() + self.other_bytes()) as u64

@@ -1,7 +1,7 @@
 //! INFO: how the node is, in sections of lines that tools read.
 //!
 //! Every core reports its figures; the home core adds them up and writes the sections that were asked for
-//! ([`super::sections`]). Names and order are those of Redis 7.2; behind them stand EagleDB's own.
+//! (`sections`). Names and order are those of Redis 7.2; behind them stand EagleDB's own.
 
 use std::fmt::Write as _;
 

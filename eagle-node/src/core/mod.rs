@@ -287,7 +287,7 @@ impl Core {
             || self.background_due
     }
 
-    /// Wants another turn within [`sweep::LINGER_US`].
+    /// Wants another turn within `sweep::LINGER_US`.
     #[must_use]
     pub fn lingers(&self) -> bool {
         !self.lingering.is_empty()

@@ -1,7 +1,7 @@
 //! A hash: fields with values, packed in one record while it is small, else a record each.
 //!
-//! A hash is packed ([`super::packed`]: field, value, field, value, in the order in which fields came) until it has more fields, or a
-//! longer field or value, than [`PackedLimits`] say; then it is large ([`super::elements`]) and stays so, as in Redis. The record tells
+//! A hash is packed (`packed`: field, value, field, value, in the order in which fields came) until it has more fields, or a
+//! longer field or value, than [`PackedLimits`] say; then it is large (`elements`) and stays so, as in Redis. The record tells
 //! which of the two: a large hash's carries an id.
 //!
 //! ```text
