@@ -37,24 +37,38 @@ pub(crate) enum Dead {
 #[derive(Default)]
 pub(crate) struct Flushed {
     heap: Vec<Dead>,
+    /// Memory of all of it in bytes.
+    bytes: usize,
+}
+
+impl Dead {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Table(remains) => remains.bytes(),
+            Self::Chunks(chunks) => chunks.capacity() * size_of::<u64>(),
+        }
+    }
 }
 
 impl Flushed {
     pub(crate) fn push(&mut self, dead: Dead) {
+        self.bytes += dead.bytes();
         self.heap.push(dead);
+    }
+
+    /// Forgets the last, of which nothing is left.
+    fn pop(&mut self) {
+        let dead = self.heap.pop();
+        self.bytes -= dead.map_or(0, |dead| dead.bytes());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
-    /// Memory that it takes in bytes.
+    /// Memory that it takes in bytes. O(1).
     pub(crate) fn bytes(&self) -> usize {
-        let bytes = |dead: &Dead| match dead {
-            Dead::Table(remains) => remains.bytes(),
-            Dead::Chunks(chunks) => chunks.capacity() * size_of::<u64>(),
-        };
-        self.heap.iter().map(bytes).sum()
+        self.bytes
     }
 
     /// All records that still count as alive.
@@ -177,12 +191,13 @@ impl Shard {
                         self.log.kill(PoolOffset::from_raw(raw));
                     }
                     if chunks.is_empty() {
-                        self.flushed.heap.pop();
+                        self.flushed.pop();
                     }
                 }
                 Some(Dead::Table(remains)) => match remains.pop() {
-                    None => drop(self.flushed.heap.pop()),
-                    Some(words) => {
+                    None => self.flushed.pop(),
+                    Some((words, bytes)) => {
+                        self.flushed.bytes -= bytes;
                         self.kill_words(&words);
                         done += words.len() + 1;
                     }

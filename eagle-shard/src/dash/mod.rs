@@ -92,11 +92,11 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Frees one segment and returns what it held; `None` when nothing is left.
-    pub fn pop(&mut self) -> Option<Vec<Word>> {
+    /// Frees one segment and returns what it held, and how many bytes of memory it took; `None` when nothing is left.
+    pub fn pop(&mut self) -> Option<(Vec<Word>, usize)> {
         let segment = self.segments.pop()?;
         self.segment_bytes -= segment.bytes();
-        Some(segment.entries().map(|(_, word)| word).collect())
+        Some((segment.entries().map(|(_, word)| word).collect(), segment.bytes()))
     }
 
     /// All words left.

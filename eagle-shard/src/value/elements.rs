@@ -8,7 +8,7 @@
 //!
 //! The head says under which key the collection is, and nothing else: renaming rewrites the head, deleting and expiry kill it, whatever
 //! the number of elements. The elements of an id whose head is gone are dead; the background counts them so
-//! ([`crate::flush`]). An id is never used again. A new collection's head is written after its elements, so that after a crash there is
+//! ([`crate::flush`]). Elements carry no database: a flush or a swap of databases is about heads. An id is never used again. A new collection's head is written after its elements, so that after a crash there is
 //! all of it or nothing; a change of several elements is a group.
 //!
 //! What always holds: the collections in the table are those of the heads in the index and of those under way from another shard

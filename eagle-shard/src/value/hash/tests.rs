@@ -346,3 +346,86 @@ impl History {
         }
     }
 }
+
+#[test]
+fn elements_take_few_bytes() {
+    // Hashes of 100 fields (4 + 16 bytes) and of 1000 (5 + 16), built field by field among each other: bytes an element, dead ones left
+    // out, with its share of key and index.
+    for (hashes, fields, bytes_max) in [(2_000, 100, 26.0), (200, 1_000, 55.0)] {
+        let mut shard = Shard::new(ShardConfig { extent_size: 1 << 20, ..ShardConfig::default() }).expect("a shard");
+        let now = UnixMs(1_700_000_000_000);
+        for field in 0..fields {
+            for hash in 0..hashes {
+                let (name, field) =
+                    (format!("hash:{hash:0>5}"), format!("{field:0>4}{}", if fields > 100 { "f" } else { "" }));
+                let key = shard.key(name.as_bytes());
+                let old = shard.find(DB, key, now);
+                shard.set_fields(DB, key, old, std::iter::once((field.as_bytes(), &[b'v'; 16][..]))).expect("room");
+            }
+            shard.commit();
+            shard.background(now, Budget { records: 1000, is_idle: true });
+        }
+        let usage = shard.usage();
+        let bytes = usage.log_live_bytes as usize + usage.index_bytes + usage.other_bytes;
+        let an_element = bytes as f64 / f64::from(hashes * fields);
+        let in_all = usage.memory as f64 / f64::from(hashes * fields);
+        eprintln!("{fields} fields: {an_element:.1} B an element, {in_all:.1} with what is dead and extents not full");
+        assert!(an_element <= bytes_max, "{an_element}");
+        let found = shard.find(DB, shard.key(b"hash:00000"), now).expect("a hash");
+        let said = shard.memory_usage(found) as f64 / f64::from(fields);
+        assert!((said / an_element - 1.0).abs() < 0.2, "MEMORY USAGE says {said} an element");
+    }
+}
+
+#[test]
+fn a_large_hash_goes_by_its_head() {
+    // Renamed, deleted, expired: only the head's record is written or dies at once, whatever the number of fields; the elements are
+    // counted as dead in slices, and then their memory is free.
+    for in_place in [true, false] {
+        let mut shard = shard(in_place, 1 << 30);
+        let now = UnixMs(1_700_000_000_000);
+        shard.now = now;
+        let fill = |shard: &mut Shard| {
+            let key = shard.key(b"key");
+            let fields: Vec<_> = (0..50_000u32).map(|n| n.to_string().into_bytes()).collect();
+            shard
+                .set_fields(DB, key, None, fields.iter().map(|field| (field.as_slice(), &b"value"[..])))
+                .expect("room");
+        };
+        let sweep = |shard: &mut Shard, now: UnixMs| {
+            let mut slices = 0;
+            while !shard.flushed.is_empty() {
+                shard.background(now, Budget { records: 100, is_idle: false });
+                slices += 1;
+            }
+            shard.check().expect("the log's accounts");
+            slices
+        };
+        for way in ["delete", "expire", "overwrite"] {
+            fill(&mut shard);
+            let (key, new) = (shard.key(b"key"), shard.key(b"new"));
+            let found = shard.find(DB, key, now).expect("it was set");
+            let before = shard.usage();
+            shard.move_key((DB, key), found, (DB, new)).expect("room");
+            let found = shard.find(DB, new, now).expect("it was renamed");
+            assert_eq!(shard.hash(found).expect("a hash").len(), 50_000);
+            match way {
+                "delete" => shard.remove(DB, new, found),
+                "expire" => {
+                    shard.set_expiry(DB, new, found, Some(UnixMs(now.0 + 1))).expect("room");
+                    assert!(shard.find(DB, new, UnixMs(now.0 + 1)).is_none());
+                }
+                _ => {
+                    shard.put_string(DB, new, Some(found), b"v", None, Encoding::Natural).expect("room");
+                    let found = shard.find(DB, new, now).expect("a string");
+                    shard.remove(DB, new, found);
+                }
+            }
+            let after = shard.usage();
+            assert!(before.log_live_bytes.abs_diff(after.log_live_bytes) < 300, "{way}: elements are not touched");
+            assert!(before.memory.abs_diff(after.memory) < 100_000, "{way}: their memory still counts");
+            assert!(sweep(&mut shard, now) > 20, "{way}: in slices");
+            assert!(shard.usage().log_live_bytes < 1000 && shard.usage().memory < before.memory / 2, "{way}");
+        }
+    }
+}
