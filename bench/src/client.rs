@@ -58,6 +58,11 @@ impl Client {
         self.reply().with_context(|| format!("no reply to {}", arguments.join(" ")))
     }
 
+    /// Sends bytes of requests, whose replies are to be read.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.get_mut().write_all(bytes)?)
+    }
+
     /// Sends a command that must answer `+OK`.
     pub(crate) fn expect_ok(&mut self, arguments: &[&str]) -> Result<()> {
         match self.call(arguments)? {

@@ -5,7 +5,7 @@
 //! what is measured.
 //!
 //! ```text
-//! compare  memory  elements  overwrite  crossing  connections  hostile   one sub-command, one question
+//! compare  memory  elements  eviction  overwrite  crossing  connections  hostile   one sub-command, one question
 //!    └────────┴───────┴────────┴──┬───────┴───────────┴─────────┘
 //!    setup ─▶ server ─▶ process     start, pin, CPU time, memory   (peers: where their binaries are)
 //!    requests ─▶ generator ─▶ replies                              the load
@@ -27,6 +27,7 @@ mod compare;
 mod connections;
 mod crossing;
 mod elements;
+mod eviction;
 mod generator;
 mod hostile;
 mod measure;
@@ -68,6 +69,8 @@ enum Command {
     Crossing(crossing::Crossing),
     /// Ten thousand connections: each served, bytes each
     Connections(connections::Connections),
+    /// Memory and hit ratio of a server that evicts
+    Eviction(eviction::Eviction),
     /// Clients that mean no good, and what others notice of them
     Hostile(hostile::Hostile),
     /// Fetches the peers that are no Debian packages (Valkey 9.1.2, Redis 8.2.3, Valkey 8.1.8) with pip
@@ -86,6 +89,7 @@ fn main() -> Result<()> {
         Command::Overwrite(arguments) => overwrite::run(&arguments),
         Command::Crossing(arguments) => crossing::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),
+        Command::Eviction(arguments) => eviction::run(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments),
         Command::Peers { peers_dir } => peers::fetch(&setup::peers_dir(peers_dir.as_deref())?),
     }

@@ -126,8 +126,10 @@ pub(crate) struct Extents {
     resident: VecDeque<u32>,
     /// How much of the first of `resident` is given back already.
     given_back: u64,
-    /// Of how many free extents the memory is kept: [`RESIDENT_FREE_MAX`], or none until that is done.
-    resident_max: usize,
+    /// How many free extents keep their memory, at most [`RESIDENT_FREE_MAX`].
+    kept_free: usize,
+    /// Whether none is to keep it, until all is given back.
+    is_purging: bool,
     /// Free without memory.
     returned: BTreeSet<u32>,
     /// A gap of free extents, in neither set, kept for runs of the present reserve.
@@ -146,7 +148,8 @@ impl Extents {
             table: Vec::new(),
             resident: VecDeque::new(),
             given_back: 0,
-            resident_max: RESIDENT_FREE_MAX,
+            kept_free: RESIDENT_FREE_MAX,
+            is_purging: false,
             returned: BTreeSet::new(),
             held: 0..0,
             in_use: 0,
@@ -290,16 +293,27 @@ impl Extents {
         self.free_range(id.0 + count..id.0 + run);
     }
 
+    /// Bytes of free extents whose memory is not given back.
+    #[inline]
+    pub(crate) fn bytes_free_resident(&self) -> u64 {
+        ((self.resident.len() + self.held.len()) as u64) * self.bytes() - self.given_back
+    }
+
+    /// Changes of how many free extents the memory is kept.
+    pub(crate) fn keep_free(&mut self, extents: usize) {
+        self.kept_free = extents.min(RESIDENT_FREE_MAX);
+    }
+
     /// Lets the memory of all extents that are free now be given back.
     pub(crate) fn purge(&mut self) {
-        self.resident_max = 0;
+        self.is_purging = true;
     }
 
     /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free
     /// extents hold any.
     pub(crate) fn next_to_give_back(&mut self, bytes_max: u64) -> Option<Range<u64>> {
-        if self.resident.len() <= self.resident_max {
-            self.resident_max = RESIDENT_FREE_MAX;
+        if self.resident.len() <= if self.is_purging { 0 } else { self.kept_free } {
+            self.is_purging = false;
             return None;
         }
         let start = self.start(ExtentId(self.resident[0])) + self.given_back;
@@ -422,6 +436,25 @@ mod tests {
         assert_eq!(extents.free_counts(), (10, RESIDENT_FREE_MAX));
         assert!((0..10).all(|_| open(&mut extents, 1).is_some()));
         assert_eq!(open(&mut extents, 1), None);
+    }
+
+    #[test]
+    fn fewer_free_extents_keep_their_memory_if_told_so() {
+        // And what is free and resident is known to the byte while it is being given back.
+        let mut extents = Extents::new(1, BYTES, 10);
+        let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
+        extents.keep_free(1);
+        ids[..3].iter().for_each(|id| extents.free(*id));
+        let mut left = 3 * BYTES as u64;
+        while let Some(given) = extents.next_to_give_back(24 << 10) {
+            left -= given.end - given.start;
+            assert_eq!(extents.bytes_free_resident(), left);
+        }
+        assert_eq!((left, extents.free_counts()), (BYTES as u64, (3, 1)));
+        extents.keep_free(RESIDENT_FREE_MAX + 1);
+        ids[3..].iter().for_each(|id| extents.free(*id));
+        while extents.next_to_give_back(1 << 20).is_some() {}
+        assert_eq!(extents.bytes_free_resident(), (RESIDENT_FREE_MAX * BYTES) as u64);
     }
 
     #[test]

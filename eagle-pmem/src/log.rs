@@ -276,11 +276,12 @@ impl Log {
         }
     }
 
-    /// Bytes of all records, dead ones included, with the headers of their extents: what of the extents in use was
-    /// written to.
+    /// Bytes of all records, dead ones included, with the headers of their extents, and of the free extents whose memory is
+    /// not given back: all that takes memory, but for what of an open extent is not written yet.
     #[inline]
-    pub const fn bytes_written(&self) -> u64 {
-        self.bytes_used + self.extents.in_use() as u64 * extent_header::BYTES as u64
+    pub fn bytes_taken(&self) -> u64 {
+        let headers = self.extents.in_use() as u64 * extent_header::BYTES as u64;
+        self.bytes_used + headers + self.extents.bytes_free_resident()
     }
 
     /// What is known of an extent.

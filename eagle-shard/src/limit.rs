@@ -3,15 +3,17 @@
 //! What counts as taken, here and in `used_memory` of `INFO`:
 //!
 //! ```text
-//!  log      records, dead or alive, and the headers of their extents; not what the compactor has left behind in the
-//!           extent that it walks, which is free when it gets to the end
+//!  log      records, dead or alive, the headers of their extents, and free extents whose memory is not given back; not what
+//!           the compactor has left behind in the extent that it walks, which is free when it gets to the end
 //!  index    of all databases, and of what was flushed and is not swept
 //!  other    tables of large values and of collections
 //!  clients  sessions and their buffers (the core adds them)
 //! ```
 //!
-//! Not counted are a few extents that were freed and keep their pages to be used again, and what of an open extent is
-//! not written yet: a bounded number of extents a shard. Program and stacks do not count either, as in Redis.
+//! Not counted is what of two open extents a shard is not written yet. Program, stacks and the rings of the sockets do not count
+//! either, some 20 MB with two shards; Redis does not count its own. Any limit can be set. Each shard has two extents open, of 64 KiB at least where
+//! the limit is set at the start and of up to 1 MiB where it comes later; below some 1 MiB a shard hardly more than these fits, and below what
+//! the connections take nothing does: then all is evicted, and who wants to grow is refused.
 //!
 //! The core says now and then how much room the node has left ([`Shard::set_room`]); in between, what the log grew by is
 //! subtracted. Room is made *ahead* of the writers, in slices of background work, while less than [`Room::ahead`] is left. Where that is not
@@ -27,13 +29,16 @@ use crate::{compact::Urgency, error::Error, shard::Shard};
 /// Records that the compactor looks at before it is asked again whether there is room.
 const STEP_RECORDS: usize = 64;
 
+/// Extents of the shard's part of the limit for each free one that keeps its memory for the next use.
+const EXTENTS_FOR_ONE_FREE: u64 = 64;
+
 /// Where nothing could be made of the dead bytes, one looks again when so many more died as are this part of an extent.
 const DEAD_STEPS: u64 = 256;
 
 /// The part of the limit by which it may be exceeded while room is being made.
 const EXCESS_PART: u64 = 128;
 /// The part of the limit that is kept free ahead of the writers, and the bounds of that in bytes.
-const AHEAD_PART: u64 = 128;
+const AHEAD_PART: u64 = 64;
 const AHEAD_BYTES_MAX: u64 = 16 << 20;
 
 /// Dead bytes of all that the log has written, in percent, below which keys are evicted rather than records compacted.
@@ -84,6 +89,8 @@ impl Shard {
 
     /// Tells the shard how much room the node has left now, `None` for as much as it wants.
     pub fn set_room(&mut self, room: Option<Room>) {
+        let part = room.map_or(u64::MAX, |room| room.limit / u64::from(self.config.count));
+        self.log.keep_free((part / EXTENTS_FOR_ONE_FREE / self.config.extent_size as u64) as usize);
         let dead_left = self.limit.dead_left.min(self.dead_bytes());
         self.limit = Limit { room, log_bytes: self.log_bytes(), dead_left, ..self.limit };
     }
@@ -185,6 +192,10 @@ impl Shard {
     /// Makes some room, or something of which room can be made. Returns how many bytes that was, and how many records were looked
     /// at for it; `None` if nothing can be done.
     fn make_some_room(&mut self) -> Option<(u64, usize)> {
+        let before = self.log.bytes_taken();
+        if self.log.give_back() {
+            return Some((before - self.log.bytes_taken(), STEP_RECORDS));
+        }
         if self.flushed.is_empty() && !self.has_many_dead() {
             if self.evict_one() {
                 return Some((0, EVICTION_WORK));
@@ -226,7 +237,7 @@ impl Shard {
 
     #[inline]
     fn log_bytes(&self) -> u64 {
-        self.log.bytes_written() - self.compactor.bytes_passed(&self.log)
+        self.log.bytes_taken() - self.compactor.bytes_passed(&self.log)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole nodes in the simulator: each test runs many seeds; `EAGLE_SEED=n` runs the one that a failure printed.
 
 use eagle_resp::Value;
+use eagle_shard::slot::SlotId;
 use eagle_tests::{
     seeds,
     sim::{Plan, Sim, client::Client},
@@ -359,5 +360,42 @@ fn a_command_on_several_shards_is_refused_whole_or_done_whole() {
             }
         }
         assert!(done > 20 && refused > 20, "seed {seed}: {done} done, {refused} refused");
+    }
+}
+
+#[test]
+fn memory_goes_to_the_shard_that_needs_it() {
+    // One shard fills the node's memory, then all writes go to the other: no write is refused, what is taken stays near the limit
+    // (a turn's writes of a core may not be known to the other yet), and the keys that nobody writes leave.
+    const LIMIT: u64 = 3 << 20;
+    for seed in seeds(0..12) {
+        let mut sim = Sim::new(Plan { cores: 2, delay_max: 2, ..plan(seed) });
+        let clients: Vec<_> = (0..2).map(|client| sim.connect(client)).collect();
+        let set = ["CONFIG", "SET", "maxmemory", "3mb", "maxmemory-policy", "allkeys-lru"];
+        assert_eq!(ask(&mut sim, clients[0], &set), Value::Simple(b"OK".to_vec()));
+        let tag_of = |core: u16| {
+            let owned = |tag: &String| SlotId::of(tag.as_bytes()).get() % 2 == core;
+            (0..100).map(|tag: u32| tag.to_string()).find(owned).expect("a tag of that shard")
+        };
+        let tags = [tag_of(0), tag_of(1)];
+        let value = "v".repeat(500);
+        let keys = |sim: &Sim| [0, 1].map(|core: usize| sim.cores[core].shard().usage().keys);
+        for (phase, rounds) in [(0, 400), (1, 2_000)] {
+            for round in 0..rounds {
+                let names: Vec<String> = (0..20).map(|nth| format!("{{{}}}:{round}:{nth}", tags[phase])).collect();
+                let words: Vec<&str> =
+                    std::iter::once("MSET").chain(names.iter().flat_map(|key| [key, value.as_str()])).collect();
+                let at = clients[sim.rng.usize(0..2)];
+                assert_eq!(ask(&mut sim, at, &words), Value::Simple(b"OK".to_vec()), "seed {seed}");
+                let taken: u64 = sim.cores.iter().map(|core| core.shard().memory()).sum();
+                assert!(taken < LIMIT * 103 / 100, "seed {seed} round {round}: {taken} taken");
+            }
+            let [one, other] = keys(&sim);
+            let (written, idle) = if phase == 0 { (one, other) } else { (other, one) };
+            assert!(
+                written > 4_000 && idle * 4 < written,
+                "seed {seed}: {written} of the shard that is written, {idle}"
+            );
+        }
     }
 }

@@ -52,8 +52,8 @@ impl Log {
         self.mapping.bytes(range)
     }
 
-    /// Gives a slice of the memory of freed extents back to the system, and returns whether there
-    /// is more. Each commit does so; an idle shard that commits nothing should.
+    /// Gives a slice of the memory of freed extents back to the system, and returns whether there was
+    /// one. Each commit does so; an idle shard that commits nothing should.
     pub fn give_back(&mut self) -> bool {
         match self.extents.next_to_give_back(GIVE_BACK_BYTES) {
             Some(range) => {
@@ -62,6 +62,11 @@ impl Log {
             }
             None => false,
         }
+    }
+
+    /// Changes how many free extents keep their memory for the next use, within the number that is usual.
+    pub fn keep_free(&mut self, extents: usize) {
+        self.extents.keep_free(extents);
     }
 
     /// Lets [`Log::give_back`] take all free extents, also those that would be kept for the next use.
