@@ -89,7 +89,7 @@ fn the_redis_crate() -> redis::RedisResult<()> {
             let () = connection.hset_multiple("user", &[("name", "Ada"), ("born", "1815")])?;
             assert_eq!(connection.hincr::<_, _, _, i64>("user", "visits", 3)?, 3);
             let user: BTreeMap<String, String> = connection.hgetall("user")?;
-            assert_eq!(user.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1815", "Ada", "3"]);
+            assert_eq!(user.into_values().collect::<Vec<_>>(), ["1815", "Ada", "3"]);
             let fields: Vec<(String, String)> = connection.hscan("user")?.collect::<redis::RedisResult<_>>()?;
             assert_eq!(fields.len(), 3);
             assert!(connection.check_connection());
