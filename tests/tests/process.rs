@@ -306,3 +306,43 @@ fn scan_finds_every_key_on_all_shards() {
     }
     assert_eq!(found.len(), 3_000);
 }
+
+/// The number of a field of INFO.
+fn info_number(wire: &mut Wire, name: &str) -> u64 {
+    let Value::Bulk(text) = wire.text(&["INFO", "everything"]) else { panic!("a text") };
+    let text = String::from_utf8(text).expect("text");
+    let field = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a field of INFO");
+    field.trim().parse().expect("a number")
+}
+
+#[test]
+fn memory_stays_within_maxmemory_while_ten_times_as_much_is_written() {
+    // Both of what is counted and of what the kernel says; 12 MiB are for the rings, heaps and stacks of two cores. Nobody is
+    // refused, and a lower limit is reached without a further write.
+    const LIMIT: u64 = 48 << 20;
+    let node = node(&["--maxmemory", "48mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut wire = Wire::connect(node.address());
+    let empty = info_number(&mut wire, "used_memory_rss");
+    let (value, batch) = ([b'v'; 1_000], 500);
+    for first in (0..10 * LIMIT / 1_000).step_by(batch) {
+        let names = (first..first + batch as u64).map(|number| format!("key:{number}"));
+        let pipeline: Vec<u8> = names.flat_map(|name| encode(&[b"SET", name.as_bytes(), &value])).collect();
+        wire.write(&pipeline).expect("written");
+        for _ in 0..batch {
+            assert_eq!(wire.reply().expect("a reply"), ok());
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    let (used, resident) = (info_number(&mut wire, "used_memory"), info_number(&mut wire, "used_memory_rss"));
+    assert!(used <= LIMIT && used > LIMIT * 8 / 10, "{used} of {LIMIT}");
+    assert!(resident - empty < LIMIT * 102 / 100 + (12 << 20), "{resident} resident, {empty} when it was empty");
+    assert!(info_number(&mut wire, "evicted_keys") > 8 * LIMIT / 1_000);
+    assert_eq!(info_number(&mut wire, "current_eviction_exceeded_time"), 0);
+    assert_eq!(wire.text(&["CONFIG", "SET", "maxmemory", "16mb"]), ok());
+    let deadline = Instant::now() + WAIT;
+    while info_number(&mut wire, "used_memory") > 16 << 20 {
+        assert!(Instant::now() < deadline, "{} is used still", info_number(&mut wire, "used_memory"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(matches!(wire.text(&["DBSIZE"]), Value::Integer(keys) if keys > 10_000));
+}
