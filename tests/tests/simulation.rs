@@ -399,3 +399,44 @@ fn memory_goes_to_the_shard_that_needs_it() {
         }
     }
 }
+
+#[test]
+fn a_large_hash_moves_whole_between_cores() {
+    // While it moves in slices and messages are delayed, others see all of it under one of its names and never a part; at last it
+    // is under the other name, with every field.
+    const FIELDS: usize = 3000;
+    for seed in seeds(0..10) {
+        let mut sim = Sim::new(Plan { seed, cores: 2, credit: 2, ring: 2, commits: seed % 2 == 0, delay_max: 3 });
+        let (owner, other) = (sim.connect(0), sim.connect(1));
+        for first in (0..FIELDS).step_by(500) {
+            let fields: Vec<String> = (first..first + 500).flat_map(|n| [format!("f{n}"), format!("v{n}")]).collect();
+            let mut words = vec!["HSET", "k0"];
+            words.extend(fields.iter().map(String::as_str));
+            assert_eq!(ask(&mut sim, owner, &words), Value::Integer(500));
+        }
+        let slots: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+        let (mut from, mut moves) = (0, 0);
+        for to in 1..20 {
+            let before = sim.connection(owner).received.len();
+            sim.send(owner, &encode(&[b"RENAME", slots[from].as_bytes(), slots[to].as_bytes()]));
+            let mut looks = 0;
+            while sim.connection(owner).received.len() == before {
+                let names = [slots[from].as_str(), slots[to].as_str()];
+                let lens = names.map(|name| ask(&mut sim, other, &["HLEN", name]));
+                assert!(
+                    lens.iter().all(|len| [Value::Integer(0), Value::Integer(FIELDS as i64)].contains(len)),
+                    "EAGLE_SEED={seed}: {lens:?} of {names:?}"
+                );
+                looks += 1;
+                assert!(looks < 10_000, "EAGLE_SEED={seed}: the move ends");
+            }
+            moves += 1;
+            from = to;
+        }
+        assert_eq!(moves, 19);
+        assert_eq!(ask(&mut sim, other, &["HLEN", &slots[from]]), Value::Integer(FIELDS as i64));
+        assert_eq!(ask(&mut sim, other, &["HGET", &slots[from], "f2999"]), Value::Bulk(b"v2999".to_vec()));
+        assert_eq!(ask(&mut sim, other, &["EXISTS", "k0", "k1", "k2", "k18"]), Value::Integer(0));
+        sim.cores.iter().for_each(|core| core.shard().check().expect("a sound shard"));
+    }
+}
