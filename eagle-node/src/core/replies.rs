@@ -13,7 +13,8 @@
 //! to `out` at once, and what was ready behind it follows. A reply whose promise needs a commit puts a gate before
 //! itself; gates' positions only grow, so the first one that is not passed decides what may leave.
 //!
-//! Invariants: `slots` is empty or its first is waiting; `parked` is empty when `slots` is.
+//! Invariants: `slots` is empty or its first is waiting; `parked` is empty when `slots` is, and else at most twice what is
+//! parked, beyond a small constant.
 
 use std::collections::VecDeque;
 
@@ -61,6 +62,8 @@ pub struct Replies {
     gates: VecDeque<Gate>,
     slots: VecDeque<Slot>,
     parked: Vec<u8>,
+    /// Bytes of `parked` that no slot names any more.
+    unparked: usize,
     /// Number of the request that `slots[0]` belongs to.
     first: u32,
     /// Bytes handed out and not yet taken by the kernel.
@@ -133,12 +136,30 @@ impl Replies {
         while let Some(&Slot::Ready { start, end, gate }) = self.slots.front() {
             self.pass(gate);
             self.out.extend_from_slice(&self.parked[start..end]);
+            self.unparked += end - start;
             self.advance();
         }
         if self.slots.is_empty() {
             self.parked.clear();
             self.parked.shrink_to(KEPT_MAX);
+            self.unparked = 0;
+        } else if self.unparked > KEPT_MAX && self.unparked > self.parked.len() / 2 {
+            self.park_anew();
         }
+    }
+
+    /// Moves what is still parked together: a client that sends on and on may have a reply awaited at any time.
+    fn park_anew(&mut self) {
+        let mut parked = Vec::with_capacity(self.parked.len() - self.unparked);
+        for slot in &mut self.slots {
+            if let Slot::Ready { start, end, .. } = slot {
+                let from = parked.len();
+                parked.extend_from_slice(&self.parked[*start..*end]);
+                (*start, *end) = (from, parked.len());
+            }
+        }
+        self.parked = parked;
+        self.unparked = 0;
     }
 
     fn advance(&mut self) {
@@ -203,7 +224,7 @@ impl Replies {
     /// Bytes not yet taken by the kernel, what waits and what is parked included.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.out.len() + self.parked.len() + self.in_flight
+        self.out.len() + self.parked.len() - self.unparked + self.in_flight
     }
 
     /// Memory of the buffers in bytes.
@@ -270,6 +291,28 @@ mod tests {
         replies.fill(second, b"2", None);
         assert_eq!(take(&mut replies, 0), b"2345");
         assert!(replies.is_quiet());
+    }
+
+    #[test]
+    fn what_has_left_takes_no_room_although_replies_are_always_awaited() {
+        // A client that never stops sending: whenever an awaited reply comes, the next is awaited already.
+        let mut replies = Replies::default();
+        let local = [b'x'; 1000];
+        let mut awaited = replies.later();
+        for round in 0_u32..1000 {
+            put(&mut replies, &local, None);
+            let next = replies.later();
+            put(&mut replies, b"behind", None);
+            replies.fill(awaited, b"remote", None);
+            awaited = next;
+            let bytes = take(&mut replies, 0);
+            let before: &[u8] = if round == 0 { b"" } else { b"behind" };
+            // What was parked behind the one before leaves first, then this one's.
+            assert!(bytes.starts_with(b"remote") && bytes.ends_with(&local), "round {round}");
+            assert_eq!(bytes.len(), 6 + before.len() + local.len(), "round {round}");
+            assert_eq!(replies.unsent(), 6, "round {round}");
+            assert!(replies.memory() < 100_000, "round {round}: {} bytes", replies.memory());
+        }
     }
 
     #[test]
