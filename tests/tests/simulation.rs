@@ -288,6 +288,20 @@ fn a_reply_does_not_wait_for_ever_for_those_behind_it() {
 }
 
 #[test]
+fn a_command_of_very_many_keys_of_several_shards_takes_no_more_than_their_number() {
+    // A hundred thousand keys at once, as Redis takes them in milliseconds; a quadratic step would take minutes.
+    let mut sim = Sim::new(Plan { seed: 3, cores: 2, credit: 8, ring: 4, commits: false, delay_max: 0 });
+    let client = sim.connect(0);
+    let keys: Vec<String> = (0..100_000).map(|key| format!("key:{key}")).collect();
+    let pairs = keys.iter().flat_map(|key| [key.as_bytes(), b"v"]);
+    let words: Vec<&[u8]> = std::iter::once(&b"MSETNX"[..]).chain(pairs).collect();
+    let begin = std::time::Instant::now();
+    sim.deliver(client, &encode(&words));
+    assert!(sim.run_until(20_000, |sim| sim.connection(client).received == b":1\r\n"), "MSETNX is answered");
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
+
+#[test]
 fn a_failed_commit_acknowledges_nothing() {
     // Connections whose replies waited are closed without them; later writers are refused, committed keys still read.
     let mut sim = Sim::new(Plan { seed: 11, cores: 2, credit: 8, ring: 4, commits: true, delay_max: 0 });

@@ -13,6 +13,7 @@
 //! An answer comes only when what it promises is committed, so RENAME's destination is safe before its source goes: a
 //! crash between may leave both, never none. Nobody else sees the keys meanwhile.
 
+use ahash::AHashSet;
 use eagle_resp::{Args, OwnedArgs, Reply};
 use eagle_shard::{
     ExportCursor, Exported,
@@ -92,13 +93,12 @@ impl Core {
             return self.refuse(session, command::row(order.spec), error);
         }
         let mut holding: Vec<(CoreId, OwnedArgs)> = Vec::new();
-        let mut seen: Vec<&[u8]> = Vec::new();
+        let mut seen: AHashSet<&[u8]> = AHashSet::new();
         for index in order.spec.key_indices(order.args.len()) {
             let key = self.key_at(order.args, index);
-            if seen.contains(&key.bytes) {
+            if !seen.insert(key.bytes) {
                 continue;
             }
-            seen.push(key.bytes);
             let owner = self.owner(&key);
             let place = holding.iter().position(|(core, _)| *core == owner).unwrap_or_else(|| {
                 holding.push((owner, OwnedArgs::default()));

@@ -161,6 +161,13 @@ impl Sim {
         self.connections.get_mut(&at).expect("connected").pending.extend(bytes);
     }
 
+    /// A client's bytes arrive, all at once.
+    pub fn deliver(&mut self, (core, conn): (usize, ConnId), bytes: &[u8]) {
+        let now = self.now();
+        let event = Event::Received { conn, bytes: &mut bytes.to_vec() };
+        self.cores[core].step(event, now, &mut self.actions);
+    }
+
     /// A client's connection.
     #[must_use]
     pub fn connection(&self, at: (usize, ConnId)) -> &Connection {
