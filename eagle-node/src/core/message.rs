@@ -85,7 +85,7 @@ pub enum Outcome {
     /// A reply of this length, next in `answer_bytes`.
     Reply {
         /// Its length in bytes.
-        len: u32,
+        len: usize,
     },
     /// What the reply would promise could not be made durable: it must never be sent.
     Failed,

@@ -109,7 +109,7 @@ impl Core {
         for answer in message.answers.drain(..) {
             let bytes = match answer.outcome {
                 Outcome::Reply { len } => {
-                    let bytes = &message.answer_bytes[start..start + len as usize];
+                    let bytes = &message.answer_bytes[start..start + len];
                     start += bytes.len();
                     bytes
                 }
@@ -177,7 +177,7 @@ impl Core {
                 self.links[from.index()].outbox.answer_bytes = bytes;
             }
             _ => {
-                let len = u32::try_from(bytes.len() - start).expect("a reply is below 4 GiB");
+                let len = bytes.len() - start;
                 self.links[from.index()].outbox.answer_bytes = bytes;
                 self.answer(from, ask.token, Outcome::Reply { len });
             }
@@ -257,7 +257,7 @@ impl Core {
             let held = self.held_answers.pop_front().expect("looked at");
             let outbox = &mut self.links[held.to.index()].outbox;
             outbox.answer_bytes.extend_from_slice(&held.bytes);
-            self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() as u32 });
+            self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() });
         }
         self.settle(now);
     }
