@@ -302,6 +302,28 @@ fn a_command_of_very_many_keys_of_several_shards_takes_no_more_than_their_number
 }
 
 #[test]
+fn who_never_reads_is_disconnected_after_the_timeout() {
+    // A client whose replies the kernel does not take is idle like one that has nothing to read; one that is being sent
+    // something, however slowly, is not.
+    let mut sim = Sim::new(Plan { seed: 4, cores: 1, credit: 8, ring: 4, commits: false, delay_max: 0 });
+    let operator = sim.connect(0);
+    assert_eq!(ask(&mut sim, operator, &["CONFIG", "SET", "timeout", "10"]), Value::Simple(b"OK".to_vec()));
+    let (stuck, slow) = (sim.connect(0), sim.connect(0));
+    for at in [stuck, slow] {
+        sim.stop_reading(at);
+        sim.deliver(at, &encode(&[b"ECHO", "x".repeat(100).as_bytes()]));
+    }
+    for _ in 0..50 {
+        for _ in 0..500 {
+            sim.step();
+        }
+        sim.read_some(slow, 1);
+    }
+    assert!(sim.connection(stuck).closed, "25 seconds without a sign of life");
+    assert!(!sim.connection(slow).closed, "a byte every half second is one");
+}
+
+#[test]
 fn a_failed_commit_acknowledges_nothing() {
     // Connections whose replies waited are closed without them; later writers are refused, committed keys still read.
     let mut sim = Sim::new(Plan { seed: 11, cores: 2, credit: 8, ring: 4, commits: true, delay_max: 0 });

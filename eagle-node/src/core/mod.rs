@@ -219,7 +219,7 @@ impl Core {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes, now, actions),
             Event::Message { from, message } => self.message(from, message, now),
-            Event::Sent { conn, bytes } => self.sent(conn, bytes),
+            Event::Sent { conn, bytes } => self.sent(conn, bytes, now),
             Event::Accepted { conn, peer, fd } => self.accepted(conn, peer, fd, now),
             Event::EndOfStream { conn } => self.end_of_stream(conn),
             Event::Gone { conn } => self.gone(conn),
@@ -420,9 +420,10 @@ impl Core {
         }
     }
 
-    fn sent(&mut self, conn: ConnId, bytes: usize) {
+    fn sent(&mut self, conn: ConnId, bytes: usize, now: Now) {
         if let Some(session) = session_mut(&mut self.sessions, conn) {
             session.replies.sent(bytes);
+            session.active_us = now.mono_us;
             self.list(conn);
         }
     }

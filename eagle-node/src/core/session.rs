@@ -69,7 +69,7 @@ pub struct Session {
     pub no_evict: bool,
     /// When it came, monotonic microseconds.
     pub created_us: u64,
-    /// When it last sent something, monotonic microseconds.
+    /// When it last sent something or took something sent to it, monotonic microseconds.
     pub active_us: u64,
     /// Its last command.
     pub last: Option<&'static Spec>,

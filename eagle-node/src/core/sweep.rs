@@ -125,7 +125,9 @@ impl Core {
 
 fn idle(session: &Session, config: &Config, now: Now) -> bool {
     let idle_s = now.mono_us.saturating_sub(session.active_us) / 1_000_000;
-    config.timeout > 0 && session.replies.is_quiet() && session.halt == Halt::None && idle_s > u64::from(config.timeout)
+    // Who waits for a reply is not idle. Who does not take one that is there is, as in Redis.
+    let waits = session.replies.awaits() || session.halt != Halt::None;
+    config.timeout > 0 && !waits && idle_s > u64::from(config.timeout)
 }
 
 /// What a session has too much of.

@@ -63,6 +63,8 @@ pub struct Connection {
     pub closed: bool,
     paused: bool,
     pending: VecDeque<u8>,
+    /// The client reads only when told to; what it has not read yet.
+    unread: Option<usize>,
 }
 
 impl Connection {
@@ -166,6 +168,22 @@ impl Sim {
         let now = self.now();
         let event = Event::Received { conn, bytes: &mut bytes.to_vec() };
         self.cores[core].step(event, now, &mut self.actions);
+    }
+
+    /// A client reads no more by itself: what is sent to it stays in flight.
+    pub fn stop_reading(&mut self, at: (usize, ConnId)) {
+        self.connections.get_mut(&at).expect("connected").unread = Some(0);
+    }
+
+    /// A client that has stopped reading reads so many bytes, if there are.
+    pub fn read_some(&mut self, at: (usize, ConnId), bytes: usize) {
+        let unread = self.connections.get_mut(&at).expect("connected").unread.as_mut().expect("it has stopped");
+        let bytes = bytes.min(*unread);
+        *unread -= bytes;
+        let now = self.now();
+        if bytes > 0 {
+            self.cores[at.0].step(Event::Sent { conn: at.1, bytes }, now, &mut self.actions);
+        }
     }
 
     /// A client's connection.
@@ -282,7 +300,12 @@ impl Sim {
             let mut bytes = Vec::new();
             if self.cores[core].take_output(conn, &mut bytes) {
                 let count = bytes.len();
-                self.connections.get_mut(&(core, conn)).expect("connected").received.extend(bytes);
+                let connection = self.connections.get_mut(&(core, conn)).expect("connected");
+                connection.received.extend(bytes);
+                if let Some(unread) = &mut connection.unread {
+                    *unread += count;
+                    continue;
+                }
                 let now = self.now();
                 self.cores[core].step(Event::Sent { conn, bytes: count }, now, &mut self.actions);
             }
