@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
+use ahash::AHashMap;
 use eagle_resp::{Args, Reply, number};
 use eagle_shard::{command::args::is, error::Error, spec::Spec};
 
@@ -73,8 +74,8 @@ impl ClientType {
 enum Listed {
     All,
     Type(ClientType),
-    /// In this order.
-    Ids(Vec<u64>),
+    /// Each with its place in the list.
+    Ids(AHashMap<u64, usize>),
 }
 
 impl PartialEq for Wrong {
@@ -96,8 +97,11 @@ impl Listed {
             }
             (Some(option), Some(_)) if is(option, "ID") => {
                 let id = |word| number::parse_i64(word).and_then(|id| u64::try_from(id).ok());
-                let ids: Option<Vec<u64>> = args.iter().skip(3).map(id).collect();
-                Ok(Self::Ids(ids.ok_or(Error::Line("ERR Invalid client ID"))?))
+                let mut ids = AHashMap::new();
+                for (place, word) in args.iter().enumerate().skip(3) {
+                    ids.entry(id(word).ok_or(Error::Line("ERR Invalid client ID"))?).or_insert(place);
+                }
+                Ok(Self::Ids(ids))
             }
             _ => Err(Wrong::Error(Error::Syntax)),
         }
@@ -107,7 +111,7 @@ impl Listed {
         match self {
             Self::All => true,
             Self::Type(wanted) => wanted.is(session),
-            Self::Ids(ids) => ids.contains(&session.id),
+            Self::Ids(ids) => ids.contains_key(&session.id),
         }
     }
 }
@@ -133,7 +137,7 @@ fn list_merge(_: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, repl
         }
     }
     match Listed::parse(call.args).expect("checked before cores were asked") {
-        Listed::Ids(ids) => lines.sort_by_key(|(id, _)| ids.iter().position(|wanted| wanted == id)),
+        Listed::Ids(ids) => lines.sort_by_key(|(id, _)| ids.get(id).copied()),
         _ => lines.sort_by_key(|(id, _)| *id),
     }
     let text: String = lines.into_iter().map(|(_, line)| line).collect();
