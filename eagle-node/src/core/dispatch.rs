@@ -29,6 +29,9 @@ use crate::{
     config::Config,
 };
 
+/// Bytes of room for a node command's reply that a core keeps for the next one.
+const SCRATCH_KEPT_MAX: usize = 64 << 10;
+
 /// What is known of a request before it is executed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
@@ -513,12 +516,49 @@ impl Core {
                 self.refuse_bytes(session, line.as_bytes())
             }
         };
-        self.scratch = out;
+        if out.capacity() <= SCRATCH_KEPT_MAX {
+            self.scratch = out;
+        }
         flow
     }
 
     /// A key as the router sees it.
     pub(super) fn key_at<'a>(&self, args: Args<'a>, index: usize) -> Key<'a> {
         self.key(args.get(index).expect("a row's key specification stays within its arguments"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eagle_shard::shard::ShardConfig;
+
+    use super::*;
+    use crate::{
+        core::{CoreConfig, event::Event, gate::CommitMode},
+        shared::Shared,
+    };
+
+    #[test]
+    fn a_large_reply_leaves_no_large_buffer_behind() {
+        // Memory of the largest reply of a node command that there ever was is not kept, that of ordinary ones is.
+        let shared = Arc::new(Shared::new(Config::default(), 1, 0, 0));
+        let shard = ShardConfig { extent_size: 1 << 18, ..ShardConfig::default() };
+        let commit = CommitMode::Immediate;
+        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, credit: 1, seed: 1 };
+        let mut core = Core::new(&config, shared).expect("memory for a shard");
+        let (conn, now, mut actions) = (ConnId { index: 0, generation: 0 }, Now::default(), Actions::default());
+        core.step(Event::Accepted { conn, peer: Peer::Unix { path: String::new() }, fd: 0 }, now, &mut actions);
+        for len in [1000, 10 << 20, 1000] {
+            let mut bytes = format!("*2\r\n$4\r\nECHO\r\n${len}\r\n{}\r\n", "x".repeat(len)).into_bytes();
+            core.step(Event::Received { conn, bytes: &mut bytes }, now, &mut actions);
+            core.end_turn(now, &mut actions);
+            let mut reply = Vec::new();
+            assert!(core.take_output(conn, &mut reply) && reply.len() > len);
+            core.step(Event::Sent { conn, bytes: reply.len() }, now, &mut actions);
+            assert!(core.scratch.capacity() <= SCRATCH_KEPT_MAX, "{} bytes after {len}", core.scratch.capacity());
+        }
+        assert!(core.scratch.capacity() >= 1000);
     }
 }
