@@ -287,6 +287,34 @@ fn a_reply_does_not_wait_for_ever_for_those_behind_it() {
     assert!(sim.run_until(10_000, |sim| sim.connection(client).received == b"+PONG\r\n"));
 }
 
+/// A key of this core, of so many bytes and a few.
+fn key_of(sim: &Sim, core: usize, len: usize) -> String {
+    let keys = (0..).map(|nth: u32| format!("{nth}{}", "k".repeat(len)));
+    keys.into_iter().find(|key| sim.cores[core].owns(key.as_bytes())).expect("there are infinitely many")
+}
+
+#[test]
+fn a_long_key_is_released_and_nobody_waits_for_an_answer_to_that() {
+    // RENAME of a key of 5 MB fills the outbox with its release, to which there is no answer. Another client that
+    // finds it full at that moment goes on all the same, although nothing else happens.
+    for delay in 0..40 {
+        let mut sim = Sim::new(Plan { seed: delay, cores: 2, credit: 8, ring: 4, commits: false, delay_max: 0 });
+        let (renamer, other) = (sim.connect(0), sim.connect(0));
+        let (long, here, there) = (key_of(&sim, 1, 5 << 20), key_of(&sim, 0, 1), key_of(&sim, 1, 1));
+        sim.deliver(renamer, &encode(&[b"RENAME", long.as_bytes(), here.as_bytes()]));
+        let get = encode(&[b"GET", there.as_bytes()]);
+        let answered = |sim: &Sim| sim.connection(other).received.len();
+        for _ in 0..40 {
+            // The rest comes in a later turn, behind the messages of that turn.
+            sim.deliver(other, &get[..get.len() - 1]);
+            sim.send(other, &get[get.len() - 1..]);
+            let before = answered(&sim);
+            assert!(sim.run_until(1_000, |sim| answered(sim) > before), "seed {delay}: GET is answered");
+        }
+        assert_eq!(sim.connection(renamer).received, b"-ERR no such key\r\n");
+    }
+}
+
 #[test]
 fn a_command_of_very_many_keys_of_several_shards_takes_no_more_than_their_number() {
     // A hundred thousand keys at once, as Redis takes them in milliseconds; a quadratic step would take minutes.

@@ -283,13 +283,20 @@ impl Core {
 
     /// One message a peer, if there is something to say.
     pub(super) fn flush_links(&mut self, actions: &mut Actions) {
-        for (index, link) in self.links.iter_mut().enumerate() {
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
             if index == self.id.index() || link.outbox.is_empty() {
                 continue;
             }
             let spare = link.spare.pop().unwrap_or_default();
             let message = std::mem::replace(&mut link.outbox, spare);
             actions.post.push((CoreId(index as u16), message));
+            if link.outstanding == 0 {
+                // The outbox was full of releases: no answer will tell those who found it so that there is room again.
+                for conn in std::mem::take(&mut link.waiters) {
+                    self.resume(conn, Halt::Credit);
+                }
+            }
         }
     }
 
