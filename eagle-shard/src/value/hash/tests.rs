@@ -425,7 +425,9 @@ fn a_large_hash_goes_by_its_head() {
             assert!(before.log_live_bytes.abs_diff(after.log_live_bytes) < 300, "{way}: elements are not touched");
             assert!(before.memory.abs_diff(after.memory) < 100_000, "{way}: their memory still counts");
             assert!(sweep(&mut shard, now) > 20, "{way}: in slices");
-            assert!(shard.usage().log_live_bytes < 1000 && shard.usage().memory < before.memory / 2, "{way}");
+            let after = shard.usage();
+            // The log's extents go back in their own time; what is certain is that nothing in them lives.
+            assert!(after.log_live_bytes < 1000 && after.other_bytes < before.other_bytes / 2, "{way}: {after:?}");
         }
     }
 }
