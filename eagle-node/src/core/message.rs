@@ -117,6 +117,11 @@ pub struct Message {
     pub answer_bytes: Vec<u8>,
 }
 
+/// A position in a message's buffers. One that 32 bits do not hold would be another argument's: better to end than to write that.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("a message between cores stays below 4 GiB")
+}
+
 impl Message {
     /// Nothing is said.
     #[must_use]
@@ -133,11 +138,11 @@ impl Message {
 
     /// Adds a question.
     pub(super) fn ask(&mut self, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
-        let first_arg = self.args.len() as u32;
+        let first_arg = position(self.args.len());
         for argument in order.args.iter() {
-            let start = self.bytes.len() as u32;
+            let start = position(self.bytes.len());
             self.bytes.extend_from_slice(argument);
-            self.args.push(ArgRange { start, end: self.bytes.len() as u32 });
+            self.args.push(ArgRange { start, end: position(self.bytes.len()) });
         }
         self.asks.push(Ask {
             token,
@@ -155,7 +160,8 @@ impl Message {
 
     /// Adds what a later message says.
     pub(super) fn append(&mut self, later: Self) {
-        let (first, start) = (self.args.len() as u32, self.bytes.len() as u32);
+        let (first, start) = (position(self.args.len()), position(self.bytes.len()));
+        position(self.bytes.len() + later.bytes.len());
         self.asks.extend(later.asks.into_iter().map(|ask| Ask { first_arg: ask.first_arg + first, ..ask }));
         let moved = |range: ArgRange| ArgRange { start: range.start + start, end: range.end + start };
         self.args.extend(later.args.into_iter().map(moved));
