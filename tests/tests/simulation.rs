@@ -20,6 +20,12 @@ fn plan(seed: u64) -> Plan {
     }
 }
 
+/// Two clients of each core, each with keys of its own.
+fn two_a_core(sim: &mut Sim) -> Vec<Client> {
+    let cores = usize::from(sim.plan.cores);
+    (0..2 * cores).map(|name| Client::new(sim, name % cores, name, 6)).collect()
+}
+
 #[test]
 fn each_connection_sees_its_own_commands_in_order() {
     // Clients with keys of their own pipeline at random depth over shards that answer late; every reply is known
@@ -27,9 +33,7 @@ fn each_connection_sees_its_own_commands_in_order() {
     for seed in seeds(0..300) {
         let plan = plan(seed);
         let mut sim = Sim::new(plan.clone());
-        let count = usize::from(plan.cores) * 2;
-        let mut clients: Vec<Client> =
-            (0..count).map(|name| Client::new(&mut sim, name % usize::from(plan.cores), name, 6)).collect();
+        let mut clients = two_a_core(&mut sim);
         for _ in 0..40 {
             for client in &mut clients {
                 if sim.rng.u8(0..3) == 0 {
@@ -119,9 +123,7 @@ fn a_pause_stops_all_writes_and_loses_none() {
     for seed in seeds(0..100) {
         let plan = plan(seed);
         let mut sim = Sim::new(plan.clone());
-        let count = usize::from(plan.cores) * 2;
-        let mut clients: Vec<Client> =
-            (0..count).map(|name| Client::new(&mut sim, name % usize::from(plan.cores), name, 6)).collect();
+        let mut clients = two_a_core(&mut sim);
         let operator = sim.connect(0);
         for round in 0..4 {
             for client in &mut clients {
