@@ -1,0 +1,76 @@
+//! The medium as the runtime sees it through the shard: what is to be written, synced, grown; and what became of it.
+//!
+//! All of it is the log's ([`eagle_pmem`]); the shard only passes it on.
+
+use std::ops::Range;
+
+use eagle_pmem::{PoolFile, Position, SyncMark};
+
+use crate::shard::Shard;
+
+impl Shard {
+    /// The file that commits are to be written to; `None` where there is none.
+    #[must_use]
+    pub fn pool_file(&self) -> Option<&PoolFile> {
+        self.log.file()
+    }
+
+    /// Whether a commit holds as soon as [`Shard::commit`] returns, so that nothing is to be written.
+    #[must_use]
+    pub fn commits_at_once(&self) -> bool {
+        self.log.commits_at_once()
+    }
+
+    /// The bytes of a range that a commit named. They stay in their place until the commit is reported as written; bytes behind its
+    /// end may change meanwhile.
+    ///
+    /// # Panics
+    /// If the range leaves the pool.
+    #[must_use]
+    pub fn pool_bytes(&self, range: Range<u64>) -> &[u8] {
+        self.log.bytes(range)
+    }
+
+    /// The commit up to `position` is written: it survives the process.
+    pub fn written(&mut self, position: Position) {
+        self.log.written(position);
+    }
+
+    /// A sync is begun now. It covers every commit that was reported by [`Shard::written`].
+    pub fn begin_sync(&mut self) -> SyncMark {
+        self.log.begin_sync()
+    }
+
+    /// A sync is done. Another commit may be due then: [`Shard::position`] tells.
+    pub fn end_sync(&mut self, mark: SyncMark) {
+        self.log.end_sync(mark);
+    }
+
+    /// Whether something waits for a sync although no reply does: freed extents, to be used again.
+    #[must_use]
+    pub fn wants_sync(&self) -> bool {
+        self.log.wants_sync()
+    }
+
+    /// Bytes of the file to be allocated and then filled with zeros, in the background; then [`Shard::grown`] or
+    /// [`Shard::growth_failed`] is called, and until then `None` is the answer.
+    pub fn next_growth(&mut self) -> Option<Range<u64>> {
+        self.log.next_growth()
+    }
+
+    /// The growth under way is done.
+    pub fn grown(&mut self) {
+        self.log.grown();
+    }
+
+    /// The growth under way failed: until one succeeds, writers that need more than there is are refused.
+    pub fn growth_failed(&mut self) {
+        self.log.growth_failed();
+    }
+
+    /// Bytes of the pool's file, as far as it has grown.
+    #[must_use]
+    pub fn pool_file_bytes(&self) -> u64 {
+        self.log.medium_bytes()
+    }
+}
