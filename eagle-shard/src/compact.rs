@@ -128,6 +128,11 @@ impl Compactor {
         self.walk.as_ref().map_or(0, |walk| log.bytes_passed(walk))
     }
 
+    /// Whether an extent is walked.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.walk.is_some()
+    }
+
     /// Where the walk is: its extent, and the last record of it that was dealt with.
     pub(crate) fn passed(&self, log: &Log) -> Option<(ExtentId, PoolOffset)> {
         let walk = self.walk?;
@@ -205,6 +210,11 @@ impl Shard {
         }
         self.compactor.walk = Some(walk);
         Some(passed)
+    }
+
+    /// Carries the walk under way to its end, as far as there is room.
+    pub(crate) fn finish_walk(&mut self) {
+        while self.compactor.is_under_way() && self.reclaim(STEP_RECORDS, Urgency::Always).is_some() {}
     }
 
     fn begin_walk(&mut self, urgency: Urgency) -> Option<Walk> {

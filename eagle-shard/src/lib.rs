@@ -17,6 +17,7 @@
 mod background;
 pub mod call;
 mod carry;
+mod checkpoint;
 pub mod command;
 mod compact;
 pub mod dash;

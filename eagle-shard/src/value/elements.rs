@@ -260,6 +260,16 @@ impl Collections {
         self.change(id, change);
     }
 
+    /// The tables of all collections.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &Dash)> {
+        self.by_id.iter().map(|(id, elements)| (*id, &elements.dash))
+    }
+
+    /// Adds a collection with a table that was made of images.
+    pub(crate) fn restore(&mut self, id: CollectionId, seed: u64, dash: Dash) {
+        self.insert(Elements { dash, ..Elements::new(id, seed) });
+    }
+
     /// Forgets the collections that are not to be kept; what is returned are their elements.
     pub(crate) fn retain(&mut self, keep: impl Fn(CollectionId) -> bool) -> Vec<Remains> {
         let gone: Vec<CollectionId> = self.by_id.keys().copied().filter(|id| !keep(*id)).collect();
