@@ -28,7 +28,7 @@ const RENAMES: usize = 21;
 const LOOK: Duration = Duration::from_millis(10);
 /// Memory is at rest when it has not shrunk by [`SHRINKS_BYTES`] for so long.
 const REST: Duration = Duration::from_millis(500);
-const SHRINKS_BYTES: u64 = 256 << 10;
+const SHRINKS_BYTES: u64 = 1 << 20;
 /// How long pings alone are taken.
 const ALONE: Duration = Duration::from_secs(2);
 
@@ -153,7 +153,7 @@ fn fill(server: &Server, arguments: &Large) -> Result<()> {
 impl Bench {
     /// Times a command, with pings beside it until the memory is at rest.
     fn row(&mut self, command: &'static str, time: impl FnOnce(&mut Self) -> Result<f64>) -> Result<Row> {
-        let before = self.server.resident_bytes()?;
+        let before = self.server.resident_bytes_roughly()?;
         let round_trip_ms = Some(time(self)?);
         let (at_rest, rest_s) = self.rest()?;
         let row = Row { command, round_trip_ms, beside: self.pinger.take(), before, at_rest, rest_s };
@@ -163,7 +163,7 @@ impl Bench {
 
     /// Pings with nothing else to do.
     fn alone(&mut self) -> Result<Row> {
-        let before = self.server.resident_bytes()?;
+        let before = self.server.resident_bytes_roughly()?;
         let started = Instant::now();
         while started.elapsed() < ALONE {
             self.pinger.poll()?;
@@ -190,14 +190,14 @@ impl Bench {
     /// Pings until memory is at rest. Returns how much it is then, and after how many seconds it was.
     fn rest(&mut self) -> Result<(u64, f64)> {
         let started = Instant::now();
-        let (mut least, mut shrunk, mut looked) = (self.server.resident_bytes()?, started, started);
+        let (mut least, mut shrunk, mut looked) = (self.server.resident_bytes_roughly()?, started, started);
         while shrunk.elapsed() < REST {
             self.pinger.poll()?;
             if looked.elapsed() < LOOK {
                 continue;
             }
             looked = Instant::now();
-            let bytes = self.server.resident_bytes()?;
+            let bytes = self.server.resident_bytes_roughly()?;
             if bytes + SHRINKS_BYTES <= least {
                 (least, shrunk) = (bytes, looked);
             }
