@@ -49,3 +49,4 @@ pub use evict::{Eviction, Order, Policy};
 pub use expire::EXPIRY_ROUND_MS;
 pub use heat::IDLE_SECONDS_MAX;
 pub use limit::Room;
+pub use transfer::Copied;

@@ -100,9 +100,29 @@ impl Elements {
         self.dash.scan(cursor, |word, _| emit(log.read(offset_of(word))))
     }
 
-    /// What a copy of all takes in the log at most, in bytes.
-    pub(crate) fn copy_bytes_max(&self, log: &Log) -> usize {
-        self.records(log).map(|record| element_bytes_max(record.key(), record.value())).sum()
+    /// Goes on with a scan for a slice: adds the records of buckets to `slice` until that has `elements` or `bytes` or more. Returns
+    /// where to go on, and what a copy of the records takes in the log at most, in bytes.
+    pub(crate) fn slice(
+        &self,
+        log: &Log,
+        mut cursor: Cursor,
+        (elements, bytes): (usize, usize),
+        slice: &mut Vec<PoolOffset>,
+    ) -> (Cursor, usize) {
+        let mut copy_bytes = 0;
+        while slice.len() < elements && copy_bytes < bytes {
+            let first = slice.len();
+            cursor = self.dash.scan(cursor, |word, _| {
+                log.prefetch(offset_of(word));
+                slice.push(offset_of(word));
+            });
+            let records = slice[first..].iter().map(|offset| log.read(*offset));
+            copy_bytes += records.map(|record| element_bytes_max(record.key(), record.value())).sum::<usize>();
+            if cursor == Cursor::START {
+                break;
+            }
+        }
+        (cursor, copy_bytes)
     }
 
     /// Memory of table and records in bytes, judged by some of the records.
@@ -133,10 +153,21 @@ impl Elements {
         false
     }
 
-    /// Adds a copy of an element of another collection, which has fields that this one has not. Room for it must have been made.
-    fn add_copy(&mut self, log: &mut Log, source: PoolOffset) {
-        let offset = log.append_copy(source, &Edit { id: Some(self.id), ..Edit::default() });
-        self.insert(log, self.hashed(log.read(offset).key()), offset);
+    /// Adds copies of elements of another collection, but of those whose fields are here already. Room for them must have been made.
+    pub(crate) fn add_copies(&mut self, log: &mut Log, sources: &[PoolOffset]) {
+        for batch in sources.chunks(PREFETCHED) {
+            for source in batch {
+                self.locate(log.read(*source));
+            }
+            for source in batch {
+                let field = log.read(*source).key();
+                let hashed = self.hashed(field);
+                if self.find(log, hashed, field).is_none() {
+                    let offset = log.append_copy(*source, &Edit { id: Some(self.id), ..Edit::default() });
+                    self.insert(log, hashed, offset);
+                }
+            }
+        }
     }
 
     fn insert(&mut self, log: &Log, hashed: Hashed, offset: PoolOffset) {
@@ -218,20 +249,7 @@ impl Collections {
 
     /// Adds a collection without elements, under an id that was never used before.
     pub(crate) fn add(&mut self, id: CollectionId, seed: u64) {
-        self.insert(Elements::new(id, seed));
-    }
-
-    /// Adds a copy of a collection under an id that was never used before. Room for its records must have been made.
-    pub(crate) fn copy(&mut self, log: &mut Log, source: CollectionId, id: CollectionId, seed: u64) {
-        let mut copy = Elements::new(id, seed);
-        for (_, word) in self.get(source).dash.iter() {
-            copy.add_copy(log, offset_of(word));
-        }
-        self.insert(copy);
-    }
-
-    fn insert(&mut self, elements: Elements) {
-        let id = elements.id;
+        let elements = Elements::new(id, seed);
         self.elements_bytes += elements.bytes();
         let before = self.by_id.insert(id, Box::new(elements));
         assert!(before.is_none(), "an id is used once");
