@@ -27,8 +27,8 @@ use crate::{
     shard::Shard,
 };
 
-/// How many records ahead of the one at hand are asked for where all are gone through.
-const PREFETCHED: usize = 16;
+/// How many records ahead of the one at hand are asked for where many are gone through, and how many fields are looked up together.
+pub(crate) const PREFETCHED: usize = 16;
 
 /// How many records stand for all where their memory is asked for.
 const SAMPLED: usize = 64;
@@ -72,6 +72,28 @@ impl Elements {
     pub(crate) fn get<'l>(&self, log: &'l Log, field: &[u8]) -> Option<Record<'l>> {
         let place = self.find(log, self.hashed(field), field)?;
         Some(log.read(offset_of(self.dash.word(place))))
+    }
+
+    /// Asks for what will be read for the next [`PREFETCHED`] of these fields, if there are several: first the fingerprints of all,
+    /// then the words, then the records, so that the misses of all overlap.
+    pub(crate) fn prefetch<'f>(&self, log: &Log, fields: &mut impl Iterator<Item = &'f [u8]>) {
+        let mut located = [None; PREFETCHED];
+        let (Some(first), second) = (fields.next(), fields.next()) else {
+            return;
+        };
+        if second.is_none() {
+            return;
+        }
+        let next = std::iter::once(first).chain(second).chain(fields.take(PREFETCHED - 2));
+        for (located, field) in located.iter_mut().zip(next) {
+            *located = Some(self.dash.locate(self.hashed(field)));
+        }
+        for at in located.iter().flatten() {
+            self.dash.prefetch_words(*at);
+        }
+        for word in located.iter().flatten().filter_map(|at| self.dash.candidate(*at)) {
+            log.prefetch(offset_of(word));
+        }
     }
 
     /// The records of all elements, in no order that means anything.
