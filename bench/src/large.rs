@@ -27,7 +27,7 @@ const RENAMES: usize = 21;
 /// From one look at the server's memory to the next.
 const LOOK: Duration = Duration::from_millis(10);
 /// Memory is at rest when it has not shrunk by [`SHRINKS_BYTES`] for so long.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(2);
 const SHRINKS_BYTES: u64 = 1 << 20;
 /// How long pings alone are taken.
 const ALONE: Duration = Duration::from_secs(2);
