@@ -53,3 +53,4 @@ pub use expire::EXPIRY_ROUND_MS;
 pub use heat::IDLE_SECONDS_MAX;
 pub use limit::Room;
 pub use replay::{Loading, ReplayError};
+pub use transfer::Copied;
