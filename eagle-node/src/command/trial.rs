@@ -13,6 +13,7 @@ use crate::{
         Core, CoreConfig,
         event::{Actions, ConnId, CoreId, Event, Now, Peer},
         gate::CommitMode,
+        outbox::MESSAGE_BYTES_MAX,
     },
     shared::Shared,
 };
@@ -42,7 +43,15 @@ impl Trial {
         let core = |index| {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let id = CoreId(index);
-            let config = CoreConfig { id, cores, shard, commit: CommitMode::Immediate, credit: 64, seed: 1 };
+            let config = CoreConfig {
+                id,
+                cores,
+                shard,
+                commit: CommitMode::Immediate,
+                credit: 64,
+                message_bytes_max: MESSAGE_BYTES_MAX,
+                seed: 1,
+            };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {

@@ -24,6 +24,7 @@ pub mod holds;
 pub mod latency;
 mod memory;
 pub mod message;
+pub mod outbox;
 pub mod pause;
 pub mod remote;
 pub mod replies;
@@ -80,6 +81,8 @@ pub struct CoreConfig {
     pub commit: CommitMode,
     /// Questions under way to one other core at most (ordinary commands; steps of a begun one are beyond it). At least 1.
     pub credit: u32,
+    /// Bytes of questions in a message to another core at most: [`outbox::MESSAGE_BYTES_MAX`], or less to see it happen.
+    pub message_bytes_max: usize,
     /// Seed of chance (`RANDOMKEY`).
     pub seed: u64,
 }
@@ -188,7 +191,7 @@ impl Core {
             lingering: VecDeque::new(),
             backlog: VecDeque::new(),
             gated: Vec::new(),
-            links: (0..config.cores).map(|_| Link::default()).collect(),
+            links: (0..config.cores).map(|_| Link::new(config.message_bytes_max)).collect(),
             credit: config.credit.max(1),
             gathers: Slab::new(),
             finished: Vec::new(),

@@ -50,7 +50,7 @@ use self::{
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
     config::Config,
-    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message},
+    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message, outbox::MESSAGE_BYTES_MAX},
     shared::Shared,
 };
 
@@ -301,7 +301,15 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         packed_hash: config.packed_hash(),
         pool_id,
     };
-    CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
+    CoreConfig {
+        id,
+        cores: config.shards,
+        shard,
+        commit: CommitMode::Immediate,
+        credit: CREDIT,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        seed: entropy(),
+    }
 }
 
 /// Bytes of an extent: less where memory is limited to little. A limit that is set later does not change it.

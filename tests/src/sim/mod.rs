@@ -21,6 +21,7 @@ use eagle_node::{
         event::{Actions, ConnId, CoreId, Event, Now, Peer},
         gate::CommitMode,
         message::Message,
+        outbox::MESSAGE_BYTES_MAX,
     },
     shared::Shared,
 };
@@ -122,6 +123,8 @@ impl Sim {
                 },
                 commit,
                 credit: plan.credit,
+                // Every other seed's messages are split all the time.
+                message_bytes_max: if plan.seed % 2 == 0 { 64 } else { MESSAGE_BYTES_MAX },
                 seed: plan.seed,
             };
             Core::new(&config, Arc::clone(&shared)).expect("a small shard fits")
