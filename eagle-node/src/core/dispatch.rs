@@ -360,6 +360,7 @@ impl Core {
                     self.begin_split(session, order, merge)
                 }
             }
+            Route::Every(_) if order.spec.writes() => self.begin_everywhere(session, order),
             Route::Every(merge) => self.begin_every(session, order, merge),
             Route::Cursor => self.begin_scan(session, order),
             Route::Random => self.begin_random(session, order),
@@ -384,7 +385,7 @@ impl Core {
         if !self.holds.is_empty() {
             let asker = (self.id, session.conn);
             let mut keys = order.spec.key_indices(order.args.len()).filter_map(|index| order.args.get(index));
-            if self.holds.stops_own(asker, &mut keys) {
+            if self.holds.stops_own(asker, order.spec.writes(), &mut keys) {
                 let request = session.replies.later();
                 let token = Token::Slot { conn: session.conn, request };
                 self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);

@@ -48,10 +48,22 @@ pub enum Kind {
     RunHolding,
     /// Hold the keys that the arguments name; answered when they are held.
     Hold,
+    /// Hold all keys of the shard; answered when they are held.
+    HoldAll,
     /// Release the keys that the arguments name; not answered.
     Release,
+    /// Release all keys of the shard; not answered.
+    ReleaseAll,
     /// The node's own command: this core's part of it.
     Node,
+}
+
+impl Kind {
+    /// Whether there will be an answer.
+    #[must_use]
+    pub fn is_answered(self) -> bool {
+        !matches!(self, Self::Release | Self::ReleaseAll)
+    }
 }
 
 /// One question.

@@ -65,6 +65,10 @@ pub const SHARE_COMMANDS: usize = 256;
 pub const SHARE_BYTES: usize = 64 << 10;
 /// Commands decoded, prefetched and executed together: enough to overlap cache misses, few enough to stay in L1.
 pub(crate) const BATCH: usize = 32;
+/// Output buffers that are kept for the next connection that needs one.
+const SPARE_MAX: usize = 64;
+/// Bytes of capacity of one of them, at most.
+const SPARE_BYTES_MAX: usize = 64 << 10;
 /// Pending input at which a connection is read no further, unless it is one unfinished request.
 pub(crate) const PENDING_MAX: usize = 1 << 20;
 
@@ -266,19 +270,14 @@ impl Core {
             self.stats.bytes_out += into.len() as u64;
             self.stats.writes += 1;
         } else if let Some(buffer) = session.replies.reclaim() {
-            spare.push(buffer);
+            keep(spare, buffer);
         }
         taken
     }
 
     /// Takes back an output buffer that was sent, for the next reply.
-    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        const KEPT: usize = 64;
-        const CAPACITY_MAX: usize = 64 << 10;
-        if self.spare.len() < KEPT && buffer.capacity() <= CAPACITY_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        keep(&mut self.spare, buffer);
     }
 
     /// Wants another turn at once.
@@ -492,7 +491,33 @@ impl Core {
     }
 }
 
+/// Keeps an output buffer for other connections, if there are few and it is of ordinary size.
+fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
+
 /// The session of a connection, if that connection still is.
 fn session_mut(sessions: &mut [Option<Box<Session>>], conn: ConnId) -> Option<&mut Session> {
     sessions.get_mut(conn.index as usize)?.as_deref_mut().filter(|session| session.conn == conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_buffers_of_ordinary_size_are_kept() {
+        // Whatever comes back: at most 64 buffers of at most 64 KiB, and none without memory.
+        let mut spare = Vec::new();
+        keep(&mut spare, Vec::new());
+        keep(&mut spare, Vec::with_capacity(1 << 20));
+        assert!(spare.is_empty());
+        for len in 0..200 {
+            keep(&mut spare, vec![0; len + 1]);
+        }
+        assert!(spare.len() == SPARE_MAX && spare.iter().all(Vec::is_empty));
+    }
 }

@@ -72,7 +72,7 @@ impl Core {
     /// Puts a question into the outbox.
     pub(super) fn ask(&mut self, to: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
         let link = &mut self.links[to.index()];
-        if kind != Kind::Release {
+        if kind.is_answered() {
             link.outstanding += 1;
         }
         link.outbox.ask(token, asker, kind, order);
@@ -80,7 +80,7 @@ impl Core {
 
     /// Lets a question wait until its keys are released.
     pub(super) fn wait_for_keys(&mut self, from: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
-        if from == self.id && kind != Kind::Release {
+        if from == self.id && kind.is_answered() {
             // Answered like any other question, by a message to ourselves.
             self.links[from.index()].outstanding += 1;
         }
@@ -140,6 +140,10 @@ impl Core {
                 self.holds.release(args.iter());
                 self.serve_waiting(now);
             }
+            Kind::ReleaseAll => {
+                self.holds.release_everything();
+                self.serve_waiting(now);
+            }
             Kind::Node => {
                 let report = match command::row(ask.spec).node {
                     Some(NodeRun::Every { each, .. }) => {
@@ -149,20 +153,26 @@ impl Core {
                 };
                 self.answer(from, ask.token, Outcome::Report(Box::new(report)));
             }
-            Kind::Hold | Kind::Run | Kind::RunPart => {
+            Kind::Hold | Kind::HoldAll | Kind::Run | Kind::RunPart => {
                 if !self.holds.is_empty() && self.holds.stops(ask, from, args) {
                     self.holds.wait(Waiting { from, ask: Ask { first_arg: 0, ..*ask }, args: Self::own(args) });
                 } else {
                     self.serve_now(from, ask, &order);
                 }
             }
-            Kind::RunHolding => self.serve_now(from, ask, &order),
+            Kind::RunHolding => {
+                self.serve_now(from, ask, &order);
+                self.holds.changed();
+            }
         }
     }
 
     fn serve_now(&mut self, from: CoreId, ask: &Ask, order: &Order<'_>) {
-        if ask.kind == Kind::Hold {
-            self.holds.hold(order.args.iter());
+        if matches!(ask.kind, Kind::Hold | Kind::HoldAll) {
+            match ask.kind {
+                Kind::Hold => self.holds.hold(order.args.iter()),
+                _ => self.holds.hold_everything(),
+            }
             self.answer(from, ask.token, Outcome::Reply { len: 0 });
             return;
         }

@@ -6,6 +6,7 @@
 use super::{
     Core, PENDING_MAX,
     event::{Actions, ConnId, Now},
+    keep,
     session::{Ending, Halt, Session},
     session_mut,
 };
@@ -77,7 +78,7 @@ impl Core {
                 }
             } else {
                 if let Some(buffer) = session.replies.reclaim() {
-                    self.spare.push(buffer);
+                    keep(&mut self.spare, buffer);
                 }
                 if self.gate.waits() && session.replies.gated(committed) {
                     self.gated.push(conn);
