@@ -522,13 +522,13 @@ fn flushed_while_others_move_keys(seed: u64, flush: &[&str], seen: &mut Seen) {
     const KEYS: usize = 8;
     let plan = plan(seed);
     // What waits for the end of a pause takes credit.
-    let (pauses, credit) = if seed % 2 == 0 { (true, 64) } else { (false, plan.credit) };
+    let (pauses, credit) = if seed.is_multiple_of(2) { (true, 64) } else { (false, plan.credit) };
     let mut sim = Sim::new(Plan { cores: 3, credit, ..plan });
     let (operator, flusher, looker) = (sim.connect(0), sim.connect(seed as usize % 3), sim.connect(1));
     let movers: Vec<_> = (0..6).map(|client| sim.connect(client % 3)).collect();
     let quiet: Vec<String> = (0..KEYS).map(|n| format!("quiet{n}")).collect();
-    for n in 0..KEYS {
-        ask(&mut sim, operator, &["MSET", &format!("place{n}"), "v", &quiet[n], "v"]);
+    for (n, quiet) in quiet.iter().enumerate() {
+        ask(&mut sim, operator, &["MSET", &format!("place{n}"), "v", quiet, "v"]);
     }
     for at in &movers {
         for _ in 0..sim.rng.usize(2..12) {

@@ -67,6 +67,8 @@ pub enum NodeRun {
 pub enum Begin {
     /// All cores are to report.
     Gather,
+    /// The runtime is to change the configuration as the arguments behind the subcommand say, then all cores are to report.
+    Configure,
     /// The reply is written already.
     Answered,
 }

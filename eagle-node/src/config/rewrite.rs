@@ -218,7 +218,7 @@ mod tests {
                 Form::Octal(max) => format!("{max:o}"),
                 Form::Choice(names) => names[names.len() - 1].to_owned(),
                 Form::Text => "so \"me\" \\ \u{1}".to_owned(),
-                Form::Words => "some words".to_owned(),
+                Form::Words | Form::Addresses => "some words".to_owned(),
                 Form::OutputLimits => "normal 1 2 3 replica 4096 5 6 pubsub 7 8 9".to_owned(),
                 Form::Grammar(grammar) => grammar.example().to_owned(),
             };

@@ -30,6 +30,8 @@ pub struct Directive {
     pub protected: bool,
     /// Whether patterns of `CONFIG GET` pass it over, as Redis does with its developers' directives.
     pub hidden: bool,
+    /// Whether `CONFIG SET` has the runtime act on it before the value is published (`runtime::settings`).
+    pub by_runtime: bool,
     /// One line for the help.
     pub doc: &'static str,
 }
@@ -71,12 +73,34 @@ pub enum Place {
 
 /// A directive that acts, and can be changed while serving.
 const fn live(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: true, protected: false, hidden: false, doc }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: true,
+        protected: false,
+        hidden: false,
+        by_runtime: false,
+        doc,
+    }
 }
 
 /// A directive that acts at start.
 const fn fixed(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: false, protected: false, hidden: false, doc }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: false,
+        protected: false,
+        hidden: false,
+        by_runtime: false,
+        doc,
+    }
 }
 
 /// A directive without effect.
@@ -90,6 +114,7 @@ const fn kept(name: &'static str, form: Form, default: &'static str) -> Directiv
         live: true,
         protected: false,
         hidden: false,
+        by_runtime: false,
         doc: "",
     }
 }
@@ -105,6 +130,7 @@ const fn only(name: &'static str, form: Form, default: &'static str, why: &'stat
         live: true,
         protected: false,
         hidden: false,
+        by_runtime: false,
         doc: "",
     }
 }
@@ -122,6 +148,11 @@ impl Directive {
 
     const fn protected(mut self) -> Self {
         self.protected = true;
+        self
+    }
+
+    const fn by_runtime(mut self) -> Self {
+        self.by_runtime = true;
         self
     }
 
@@ -252,18 +283,18 @@ const NO_POOL: &str = "pools in files are not available yet, so the only value i
 /// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
 #[rustfmt::skip]
 pub const TABLE: &[Directive] = &[
-    fixed("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none"),
-    fixed("bind", Form::Words, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all"),
+    live("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none").by_runtime(),
+    live("bind", Form::Addresses, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all").by_runtime(),
     fixed("unixsocket", Form::Text, "", Place::Text(|c| &mut c.unixsocket), "path of a Unix socket, \"\" for none"),
     fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
-    fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory").protected(),
+    live("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory; pools stay where they were opened").protected().by_runtime(),
     fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
     only("pool", Form::Text, "none", NO_POOL).at_start(),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),
     fixed("tcp-backlog", Form::Integer(0, I32), "511", Place::U32(|c| &mut c.tcp_backlog), "length of the listening queue"),
-    fixed("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives, 0 for none"),
+    live("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives, 0 for none").by_runtime(),
     live("disable-thp", Form::Flag, "yes", Place::Flag(|c| &mut c.disable_thp), "keep records in small pages").at_start(),
     live("protected-mode", Form::Flag, "yes", Place::Flag(|c| &mut c.protected_mode), "without a password, serve this host only"),
     live("requirepass", Form::Text, "", Place::Secret, "password of the default user, \"\" for none"),
@@ -521,7 +552,7 @@ mod tests {
                 Form::Octal(max) => vec!["0".to_owned(), format!("{max:o}")],
                 Form::Choice(names) => names.iter().map(|&name| name.to_owned()).collect(),
                 Form::Text => vec!["some".to_owned()],
-                Form::Words => vec!["some words".to_owned()],
+                Form::Words | Form::Addresses => vec!["some words".to_owned()],
                 Form::OutputLimits => vec!["normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned()],
                 Form::Grammar(grammar) => vec![grammar.example().to_owned()],
             };

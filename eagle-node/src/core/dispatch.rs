@@ -25,7 +25,7 @@ use super::{
     session_mut,
 };
 use crate::{
-    command::{self, Found, NodeRun, Row},
+    command::{self, Begin, Found, NodeRun, Row},
     config::Config,
 };
 
@@ -498,18 +498,19 @@ impl Core {
         let protocol = session.protocol;
         let mut call = NodeCall { spec: row.spec, args, session, now, reply: Reply::new(&mut out, protocol) };
         let result = match run {
-            NodeRun::Here(function) => function(self, &mut call).map(|()| true),
-            NodeRun::Every { begin, .. } => begin(self, &mut call).map(|begin| begin == command::Begin::Answered),
+            NodeRun::Here(function) => function(self, &mut call).map(|()| Begin::Answered),
+            NodeRun::Every { begin, .. } => begin(self, &mut call),
         };
         let flow = match result {
-            Ok(true) => {
+            Ok(Begin::Answered) => {
                 session.replies.now(|replies| {
                     replies.extend_from_slice(&out);
                     None
                 });
                 Flow::Next
             }
-            Ok(false) => self.begin_reports(session, row, args),
+            Ok(Begin::Gather) => self.begin_reports(session, row, args),
+            Ok(Begin::Configure) => self.begin_configure(session, row, args),
             Err(error) => {
                 self.stats.failed_call(row);
                 let mut line = String::new();

@@ -47,7 +47,7 @@ use slab::Slab;
 
 use self::{
     dispatch::Planned,
-    event::{Actions, ConnId, CoreId, Event, Now, Peer},
+    event::{Actions, Configure, ConnId, CoreId, Event, Now, Peer},
     gate::{CommitMode, Gate},
     gather::{Finished, Gather},
     holds::Holds,
@@ -137,6 +137,9 @@ pub struct Core {
     scratch: Vec<u8>,
     /// Output buffers that connections share.
     spare: Vec<Vec<u8>>,
+    /// What the runtime is to be asked.
+    configure: Vec<Configure>,
+    listen: bool,
     shutdown: bool,
 }
 
@@ -216,6 +219,8 @@ impl Core {
             planned: Vec::with_capacity(BATCH),
             scratch: Vec::new(),
             spare: Vec::new(),
+            configure: Vec::new(),
+            listen: false,
             shutdown: false,
             shared,
         })
@@ -234,6 +239,7 @@ impl Core {
             Event::CommitFailed => self.commit_failed(),
             Event::Tick => self.tick(now, actions),
             Event::Background { units, idle } => self.background(units, idle, now),
+            Event::Configured { gather, result } => self.configured(gather, result),
             Event::Drain => {
                 self.draining = true;
                 self.end_pauses(true, now);
@@ -251,6 +257,8 @@ impl Core {
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
         self.flush_links(actions);
+        actions.configure.append(&mut self.configure);
+        actions.listen |= std::mem::take(&mut self.listen);
         if std::mem::take(&mut self.shutdown) {
             actions.shutdown = true;
         }
@@ -379,6 +387,7 @@ impl Core {
         self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
         self.shard.set_packed_hash(self.config.packed_hash());
+        self.listen = true;
     }
 
     /// Ends the node once all that has arrived is served.
