@@ -51,6 +51,8 @@ pub enum Place {
     U32(At<u32>),
     /// A field of [`Config`].
     U64(At<u64>),
+    /// A field of [`Config`].
+    I64(At<i64>),
     /// A field of [`Config`], UTF-8.
     Text(At<String>),
     /// The password.
@@ -180,6 +182,7 @@ impl Directive {
             (Place::U16(at), Value::Number(number)) => *at(config) = narrow(number),
             (Place::U32(at), Value::Number(number)) => *at(config) = narrow(number),
             (Place::U64(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::I64(at), Value::Number(number)) => *at(config) = number,
             (Place::Text(at), Value::Text(text)) => {
                 *at(config) = String::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
             }
@@ -225,6 +228,7 @@ impl Directive {
             Place::U16(at) => Value::Number(i64::from(*at(config))),
             Place::U32(at) => Value::Number(i64::from(*at(config))),
             Place::U64(at) => Value::Number(narrow(*at(config))),
+            Place::I64(at) => Value::Number(*at(config)),
             Place::Text(at) => Value::Text(at(config).as_bytes().to_vec()),
             Place::Secret => Value::Text(config.requirepass.0.clone()),
             Place::Words(at) => Value::Words(at(config).clone()),
@@ -306,6 +310,7 @@ pub const TABLE: &[Directive] = &[
     live("client-query-buffer-limit", Form::Memory(MB, MAX), "1gb", Place::U64(|c| &mut c.client_query_buffer_limit), "unparsed request bytes of a connection"),
     live("client-output-buffer-limit", Form::OutputLimits, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Place::OutputLimits, "unread reply bytes of a connection"),
     live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take, 0 for no bound"),
+    live("maxmemory-clients", Form::MemoryOrPercent, "0", Place::I64(|c| &mut c.maxmemory_clients), "bytes that clients may take, or a percentage of maxmemory; 0 for no bound"),
     live("maxmemory-policy", Form::Choice(EvictionPolicy::NAMES), "noeviction", Place::Policy, "what is evicted at that bound"),
     live("maxmemory-samples", Form::Integer(1, 64), "5", Place::U32(|c| &mut c.maxmemory_samples), "keys looked at for one that is evicted, at least"),
     live("lfu-log-factor", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.lfu_log_factor), "how slowly counts of uses grow"),
@@ -448,7 +453,6 @@ pub const TABLE: &[Directive] = &[
     kept("lua-enable-insecure-api", Form::Flag, "no").protected().hidden(),
     kept("max-new-connections-per-cycle", Form::Integer(1, 1000), "10"),
     kept("max-new-tls-connections-per-cycle", Form::Integer(1, 1000), "1"),
-    kept("maxmemory-clients", Form::MemoryOrPercent, "0"),
     kept("maxmemory-eviction-tenacity", Form::Integer(0, 100), "10"),
     kept("min-io-threads-avoid-copy-reply", Form::Integer(0, I32), "7").hidden(),
     kept("min-replicas-max-lag", Form::Integer(0, I32), "10").or("min-slaves-max-lag"),

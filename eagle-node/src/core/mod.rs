@@ -18,6 +18,7 @@
 
 pub mod dispatch;
 pub mod event;
+mod eviction;
 pub mod gate;
 pub mod gather;
 pub mod holds;
@@ -127,6 +128,7 @@ pub struct Core {
     released: Position,
     stats: CoreStats,
     memory: Memory,
+    crowd: eviction::Part,
     rng: fastrand::Rng,
     draining: bool,
     background_due: bool,
@@ -185,7 +187,7 @@ impl Core {
         shard.set_eviction(settings.eviction());
         let mut stats = CoreStats::default();
         stats.track_latency(settings.latency_tracking);
-        Ok(Self {
+        let mut core = Self {
             id: config.id,
             cores: config.cores,
             config: settings,
@@ -211,6 +213,7 @@ impl Core {
             released: position,
             stats,
             memory: Memory::default(),
+            crowd: eviction::Part::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             draining: false,
             background_due: false,
@@ -223,7 +226,9 @@ impl Core {
             listen: false,
             shutdown: false,
             shared,
-        })
+        };
+        core.limit_clients();
+        Ok(core)
     }
 
     /// Tells the core what happened. What follows from it is in `actions`, more of it after [`Self::end_turn`].
@@ -256,6 +261,7 @@ impl Core {
         self.release_answers(now);
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
+        self.evict_clients(actions);
         self.flush_links(actions);
         actions.configure.append(&mut self.configure);
         actions.listen |= std::mem::take(&mut self.listen);
@@ -387,6 +393,7 @@ impl Core {
         self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
         self.shard.set_packed_hash(self.config.packed_hash());
+        self.limit_clients();
         self.listen = true;
     }
 
@@ -479,6 +486,7 @@ impl Core {
     fn gone(&mut self, conn: ConnId) {
         if let Some(session) = session_mut(&mut self.sessions, conn) {
             self.memory.forget(session);
+            self.crowd.forget(session, &self.shared.crowd);
             self.sessions[conn.index as usize] = None;
             self.open -= 1;
             self.shared.client_left();

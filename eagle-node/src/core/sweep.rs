@@ -56,6 +56,7 @@ impl Core {
             };
             session.listed = false;
             self.memory.note(session);
+            self.crowd.note(session, &self.shared.crowd);
             session.spent = 0;
             session.spent_bytes = 0;
             if session.ending == Ending::Closed {
