@@ -232,6 +232,14 @@ fn refuse(core: &mut Core, call: &mut NodeCall<'_>, line: &[u8]) {
     call.reply.error_bytes(line);
 }
 
+/// Replies that a subcommand of a container has words too many, in the words that Redis 7 has for those that it counts itself.
+fn refuse_count(core: &mut Core, call: &mut NodeCall<'_>, container: &str) {
+    let name = &call.args[1];
+    let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+    let line = format!("ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP.");
+    refuse(core, call, line.as_bytes());
+}
+
 /// Replies with the help of a container, as Redis lays it out.
 fn help(container: &str, lines: &[&str], reply: &mut Reply<'_>) {
     reply.array(lines.len() + 3);

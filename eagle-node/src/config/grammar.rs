@@ -77,8 +77,8 @@ impl Grammar {
         }
     }
 
-    /// A value, as it is printed.
-    #[cfg(test)]
+    /// A value, as it is printed: for tests.
+    #[must_use]
     pub fn example(self) -> &'static str {
         match self {
             Self::SavePoints => "3600 1 300 100",

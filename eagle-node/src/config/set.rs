@@ -75,7 +75,7 @@ impl Config {
     /// Names the directive as the client wrote it, or if its value is wrong in lower case, as Redis does.
     pub fn with(&self, pairs: &[(&[u8], &[u8])], is_local: bool) -> Result<Self, SetError> {
         let mut rows: Vec<&'static Directive> = Vec::with_capacity(pairs.len());
-        for (name, _) in pairs {
+        for (at, (name, _)) in pairs.iter().enumerate() {
             let refused = |refusal| Err(SetError::Refused(name.to_vec(), refusal));
             let Some(row) = table::find(name) else {
                 return Err(SetError::Unknown(name.to_vec()));
@@ -86,7 +86,8 @@ impl Config {
             if !row.live {
                 return refused(Refusal::Immutable);
             }
-            if rows.iter().any(|earlier| earlier.name == row.name) {
+            // An alias is a name of its own: both are set, in their order.
+            if pairs[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 return refused(Refusal::Duplicate);
             }
             rows.push(row);
@@ -166,6 +167,8 @@ mod tests {
         // The second pair's error leaves the first without effect: there is no new configuration at all.
         let changed = set(&[("timeout", "7"), ("MaxClients", "8")]).unwrap();
         assert_eq!((changed.timeout, changed.maxclients), (7, 8));
+        let both = set(&[("hash-max-ziplist-value", "7"), ("hash-max-listpack-value", "8")]).unwrap();
+        assert_eq!(both.hash_max_listpack_value, 8, "an alias is another name");
         assert!(set(&[("timeout", "7"), ("maxclients", "x")]).is_err());
     }
 

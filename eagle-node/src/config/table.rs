@@ -500,7 +500,7 @@ pub const TABLE: &[Directive] = &[
     kept("server_cpulist", Form::Text, "").or("server-cpulist").at_start(),
     kept("set-max-intset-entries", Form::Integer(0, MAX), "512"),
     kept("set-max-listpack-entries", Form::Integer(0, MAX), "128"),
-    kept("set-max-listpack-value", Form::Memory(0, MAX), "64"),
+    kept("set-max-listpack-value", Form::Integer(0, MAX), "64"),
     kept("set-proc-title", Form::Flag, "yes").at_start(),
     kept("shutdown-on-sigint", Form::Grammar(Grammar::ShutdownOptions), "default"),
     kept("shutdown-on-sigterm", Form::Grammar(Grammar::ShutdownOptions), "default"),

@@ -373,9 +373,10 @@ impl Core {
         &mut self.stats
     }
 
-    /// Its sessions; the one whose command is being executed is not among them.
+    /// Its sessions; the one whose command is being executed is not among them, nor those that were killed and are about to be closed.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter().flatten().map(|session| &**session)
+        let sessions = self.sessions.iter().flatten().map(|session| &**session);
+        sessions.filter(|session| !matches!(session.ending, Ending::Now | Ending::Closed))
     }
 
     /// How many connections are open.
