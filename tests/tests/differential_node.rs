@@ -55,6 +55,7 @@ const OWN: &[(&[&str], &str)] = &[
         "what the peer was built with decides",
     ),
     (&["locale-collate"], "which locales are installed decides"),
+    (&["cluster-blacklist-ttl"], "Valkey takes -1 for the largest number"),
     (&["requirepass"], "clients that are killed come again"),
     (&["watchdog-period"], "prints the peer's stack into its log"),
     (&["maxmemory-clients"], "what a client takes is each server's own; compared by the test of the crowd"),
@@ -171,8 +172,8 @@ impl Side<'_> {
         }
     }
 
-    /// What is compared of each client in a list, by its place.
-    fn described(&self, list: &[u8]) -> BTreeMap<usize, BTreeMap<String, String>> {
+    /// What is compared of each client in a list, by its place; `None` if this is no list.
+    fn described(&self, list: &[u8]) -> Option<BTreeMap<usize, BTreeMap<String, String>>> {
         let text = String::from_utf8(list.to_vec()).expect("text");
         let line = |line: &str| {
             let fields: BTreeMap<String, String> = line
@@ -180,9 +181,10 @@ impl Side<'_> {
                 .filter_map(|field| field.split_once('='))
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
-            let place = self.clients.iter().position(|client| client.id.to_string() == fields["id"]);
+            let id = fields.get("id")?;
+            let place = self.clients.iter().position(|client| client.id.to_string() == *id);
             let fields = fields.into_iter().filter(|(name, _)| FIELDS.contains(&name.as_str())).collect();
-            (place.expect("a client of this test"), fields)
+            Some((place.expect("a client of this test"), fields))
         };
         text.lines().filter(|line| !line.is_empty()).map(line).collect()
     }
@@ -206,13 +208,13 @@ impl Pair<'_> {
                 Value::Bulk(a) | Value::Verbatim { text: a, .. },
                 Value::Bulk(b) | Value::Verbatim { text: b, .. },
             ) => {
-                let (a, b) = (self.ours.described(a), self.theirs.described(b));
-                a.len() == b.len()
-                    && a.iter().all(|(place, fields)| {
-                        b.get(place).is_some_and(|other| {
-                            fields.iter().all(|(name, value)| other.get(name).is_none_or(|other| other == value))
-                        })
+                let (Some(a), Some(b)) = (self.ours.described(a), self.theirs.described(b)) else { return false };
+                let alike = |(place, fields): (&usize, &BTreeMap<String, String>)| {
+                    b.get(place).is_some_and(|other| {
+                        fields.iter().all(|(name, value)| other.get(name).is_none_or(|other| other == value))
                     })
+                };
+                a.len() == b.len() && a.iter().all(alike)
             }
             _ => false,
         }
