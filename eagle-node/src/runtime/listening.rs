@@ -90,9 +90,7 @@ impl Listening {
         if listened.is_err() {
             in_the_way.iter().for_each(|bound| bound.listen_again(wanted.backlog));
         }
-        let next = Self { tcp: listened?, unix: self.unix.clone() };
-        next.keep_alive(wanted.keepalive_s);
-        Ok(next)
+        Ok(Self { tcp: listened?, unix: self.unix.clone() })
     }
 
     /// Ends listening where `next` does not: from now on connections are refused there.
@@ -101,8 +99,8 @@ impl Listening {
         old.for_each(Bound::silence);
     }
 
-    /// Sets what connections that come from now on inherit.
-    fn keep_alive(&self, seconds: u32) {
+    /// Sets what connections that come from now on inherit: seconds of silence after which they are asked whether they live, 0 for never.
+    pub(super) fn keep_alive(&self, seconds: u32) {
         for listener in self.tcp.iter().flat_map(|bound| &bound.listeners) {
             if let Err(error) = listener.keep_alive(seconds) {
                 tracing::warn!(%error, "tcp-keepalive could not be set");

@@ -101,13 +101,15 @@ impl Settings<'_> {
         let (_, present) = self.shared.config();
         let next = changed(&present)?;
         let old = self.listening.load().clone();
-        let new = match old.change(&Wanted::from(&next), self.cores) {
-            Ok(new) => Arc::new(new),
-            Err(error) => {
+        let listened = match to_listen(pairs, &present, &next) {
+            None => Ok((*old).clone()),
+            Some(refusal) => old.change(&Wanted::from(&next), self.cores).map_err(|error| {
                 tracing::warn!("could not listen anew: {error}");
-                return Err(refusal(pairs));
-            }
+                refusal
+            }),
         };
+        let new = Arc::new(listened?);
+        new.keep_alive(next.tcp_keepalive_s);
         self.listening.update(|_| Ok::<_, SetError>(new.clone()))?;
         // What is right once is right for what another client has made of the configuration meanwhile.
         self.shared.change_config(changed)?;
@@ -116,13 +118,15 @@ impl Settings<'_> {
     }
 }
 
-/// Which directive could not be listened on: the first that is named.
-fn refusal(pairs: &[(&[u8], &[u8])]) -> SetError {
-    let named = pairs.iter().filter_map(|(name, _)| table::find(name)).map(|row| row.name);
-    match named.into_iter().find(|name| ["port", "bind"].contains(name)) {
-        Some("bind") => refused("bind", Refusal::Bind),
-        _ => refused("port", Refusal::Port),
-    }
+/// Whether it is to be listened anew, and of which directive is complained if that cannot be: the first that asks for it.
+fn to_listen(pairs: &[(&[u8], &[u8])], present: &Config, next: &Config) -> Option<SetError> {
+    let named = pairs.iter().filter_map(|(name, _)| table::find(name));
+    let mut refusals = named.filter_map(|row| match row.name {
+        "port" if next.port != present.port => Some(refused("port", Refusal::Port)),
+        "bind" => Some(refused("bind", Refusal::Bind)),
+        _ => None,
+    });
+    refusals.next()
 }
 
 fn refused(name: &str, refusal: Refusal) -> SetError {
