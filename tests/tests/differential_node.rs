@@ -37,7 +37,7 @@ const DIFFERENCES: &[(&str, Rule, &str)] = &[
     (
         "client|kill",
         Rule::Exact,
-        "equal, but several ids, and what is no number, are sent to Redis alone: Valkey 8.1 has another grammar",
+        "equal, but several ids, what is no number, and words too many or too few are sent to Redis alone: Valkey 8.1 has another grammar",
     ),
     ("client|pause", Rule::Exact, "equal, but words too many are sent to Redis alone: Valkey 8.1 passes them over"),
     ("client|unblock", Rule::Exact, "as CLIENT PAUSE"),
@@ -288,7 +288,7 @@ impl Talk {
             5..=7 => self.config(rng),
             _ => self.other(rng),
         };
-        let is = |name: &String| ["LIST", "PAUSE", "UNBLOCK"].contains(&name.as_str());
+        let is = |name: &String| ["LIST", "KILL", "PAUSE", "UNBLOCK"].contains(&name.as_str());
         let is_theirs = self.is_new && matches!(&words[..], [_, Word::Text(name), _, ..] if is(name));
         match rng.u8(0..24) {
             _ if is_theirs => {}

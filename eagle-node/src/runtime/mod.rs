@@ -8,7 +8,7 @@
 //!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
 //! ```
 //!
-//! Beside the end the main thread is told of `CONFIG SET` of what the process is, and does it ([`settings`]).
+//! Beside the end the main thread is told of `CONFIG SET` of what the process is, and does it (`settings`).
 //!
 //! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
 //! simulation.
