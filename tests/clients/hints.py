@@ -40,19 +40,33 @@ def main(port: str) -> None:
         expect(terminal, b"> " + typed + hint)
         os.write(terminal, CLEAR_LINE)
     os.write(terminal, b"ping\r")
-    expect(terminal, b"PONG")
+    # What is typed before the next prompt may be lost: redis-cli throws away what came while it waited for a reply.
+    expect(terminal, b"PONG", b"> ")
     os.write(terminal, b"exit\r")
+    expect_end(terminal)
     os.waitpid(pid, 0)
 
 
-def expect(terminal: int, text: bytes) -> None:
-    """Reads until this is shown, without regard to colours and movements."""
+def expect(terminal: int, *texts: bytes) -> None:
+    """Reads until these are shown, one behind the other, without regard to colours and movements."""
+    pattern = re.compile(b".*".join(map(re.escape, texts)), re.DOTALL)
     shown = b""
-    while text not in ESCAPES.sub(b"", shown):
-        ready, _, _ = select.select([terminal], [], [], PATIENCE_S)
-        if not ready:
-            sys.exit(f"{text!r} is not shown, but {shown[-2000:]!r}")
-        shown += os.read(terminal, 65536)
+    while not pattern.search(ESCAPES.sub(b"", shown)):
+        shown += read(terminal, f"{texts!r} is not shown, but {shown[-2000:]!r}")
+
+
+def expect_end(terminal: int) -> None:
+    """Reads until redis-cli has ended, which the terminal tells by an error."""
+    try:
+        while read(terminal, "redis-cli does not end"):
+            pass
+    except OSError:
+        pass
+
+
+def read(terminal: int, complaint: str) -> bytes:
+    ready, _, _ = select.select([terminal], [], [], PATIENCE_S)
+    return os.read(terminal, 65536) if ready else sys.exit(complaint)
 
 
 main(sys.argv[1])
