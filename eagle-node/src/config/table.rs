@@ -390,7 +390,7 @@ pub const TABLE: &[Directive] = &[
     kept("cluster-announce-client-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-client-tls-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-hostname", Form::Grammar(Grammar::Hostname), ""),
-    kept("cluster-announce-human-nodename", Form::Text, ""),
+    kept("cluster-announce-human-nodename", Form::Grammar(Grammar::NodeName), ""),
     kept("cluster-announce-ip", Form::Text, ""),
     kept("cluster-announce-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-tls-port", Form::Integer(0, 65535), "0"),
