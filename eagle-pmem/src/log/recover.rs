@@ -127,6 +127,7 @@ pub struct Scan {
     unsealed: Vec<ExtentId>,
     gaps: Vec<Gap>,
     version_max: u64,
+    hint: u64,
     id_max: u64,
     report: RecoveryReport,
     bytes_total: u64,
@@ -144,6 +145,11 @@ impl Scan {
     /// What was found so far.
     pub const fn report(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    /// The number that the newest extent's header carries for the layer above; 0 for none.
+    pub const fn hint(&self) -> u64 {
+        self.hint
     }
 
     /// The extents of the checkpoint that are not as they were.
@@ -210,6 +216,7 @@ impl Log {
             unsealed: Vec::new(),
             gaps: Vec::new(),
             version_max: 0,
+            hint: 0,
             id_max: 0,
             report: RecoveryReport::default(),
             bytes_total: 0,
@@ -225,6 +232,7 @@ impl Log {
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         scan.report.extents = found.len() as u64;
+        scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
         if let Some(state) = state {
             self.take_state(state, &found, &mut scan);
         }
