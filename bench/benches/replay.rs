@@ -81,7 +81,7 @@ fn replay(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|rounds| {
                 let open = |_| Shard::with_image(&config(), &image, None, false).expect("a shard");
-                (0..rounds).map(open).map(|shard| timed(shard, |shard| settle(shard))).sum()
+                (0..rounds).map(open).map(|shard| timed(shard, settle)).sum()
             });
         });
     }
