@@ -29,6 +29,13 @@ pub enum PoolError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file cannot be used.
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for PoolError {
@@ -40,6 +47,7 @@ impl fmt::Display for PoolError {
             Self::Capacity { bytes, bytes_min, bytes_max } => {
                 write!(f, "pool capacity of {bytes} bytes is not between {bytes_min} and {bytes_max} bytes")
             }
+            Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Map { bytes, source } => write!(
                 f,
                 "cannot reserve {bytes} bytes of address space for a pool: {source} (see ulimit -v and vm.overcommit_memory)"

@@ -33,6 +33,7 @@ pub mod layout;
 mod log;
 mod mapping;
 mod offset;
+mod pool;
 mod record;
 mod superblock;
 
@@ -42,5 +43,6 @@ pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
 pub use log::{CheckError, Commit, Edit, Found, Log, LogConfig, Policy, Usage, Walk};
 pub use offset::{CollectionId, PoolOffset, Position};
+pub use pool::PoolFile;
 pub use record::{EXPIRY_MS_MAX, Kind, Record, RecordError, RecordParts};
 pub use superblock::{FORMAT_VERSION, SUPERBLOCK_BYTES, SlotMap, Superblock, SuperblockError};

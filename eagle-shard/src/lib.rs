@@ -29,6 +29,7 @@ pub mod glob;
 mod heat;
 pub mod keyspace;
 mod limit;
+pub mod medium;
 mod reload;
 mod room;
 mod scan;

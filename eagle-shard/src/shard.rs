@@ -163,6 +163,7 @@ pub struct Shard {
     /// Chance for `RANDOMKEY` and its kin, from the seed of the configuration.
     pub(crate) rng: fastrand::Rng,
     error_line: String,
+    pub(crate) medium: crate::medium::Medium,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -206,6 +207,7 @@ impl Shard {
             now: UnixMs(0),
             rng,
             error_line: String::new(),
+            medium: crate::medium::Medium::default(),
             manner: Manner::default(),
             sweeps: true,
             evicts: true,
@@ -281,7 +283,8 @@ impl Shard {
     /// Ends a batch: what is to be made durable, and the position that replies to it wait for.
     pub fn commit(&mut self) -> Commit<'_> {
         self.measure_room();
-        self.log.commit()
+        let commit = self.log.commit();
+        self.medium.commit(commit.position, commit.ranges)
     }
 
     /// How far the log has come, changes not yet committed included.

@@ -71,6 +71,10 @@ impl Config {
         for (name, values) in &line.flags {
             settings.apply(name, values, Source::Flag, 0)?;
         }
+        settings
+            .config
+            .check()
+            .map_err(|(name, why)| ConfigError { source: None, reason: format!("'{name}': {why}") })?;
         let maxmemory = settings.config.maxmemory;
         if (1..MAXMEMORY_ODD).contains(&maxmemory) {
             settings.notes.push(format!(

@@ -29,6 +29,10 @@ const REFUSED: [(&str, &str); 5] = [
 /// Directives that Redis still reads and forgets.
 const FORGOTTEN: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
+/// What is said of snapshots that are asked for.
+const SAVE_NOTE: &str =
+    "directive 'save' is kept: no snapshots are taken at these times, as every change is in the pools anyway";
+
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -163,7 +167,9 @@ impl Settings {
             _ => Err(Wrong::WordCount),
         };
         set.map_err(|refused| wrong(refused.to_string()))?;
-        if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
+        if row.name == "save" && self.config.kept.contains_key(row.name) {
+            self.notes.push(SAVE_NOTE.to_owned());
+        } else if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
             self.notes.push(format!("directive '{shown}' is accepted but has no effect"));
         }
         Ok(())
@@ -314,7 +320,6 @@ mod tests {
                 "list-max-ziplist-entries 5\ntls-port 1",
                 "line 2: 'tls-port': TLS is not available yet, so the value cannot be changed; remove the directive",
             ),
-            ("appendonly yes", "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'"),
             (
                 "rename-command FLUSHALL \"\"",
                 "line 1: 'rename-command': renaming and disabling commands is not available yet; remove the line",

@@ -19,7 +19,7 @@ use super::{
     Config,
     file::split,
     form::Form,
-    table::{self, Directive, TABLE},
+    table::{self, Directive, Place, TABLE},
 };
 
 /// The line above what a rewrite adds.
@@ -90,7 +90,14 @@ fn present_lines(row: &Directive, config: &Config, is_named: bool) -> Vec<Vec<u8
         return output_limits(config, is_named);
     }
     let value = row.get(&mut config.clone());
-    let is_default = value == row.get(&mut Config::default());
+    // What goes without saying of one directive may depend on another.
+    let mut unsaid = Config::default();
+    if matches!(row.place, Place::Sync) {
+        unsaid.appendonly = config.appendonly;
+    } else if matches!(row.place, Place::AppendOnly) {
+        unsaid.pool = config.pool;
+    }
+    let is_default = value == row.get(&mut unsaid);
     if is_default && !is_named {
         return Vec::new();
     }

@@ -245,6 +245,8 @@ pub enum Part {
     Memory(Box<MemoryFigures>),
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
+    /// Whether what it had when it was asked is synced: for `WAITAOF`.
+    Durable(bool),
 }
 
 /// One database's keys.
