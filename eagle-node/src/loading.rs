@@ -14,6 +14,7 @@ pub struct Loading {
     left: AtomicUsize,
     /// When it began, Unix milliseconds.
     started_unix_ms: u64,
+    took_ms: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ impl Loading {
     pub fn begin(loads: &[bool], started_unix_ms: u64) -> Self {
         let left = loads.iter().filter(|loads| **loads).count();
         let cores = loads.iter().map(|_| Part::default()).collect();
-        Self { cores, left: AtomicUsize::new(left), started_unix_ms }
+        Self { cores, left: AtomicUsize::new(left), started_unix_ms, took_ms: AtomicU64::new(0) }
     }
 
     /// Whether some core still loads.
@@ -42,6 +43,12 @@ impl Loading {
     #[must_use]
     pub fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
+    }
+
+    /// How long it took, in milliseconds; of the cores that have ended.
+    #[must_use]
+    pub fn took_ms(&self) -> u64 {
+        self.took_ms.load(Ordering::Relaxed)
     }
 
     /// Bytes looked at, and to look at, of all cores.
@@ -60,11 +67,12 @@ impl Loading {
     }
 
     /// A core that loads has ended.
-    pub(crate) fn core_ends(&self, core: CoreId) {
+    pub(crate) fn core_ends(&self, core: CoreId, unix_ms: u64) {
         if let Some(core) = self.cores.get(core.index())
             && !core.has_ended.swap(true, Ordering::Relaxed)
         {
             core.done.store(core.total.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.took_ms.fetch_max(unix_ms.saturating_sub(self.started_unix_ms), Ordering::Relaxed);
             self.left.fetch_sub(1, Ordering::AcqRel);
         }
     }

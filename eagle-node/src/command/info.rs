@@ -58,6 +58,11 @@ fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
         clients_memory: 0,
         query_bytes_max: 0,
         unsent_bytes_max: 0,
+        storage: core.storage_counted().0.clone(),
+        syncs_in_flight: core.storage_counted().1,
+        pool_bytes: if core.keeps() { core.shard().usage().log_bytes } else { 0 },
+        has_failed: core.has_failed(),
+        recovery: *core.shard().recovery(),
     };
     for db in (0..core.config().databases).map(DbId) {
         let shard = core.shard();

@@ -34,7 +34,7 @@ pub mod steps;
 pub mod storage;
 pub mod sweep;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use eagle_pmem::PoolError;
 use eagle_resp::{Args, OwnedArgs, Protocol, Reply, Requests};
@@ -135,8 +135,8 @@ pub struct Core {
     /// By level.
     held_answers: [VecDeque<HeldAnswer>; 2],
     held_reports: Vec<HeldReport>,
-    /// What the report waits for that is being made, and until when (monotonic microseconds).
-    report_by: Option<(Promise, u64)>,
+    /// What the report waits for that is being made, and when it is due (monotonic microseconds).
+    report_by: Option<(Promise, Range<u64>)>,
     /// Up to where held answers and gated replies were released.
     released: Reached,
     stats: CoreStats,

@@ -65,14 +65,14 @@ impl Core {
             return;
         }
         match self.shard.load(now.unix, records) {
-            Ok(progress) => self.note_loaded(progress),
+            Ok(progress) => self.note_loaded(progress, now),
             Err(error) => {
                 actions.broken = Some(format!("the pool of shard {} cannot be loaded: {error}", self.id.0));
             }
         }
     }
 
-    fn note_loaded(&mut self, progress: Option<Loading>) {
+    fn note_loaded(&mut self, progress: Option<Loading>, now: Now) {
         match progress {
             Some(progress) => self.shared.loading.note(self.id, progress),
             None => {
@@ -81,17 +81,17 @@ impl Core {
                     // It holds when it is made.
                     let position = self.shard.commit().position;
                     self.gate.begin(position);
-                    self.opened();
+                    self.opened(now);
                 }
             }
         }
     }
 
     /// All that there is, is durable: after loading, the core serves.
-    pub(super) fn opened(&mut self) {
+    pub(super) fn opened(&mut self, now: Now) {
         if self.opening == Opening::Committing && self.gate.reached().synced == self.shard.position() {
             self.opening = Opening::Open;
-            self.shared.loading.core_ends(self.id);
+            self.shared.loading.core_ends(self.id, now.unix.0);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! those that need not overtake it: the asker's reply queue puts them in order. A report that says whether something is durable
 //! is held likewise, but not beyond the time that its asker waits.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use eagle_resp::Args;
 
@@ -62,8 +62,8 @@ pub(super) struct HeldReport {
     to: CoreId,
     token: Token,
     promise: Promise,
-    /// Monotonic microseconds.
-    until_us: u64,
+    /// When it is made at the earliest and at the latest, monotonic microseconds.
+    due_us: Range<u64>,
 }
 
 impl Core {
@@ -162,8 +162,8 @@ impl Core {
                     _ => unreachable!("only a command of all cores asks for reports: {}", ask.spec.name),
                 };
                 match std::mem::take(&mut self.report_by) {
-                    Some((promise, until_us)) => {
-                        self.held_reports.push(HeldReport { to: from, token: ask.token, promise, until_us });
+                    Some((promise, due_us)) => {
+                        self.held_reports.push(HeldReport { to: from, token: ask.token, promise, due_us });
                     }
                     None => self.answer(from, ask.token, Outcome::Report(Box::new(report))),
                 }
@@ -288,23 +288,26 @@ impl Core {
 
     fn release_reports(&mut self, now: Now) {
         let (reached, draining) = (self.gate.reached(), self.draining);
-        let is_due = |held: &mut HeldReport| reached.holds(held.promise) || held.until_us <= now.mono_us || draining;
+        let is_due = |held: &mut HeldReport| {
+            let holds = held.due_us.start <= now.mono_us && reached.holds(held.promise);
+            holds || held.due_us.end <= now.mono_us || draining
+        };
         let due: Vec<HeldReport> = self.held_reports.extract_if(.., is_due).collect();
         for held in due {
-            let part = Part::Durable(reached.holds(held.promise));
+            let part = Part::Synced(reached.holds(held.promise));
             let report = Box::new(CoreReport { core: self.id, part });
             self.answer(held.to, held.token, Outcome::Report(report));
         }
     }
 
-    /// The report that this core is being asked for is made when all that it has so far is synced, or at the given time
-    /// (monotonic microseconds).
-    pub fn report_when_synced(&mut self, until_us: u64) {
+    /// The report that this core is being asked for says whether all that it has so far is synced. It is made when that is so, or
+    /// else at the end of this time (monotonic microseconds), and not before its beginning. A sync is begun at once.
+    pub fn report_synced(&mut self, due_us: Range<u64>) {
         let promise = Promise { position: self.shard.position(), level: Level::Synced };
         if self.gate.waits() {
             self.storage.promised(promise, self.gate.reached());
         }
-        self.report_by = Some((promise, until_us));
+        self.report_by = Some((promise, due_us));
     }
 
     /// A commit failed: what waits for it must never be sent.

@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use eagle_shard::{
     Digest,
     call::DbId,
+    medium::RecoveryReport,
     shard::{ShardUsage, Stats},
 };
 
 use super::{
     event::{CoreId, Now},
     latency::{Bucket, Histogram},
+    storage::Counted,
 };
 use crate::command::{self, Row};
 
@@ -246,7 +248,7 @@ pub enum Part {
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
     /// Whether what it had when it was asked is synced: for `WAITAOF`.
-    Durable(bool),
+    Synced(bool),
 }
 
 /// One database's keys.
@@ -307,6 +309,16 @@ pub struct Figures {
     pub query_bytes_max: u64,
     /// The most bytes of unread replies of one connection.
     pub unsent_bytes_max: u64,
+    /// What it counted of its medium.
+    pub storage: Counted,
+    /// Syncs in flight.
+    pub syncs_in_flight: u64,
+    /// Bytes of its pool that are in use.
+    pub pool_bytes: u64,
+    /// A write or sync of its pool has failed.
+    pub has_failed: bool,
+    /// What was found when its pool was loaded.
+    pub recovery: RecoveryReport,
 }
 
 impl Figures {
@@ -349,6 +361,14 @@ impl Figures {
         self.clients_memory += other.clients_memory;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.unsent_bytes_max = self.unsent_bytes_max.max(other.unsent_bytes_max);
+        self.storage.add(&other.storage);
+        self.syncs_in_flight += other.syncs_in_flight;
+        self.pool_bytes += other.pool_bytes;
+        self.has_failed |= other.has_failed;
+        self.recovery.records += other.recovery.records;
+        self.recovery.keys += other.recovery.keys;
+        self.recovery.dropped_bytes += other.recovery.dropped_bytes;
+        self.recovery.torn_bytes += other.recovery.torn_bytes;
     }
 
     /// Commands executed.

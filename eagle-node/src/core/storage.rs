@@ -282,7 +282,7 @@ impl Core {
         if self.sync == SyncMode::Always {
             self.storage.count_commit(syncing.begun_us, now);
         }
-        self.opened();
+        self.opened(now);
     }
 
     fn growth_ended(&mut self, result: Result<(), i32>, now: Now) {

@@ -240,7 +240,7 @@ impl Node {
         }
         self.told_ready = true;
         if loading.started_unix_ms() > 0 {
-            let took_ms = Clock::start().now().unix.0.saturating_sub(loading.started_unix_ms());
+            let took_ms = loading.took_ms();
             tracing::info!("DB loaded from disk: {}.{:03} seconds", took_ms / 1000, took_ms % 1000);
         }
         for address in &self.addresses {

@@ -1,13 +1,15 @@
 //! The simulator: the cores of a node without a machine. One seed decides everything.
 //!
 //! It carries out what cores ask for, as the runtime does, but slowly, unevenly and, where told to, wrongly: messages
-//! between two cores stay in order and are delayed by chance, rings are small, commits take their time and may fail,
+//! between two cores stay in order and are delayed by chance, rings are small, writes and syncs take their time and may fail,
 //! clients' bytes come in pieces. A core cannot tell the difference: it sees events and returns actions.
 //!
 //! What may happen, and what may not: a pair's messages are never lost or reordered (they are memory); commits of
-//! different shards end in any order; time only goes forward.
+//! different shards end in any order; time only goes forward. At any moment there is for each core what its pool would hold if the
+//! process ended or the power failed now ([`Sim::process_image`], [`Sim::crash_image`]).
 
 pub mod client;
+pub mod medium;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,14 +20,21 @@ use eagle_node::{
     config::Config,
     core::{
         Core, CoreConfig,
-        event::{Actions, ConnId, CoreId, Event, Now, Peer},
+        event::{Actions, ConnId, CoreId, Event, Now, Peer, Storage, Stored},
         gate::CommitMode,
         message::Message,
     },
+    loading::Loading,
     shared::Shared,
 };
-use eagle_pmem::Position;
-use eagle_shard::{call::UnixMs, shard::ShardConfig};
+use eagle_resp::Value;
+use eagle_shard::{
+    call::UnixMs,
+    shard::{Shard, ShardConfig},
+};
+
+use self::medium::Medium;
+use crate::wire::encode;
 
 /// What a simulation is made with.
 #[derive(Clone, Debug)]
@@ -38,19 +47,19 @@ pub struct Plan {
     pub credit: u32,
     /// Messages that a ring between two cores takes.
     pub ring: usize,
-    /// Whether replies wait for commits; commits then end when the simulator says so.
+    /// Whether there is a medium and replies wait for it; writes and syncs then end when the simulator says so.
     pub commits: bool,
-    /// Turns that a message or a commit is delayed at most.
+    /// Turns that a message, a write or a sync is delayed at most.
     pub delay_max: u64,
 }
 
 /// Messages on their way between two cores, each with the turn in which it arrives.
 type Link = VecDeque<(u64, Box<Message>)>;
 
-/// A commit under way.
+/// An operation on a medium under way.
 #[derive(Debug)]
 struct UnderWay {
-    position: Position,
+    action: Storage,
     due: u64,
 }
 
@@ -86,9 +95,16 @@ pub struct Sim {
     /// Chance.
     pub rng: fastrand::Rng,
     links: HashMap<(usize, usize), Link>,
-    commits: Vec<Option<UnderWay>>,
-    /// Commits of these cores never end.
+    storage: Vec<Vec<UnderWay>>,
+    media: Vec<Medium>,
+    /// Writes and syncs of these cores never end.
     pub stalled: Vec<bool>,
+    /// Syncs of these cores never end.
+    pub syncs_stalled: Vec<bool>,
+    /// Syncs that have begun, by core.
+    pub syncs: Vec<usize>,
+    /// Why the node could not go on.
+    pub broken: Option<String>,
     connections: HashMap<(usize, ConnId), Connection>,
     next_conn: u32,
     actions: Actions,
@@ -102,38 +118,52 @@ impl Sim {
     }
 
     /// A node of fresh cores with this configuration.
+    ///
+    /// # Panics
+    /// There is no memory for a small shard.
     #[must_use]
     pub fn with_config(plan: Plan, config: Config) -> Self {
-        let string_len_max = usize::try_from(config.proto_max_bulk_len).expect("64 bits");
-        let shared = Arc::new(Shared::new(config, plan.seed, 1_700_000_000_000, 0));
+        let shard = |index| Shard::new(shard_config(&plan, &config, index)).expect("a small shard fits");
+        let shards = (0..plan.cores).map(|index| (shard(index), Vec::new())).collect();
+        Self::with_shards(plan, config, shards)
+    }
+
+    /// A node of cores with these shards, made from what [`shard_config`] says, and with what is on their media.
+    #[must_use]
+    pub fn with_shards(plan: Plan, config: Config, shards: Vec<(Shard, Vec<u8>)>) -> Self {
+        let loads: Vec<bool> = shards.iter().map(|(shard, _)| shard.loading().is_some()).collect();
+        let shard_configs: Vec<ShardConfig> =
+            (0..plan.cores).map(|index| shard_config(&plan, &config, index)).collect();
+        let mut shared = Shared::new(config, plan.seed, 1_700_000_000_000, 0);
+        shared.loading = Loading::begin(&loads, 1_700_000_000_000);
+        let shared = Arc::new(shared);
         let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
-        let core = |index: u16| {
+        let (mut cores, mut media) = (Vec::new(), Vec::new());
+        for (((index, (shard, image)), loads), shard_config) in (0..).zip(shards).zip(loads).zip(shard_configs) {
             let config = CoreConfig {
                 id: CoreId(index),
                 cores: plan.cores,
-                shard: ShardConfig {
-                    index,
-                    count: plan.cores,
-                    extent_size: 1 << 16,
-                    capacity_max: 1 << 30,
-                    in_place: !plan.commits,
-                    string_len_max,
-                    ..ShardConfig::default()
-                },
+                shard: shard_config,
                 commit,
+                loads,
                 credit: plan.credit,
                 seed: plan.seed,
             };
-            Core::new(&config, Arc::clone(&shared)).expect("a small shard fits")
-        };
+            cores.push(Core::with_shard(&config, Arc::clone(&shared), shard));
+            media.push(Medium::new(image));
+        }
         let count = usize::from(plan.cores);
         Self {
-            cores: (0..plan.cores).map(core).collect(),
+            cores,
             turn: 0,
             rng: fastrand::Rng::with_seed(plan.seed),
             links: HashMap::new(),
-            commits: (0..count).map(|_| None).collect(),
+            storage: (0..count).map(|_| Vec::new()).collect(),
+            media,
             stalled: vec![false; count],
+            syncs_stalled: vec![false; count],
+            syncs: vec![0; count],
+            broken: None,
             connections: HashMap::new(),
             next_conn: 0,
             actions: Actions::default(),
@@ -161,6 +191,19 @@ impl Sim {
     /// A client sends bytes; they arrive in pieces.
     pub fn send(&mut self, at: (usize, ConnId), bytes: &[u8]) {
         self.connections.get_mut(&at).expect("connected").pending.extend(bytes);
+    }
+
+    /// A client sends one command; returns its reply, which comes within 20,000 turns.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn ask(&mut self, at: (usize, ConnId), words: &[&str]) -> Value {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let before = self.connection(at).received.len();
+        self.send(at, &encode(&words));
+        let reply = |sim: &Self| Value::parse(&sim.connection(at).received[before..]).expect("well-formed");
+        assert!(self.run_until(20_000, |sim| reply(sim).is_some()), "seed {}: {words:?} is answered", self.plan.seed);
+        reply(self).expect("whole").0
     }
 
     /// A client's bytes arrive, all at once.
@@ -192,14 +235,41 @@ impl Sim {
         &self.connections[&at]
     }
 
-    /// Ends the commit under way on a core by a failure.
-    pub fn fail_commit(&mut self, core: usize) -> bool {
-        if self.commits[core].take().is_none() {
-            return false;
+    /// Tells every core something.
+    pub fn tell_all(&mut self, event: impl Fn() -> Event<'static>) {
+        for core in 0..self.cores.len() {
+            let now = self.now();
+            self.cores[core].step(event(), now, &mut self.actions);
+            self.carry_out(core);
         }
-        let now = self.now();
-        self.cores[core].step(Event::CommitFailed, now, &mut self.actions);
+    }
+
+    /// Ends an operation under way on a core's medium by a failure; false if there is none of this kind.
+    pub fn fail(&mut self, core: usize, what: Stored, code: i32) -> bool {
+        let Some(at) = self.storage[core].iter().position(|under_way| kind(&under_way.action) == what) else {
+            return false;
+        };
+        let failed = self.storage[core].remove(at);
+        match what {
+            Stored::Write => self.media[core].end_write(None, &mut self.rng),
+            Stored::Sync => self.media[core].fail_sync(),
+            Stored::Grow | Stored::Punch => drop(failed),
+        }
+        self.tell(core, what, Err(code));
         true
+    }
+
+    /// What a core's pool would hold after a loss of power now: any of many possible images.
+    #[must_use]
+    pub fn crash_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+        self.media[core].after_power_loss(rng)
+    }
+
+    /// What a core's pool would hold after the end of the process now: all that is written, and any part of what is being
+    /// written.
+    #[must_use]
+    pub fn process_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+        self.media[core].after_process_end(rng)
     }
 
     /// One turn of one core, chosen by chance.
@@ -208,8 +278,12 @@ impl Sim {
         let core = self.rng.usize(0..self.cores.len());
         self.deliver_messages(core);
         self.deliver_bytes(core);
-        self.end_commit(core);
+        self.end_storage(core);
         let now = self.now();
+        if self.cores[core].loads() {
+            let records = self.rng.usize(1..200);
+            self.cores[core].step(Event::Load { records }, now, &mut self.actions);
+        }
         if self.rng.u8(0..20) == 0 {
             self.cores[core].step(Event::Tick, now, &mut self.actions);
         }
@@ -269,13 +343,55 @@ impl Sim {
         }
     }
 
-    fn end_commit(&mut self, core: usize) {
-        let due = self.commits[core].as_ref().is_some_and(|commit| commit.due <= self.turn);
-        if due && !self.stalled[core] {
-            let commit = self.commits[core].take().expect("looked at");
-            let now = self.now();
-            self.cores[core].step(Event::Committed { position: commit.position }, now, &mut self.actions);
+    fn tell(&mut self, core: usize, what: Stored, result: Result<(), i32>) {
+        let now = self.now();
+        self.cores[core].step(Event::Stored { what, result }, now, &mut self.actions);
+    }
+
+    /// Ends what is due on a core's medium.
+    fn end_storage(&mut self, core: usize) {
+        let (stalled, syncs_stalled) = (self.stalled[core], self.syncs_stalled[core]);
+        let is_due = |under_way: &mut UnderWay| {
+            let holds = stalled || syncs_stalled && under_way.action == Storage::Sync;
+            under_way.due <= self.turn && !holds
+        };
+        let ended: Vec<UnderWay> = self.storage[core].extract_if(.., is_due).collect();
+        for under_way in ended {
+            let what = kind(&under_way.action);
+            match under_way.action {
+                Storage::Write { sync, .. } => {
+                    let shard = self.cores[core].shard();
+                    self.media[core].end_write(Some(&|range| shard.pool_bytes(range).to_vec()), &mut self.rng);
+                    if sync {
+                        self.begin(core, Storage::Sync);
+                    }
+                }
+                Storage::Sync => self.media[core].end_sync(),
+                Storage::Grow(range) | Storage::Punch(range) => self.media[core].zero(range),
+            }
+            self.tell(core, what, Ok(()));
         }
+    }
+
+    /// Begins an operation on a core's medium.
+    fn begin(&mut self, core: usize, action: Storage) {
+        let what = kind(&action);
+        let of_its_kind = |under_way: &UnderWay| kind(&under_way.action) == what;
+        assert!(!self.storage[core].iter().any(of_its_kind), "one {what:?} is under way a core");
+        match &action {
+            Storage::Write { ranges, .. } => {
+                let shard = self.cores[core].shard();
+                let bytes = |range: &std::ops::Range<u64>| (range.clone(), shard.pool_bytes(range.clone()).to_vec());
+                self.media[core].begin_write(ranges.iter().map(bytes).collect());
+            }
+            Storage::Sync => {
+                self.syncs[core] += 1;
+                self.media[core].begin_sync();
+            }
+            Storage::Grow(_) | Storage::Punch(_) => {}
+        }
+        let due = self.delay();
+        self.storage[core].push(UnderWay { action, due });
     }
 
     fn carry_out(&mut self, core: usize) {
@@ -291,11 +407,10 @@ impl Sim {
                 link.push_back((due, message));
             }
         }
-        if let Some(position) = actions.commit.take() {
-            let due = self.delay();
-            assert!(self.commits[core].is_none(), "one commit is in flight a shard");
-            self.commits[core] = Some(UnderWay { position, due });
+        for action in actions.storage.drain(..) {
+            self.begin(core, action);
         }
+        self.broken = self.broken.take().or(actions.broken.take());
         for conn in actions.send.drain(..) {
             let mut bytes = Vec::new();
             if self.cores[core].take_output(conn, &mut bytes) {
@@ -322,5 +437,29 @@ impl Sim {
             let now = self.now();
             self.cores[core].step(Event::Gone { conn }, now, &mut self.actions);
         }
+    }
+}
+
+/// What an operation's end is called.
+fn kind(action: &Storage) -> Stored {
+    match action {
+        Storage::Write { .. } => Stored::Write,
+        Storage::Sync => Stored::Sync,
+        Storage::Grow(_) => Stored::Grow,
+        Storage::Punch(_) => Stored::Punch,
+    }
+}
+
+/// What a simulated core's shard is made with.
+#[must_use]
+pub fn shard_config(plan: &Plan, config: &Config, index: u16) -> ShardConfig {
+    ShardConfig {
+        index,
+        count: plan.cores,
+        extent_size: 1 << 16,
+        capacity_max: 1 << 30,
+        in_place: !plan.commits,
+        string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
+        ..ShardConfig::default()
     }
 }
