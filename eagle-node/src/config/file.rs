@@ -4,7 +4,7 @@
 //! `\n \r \t \b \a \xHH`, `'...'` takes `\'` only. `include path` reads another file in place, or all that a pattern of
 //! file names (`conf.d/*.conf`) finds, by name. What comes later replaces what came before. An error names the file, the line, the directive and what to do.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use eagle_shard::glob;
 
@@ -83,6 +83,8 @@ pub struct Settings {
     pub config: Config,
     /// What the log should say about it at start.
     pub notes: Vec<String>,
+    /// Where each directive was set last.
+    sources: BTreeMap<&'static str, Source>,
 }
 
 impl Settings {
@@ -150,6 +152,7 @@ impl Settings {
     /// Sets one directive from its words.
     pub fn set(&mut self, name: &[u8], values: &[Vec<u8>], source: Source) -> Result<(), ConfigError> {
         let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let set_by = source.clone();
         let wrong = |reason: String| ConfigError { source: Some(source), reason: format!("'{shown}': {reason}") };
         if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
             return Err(wrong((*reason).to_owned()));
@@ -167,12 +170,21 @@ impl Settings {
             _ => Err(Wrong::WordCount),
         };
         set.map_err(|refused| wrong(refused.to_string()))?;
+        self.sources.insert(row.name, set_by);
         if row.name == "save" && self.config.kept.contains_key(row.name) {
             self.notes.push(SAVE_NOTE.to_owned());
         } else if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
             self.notes.push(format!("directive '{shown}' is accepted but has no effect"));
         }
         Ok(())
+    }
+
+    /// Finds, when all is read, what cannot be had together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.config.check().map_err(|(name, why)| {
+            let source = self.sources.get(name).cloned();
+            ConfigError { source, reason: format!("'{name}': {why}") }
+        })
     }
 
     /// Ends reading a file: its absolute path is part of the configuration.

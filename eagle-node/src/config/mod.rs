@@ -303,17 +303,17 @@ impl PoolMode {
 /// When commits are synced, and so what replies promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// Before replies leave.
-    Always,
     /// Every second.
     EverySec,
+    /// Before replies leave.
+    Always,
     /// When the log needs it.
     No,
 }
 
 impl SyncMode {
-    pub(crate) const ALL: [Self; 3] = [Self::Always, Self::EverySec, Self::No];
-    pub(crate) const NAMES: &[&str] = &["always", "everysec", "no"];
+    pub(crate) const ALL: [Self; 3] = [Self::EverySec, Self::Always, Self::No];
+    pub(crate) const NAMES: &[&str] = &["everysec", "always", "no"];
 
     /// As the configuration names it.
     #[must_use]

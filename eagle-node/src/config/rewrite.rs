@@ -90,14 +90,13 @@ fn present_lines(row: &Directive, config: &Config, is_named: bool) -> Vec<Vec<u8
         return output_limits(config, is_named);
     }
     let value = row.get(&mut config.clone());
-    // What goes without saying of one directive may depend on another.
-    let mut unsaid = Config::default();
-    if matches!(row.place, Place::Sync) {
-        unsaid.appendonly = config.appendonly;
-    } else if matches!(row.place, Place::AppendOnly) {
-        unsaid.pool = config.pool;
-    }
-    let is_default = value == row.get(&mut unsaid);
+    // What follows from other directives is not said; and what was said of these two is, as it would not follow again.
+    let is_default = match row.place {
+        Place::Sync if config.sync.is_none() => return Vec::new(),
+        Place::AppendOnly if config.appendonly.is_none() => return Vec::new(),
+        Place::Sync | Place::AppendOnly => false,
+        _ => value == row.get(&mut Config::default()),
+    };
     if is_default && !is_named {
         return Vec::new();
     }
