@@ -372,3 +372,165 @@ impl Storage {
         self.ended.push_back((Stored::Grow, result));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::FileExt,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{faults::Fault, runtime::ring::Completion};
+
+    const CORE: CoreId = CoreId(0);
+
+    /// A pool's file that has no name, what is to be in it, and a ring.
+    struct Bench {
+        ring: Ring,
+        storage: Storage,
+        file: File,
+        memory: Vec<u8>,
+        faults: Faults,
+        /// Completions that were seen.
+        completions: usize,
+    }
+
+    impl Bench {
+        fn new(len: usize) -> Self {
+            let path = std::env::temp_dir().join(format!("eagle-storage-{}-{}", std::process::id(), fastrand::u64(..)));
+            let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+            let growth_file = File::options().write(true).open(&path).expect("the same file");
+            std::fs::remove_file(&path).expect("its name is not needed");
+            let owned = file.try_clone().expect("a descriptor").into();
+            let mut rng = fastrand::Rng::with_seed(1);
+            Self {
+                ring: Ring::new().expect("a ring"),
+                storage: Storage::new(CORE, owned, growth_file),
+                file,
+                memory: (0..len).map(|_| rng.u8(1..)).collect(),
+                faults: Faults::default(),
+                completions: 0,
+            }
+        }
+
+        fn begin(&mut self, action: Action) {
+            let memory = &self.memory;
+            let bytes = |range: Range<u64>| &memory[range.start as usize..range.end as usize];
+            // SAFETY: the memory is not touched before the test has seen the end of all operations.
+            unsafe { self.storage.begin(action, bytes, &mut self.ring, &self.faults) };
+        }
+
+        /// All that ends until nothing is in flight, or a failed test after 10 seconds.
+        fn ended(&mut self) -> Vec<(Stored, Result<(), i32>)> {
+            let until = Instant::now() + Duration::from_secs(10);
+            let mut ended = Vec::new();
+            loop {
+                while let Some(Completion::Storage { operation, result }) = self.ring.next() {
+                    self.completions += 1;
+                    self.storage.completed(operation, result, &mut self.ring, &self.faults);
+                }
+                ended.extend(std::iter::from_fn(|| self.storage.next_ended()));
+                if self.storage.is_quiet() {
+                    return ended;
+                }
+                assert!(Instant::now() < until, "it does not end");
+                self.ring.wait(1, Duration::from_millis(100));
+            }
+        }
+
+        fn assert_written(&self, range: Range<usize>) {
+            let mut bytes = vec![0; range.len()];
+            self.file.read_exact_at(&mut bytes, range.start as u64).expect("the file is that long");
+            assert!(bytes == self.memory[range.clone()], "{range:?} is not what memory has");
+        }
+    }
+
+    #[test]
+    fn ranges_are_written_to_their_places_and_synced_behind() {
+        // One chain of three writes and a sync, four completions; then a write alone, a sync alone.
+        let mut bench = Bench::new(1 << 20);
+        let ranges = vec![0..4096, 8192..100 << 10, 512 << 10..1 << 20];
+        bench.begin(Action::Write { ranges: ranges.clone(), sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Ok(()))]);
+        assert_eq!(bench.completions, 4);
+        for range in ranges {
+            bench.assert_written(range.start as usize..range.end as usize);
+        }
+        bench.begin(Action::Write { ranges: vec![4096..8192], sync: false });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(()))]);
+        bench.assert_written(0..100 << 10);
+        bench.begin(Action::Sync);
+        assert_eq!(bench.ended(), [(Stored::Sync, Ok(()))]);
+    }
+
+    #[test]
+    fn a_write_and_a_sync_of_what_was_before_are_in_flight_together() {
+        // Neither waits for the other: with the sync an hour late the write ends.
+        let mut bench = Bench::new(1 << 20);
+        bench.faults.set(Fault::DelaySync(3_600_000), None);
+        bench.begin(Action::Sync);
+        bench.begin(Action::Write { ranges: vec![0..1 << 20], sync: false });
+        let mut ended = None;
+        while ended.is_none() {
+            bench.ring.wait(1, Duration::from_millis(100));
+            while let Some(Completion::Storage { operation, result }) = bench.ring.next() {
+                bench.storage.completed(operation, result, &mut bench.ring, &bench.faults);
+            }
+            ended = bench.storage.next_ended();
+        }
+        assert_eq!(ended, Some((Stored::Write, Ok(()))));
+        assert!(!bench.storage.is_quiet());
+        bench.ring.cancel_all();
+    }
+
+    #[test]
+    fn a_short_write_is_done_in_full_before_its_sync() {
+        // The first half of the first range, by injection; the rest follows, and the sync counts only behind that.
+        let mut bench = Bench::new(1 << 20);
+        bench.faults.set(Fault::ShortWrite, None);
+        bench.begin(Action::Write { ranges: vec![0..300_000, 300_000..1 << 20], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Ok(()))]);
+        bench.assert_written(0..1 << 20);
+    }
+
+    #[test]
+    fn errors_are_told_once_and_a_failed_write_has_no_sync() {
+        // Of a write with a sync behind it: its own end alone. Real errors too: a descriptor that cannot be written to.
+        let mut bench = Bench::new(1 << 16);
+        bench.faults.set(Fault::FailWrite(libc::EIO), None);
+        bench.begin(Action::Write { ranges: vec![0..4096, 8192..1 << 16], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Err(libc::EIO))]);
+        bench.faults.clear();
+        bench.faults.set(Fault::FailSync(libc::EIO), None);
+        bench.begin(Action::Write { ranges: vec![0..4096], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Err(libc::EIO))]);
+        bench.begin(Action::Sync);
+        assert_eq!(bench.ended(), [(Stored::Sync, Err(libc::EIO))]);
+        bench.faults.clear();
+        bench.storage.file = File::open("/proc/self/exe").expect("this test").into();
+        bench.begin(Action::Write { ranges: vec![0..4096, 8192..1 << 16], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Err(libc::EBADF))]);
+    }
+
+    #[test]
+    fn the_file_grows_by_zeros_and_gives_space_back() {
+        // Allocated and written, not only promised; punched it holds zeros and less space; what does not fit is an error.
+        use std::os::unix::fs::MetadataExt;
+        let mut bench = Bench::new(4 << 20);
+        bench.begin(Action::Grow(4096..2 << 20));
+        assert_eq!(bench.ended(), [(Stored::Grow, Ok(()))]);
+        let space = |bench: &Bench| bench.file.metadata().expect("a file").blocks() * 512;
+        assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
+        assert!(space(&bench) >= (2 << 20) - 4096);
+        bench.begin(Action::Write { ranges: vec![1 << 20..2 << 20], sync: true });
+        bench.ended();
+        bench.begin(Action::Punch(1 << 20..2 << 20));
+        assert_eq!(bench.ended(), [(Stored::Punch, Ok(()))]);
+        assert!(space(&bench) <= 1 << 20);
+        bench.faults.set(Fault::NoSpace, None);
+        bench.begin(Action::Grow(2 << 20..4 << 20));
+        assert_eq!(bench.ended(), [(Stored::Grow, Err(libc::ENOSPC))]);
+        assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
+    }
+}
