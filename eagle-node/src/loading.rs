@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use eagle_shard::medium;
+use eagle_shard as shard;
 
 use crate::core::event::CoreId;
 
@@ -29,7 +29,8 @@ impl Loading {
     #[must_use]
     pub fn begin(loads: &[bool], started_unix_ms: u64) -> Self {
         let left = loads.iter().filter(|loads| **loads).count();
-        let cores = loads.iter().map(|_| Part::default()).collect();
+        let part = |loads: &bool| Part { has_ended: AtomicBool::new(!loads), ..Part::default() };
+        let cores = loads.iter().map(part).collect();
         Self { cores, left: AtomicUsize::new(left), started_unix_ms, took_ms: AtomicU64::new(0) }
     }
 
@@ -53,13 +54,13 @@ impl Loading {
 
     /// Bytes looked at, and to look at, of all cores.
     #[must_use]
-    pub fn bytes(&self) -> medium::Loading {
+    pub fn bytes(&self) -> shard::Loading {
         let sum = |of: fn(&Part) -> &AtomicU64| self.cores.iter().map(|core| of(core).load(Ordering::Relaxed)).sum();
-        medium::Loading { bytes_done: sum(|core| &core.done), bytes_total: sum(|core| &core.total) }
+        shard::Loading { bytes_done: sum(|core| &core.done), bytes_total: sum(|core| &core.total) }
     }
 
     /// Notes how far a core is.
-    pub(crate) fn note(&self, core: CoreId, progress: medium::Loading) {
+    pub(crate) fn note(&self, core: CoreId, progress: shard::Loading) {
         if let Some(core) = self.cores.get(core.index()) {
             core.done.store(progress.bytes_done, Ordering::Relaxed);
             core.total.store(progress.bytes_total, Ordering::Relaxed);

@@ -11,6 +11,8 @@
 pub enum Domain {
     /// Memory of this process: it promises nothing, so a store is at its goal when it is made.
     Volatile,
+    /// A file of which memory is only the image: it is written and synced by whoever drives the log.
+    File,
 }
 
 impl Domain {
@@ -19,6 +21,7 @@ impl Domain {
     pub const fn commits_at_once(self) -> bool {
         match self {
             Self::Volatile => true,
+            Self::File => false,
         }
     }
 
@@ -26,7 +29,7 @@ impl Domain {
     #[inline]
     pub(crate) fn flush(self, bytes: &[u8]) {
         match self {
-            Self::Volatile => {
+            Self::Volatile | Self::File => {
                 let _at_its_goal = bytes;
             }
         }
@@ -36,7 +39,7 @@ impl Domain {
     #[inline]
     pub(crate) fn drain(self) {
         match self {
-            Self::Volatile => {}
+            Self::Volatile | Self::File => {}
         }
     }
 }

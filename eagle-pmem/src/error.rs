@@ -1,7 +1,9 @@
 //! What can go wrong with a pool: the world's faults, with their facts as fields.
 
+use crate::superblock::SuperblockError;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// A pool that cannot be made or opened.
 #[derive(Debug)]
@@ -22,17 +24,26 @@ pub enum PoolError {
         /// The most that an offset can address.
         bytes_max: u64,
     },
+    /// A pool file cannot be made, read or written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is no pool that this program can open; it is left as it is.
+    Superblock {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with its superblock.
+        source: SuperblockError,
+    },
     /// The system refuses the address range.
     Map {
         /// How much was asked for.
         bytes: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file cannot be used.
-    File {
-        /// Which.
-        path: std::path::PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -47,7 +58,8 @@ impl fmt::Display for PoolError {
             Self::Capacity { bytes, bytes_min, bytes_max } => {
                 write!(f, "pool capacity of {bytes} bytes is not between {bytes_min} and {bytes_max} bytes")
             }
-            Self::File { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::File { path, doing, source } => write!(f, "cannot {doing} the pool {}: {source}", path.display()),
+            Self::Superblock { path, source } => write!(f, "cannot open the pool {}: {source}", path.display()),
             Self::Map { bytes, source } => write!(
                 f,
                 "cannot reserve {bytes} bytes of address space for a pool: {source} (see ulimit -v and vm.overcommit_memory)"
@@ -59,8 +71,9 @@ impl fmt::Display for PoolError {
 impl std::error::Error for PoolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Map { source, .. } => Some(source),
-            _ => None,
+            Self::Map { source, .. } | Self::File { source, .. } => Some(source),
+            Self::Superblock { source, .. } => Some(source),
+            Self::ExtentSize { .. } | Self::Capacity { .. } => None,
         }
     }
 }

@@ -6,10 +6,14 @@
 //! such extents the rest is given back to the system, slice by slice, because giving back 8 MiB at
 //! once would keep a core busy for longer than a turn may last.
 //!
+//! Where the pool has a medium, a freed extent is *dying* first ([`crate::sync`]), and only as many extents can be opened as
+//! the medium has been seen to have room for, or is believed to: it is made to grow ahead of the need, a stretch at a time.
+//!
 //! All of this is volatile: opening a pool rebuilds it.
 
 use crate::checksum::ExtentSeed;
-use crate::layout::{ExtentHeader, ExtentKind, SUPERBLOCKS_BYTES, extent_header};
+use crate::layout::{EXTENT_OVERHEAD, ExtentHeader, ExtentKind, SEAL_BYTES, SUPERBLOCKS_BYTES, extent_header};
+use crate::sync::Synced;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -28,6 +32,10 @@ impl ExtentId {
         self.0
     }
 
+    pub(crate) const fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
@@ -44,6 +52,8 @@ pub enum ExtentState {
     Sealed,
     /// The continuation of a run.
     Body,
+    /// Freed, and not to be used before the medium knows.
+    Dying,
 }
 
 /// What is known of one extent, or, at its head, of a run.
@@ -64,10 +74,15 @@ pub struct Extent {
     pub(crate) run: u32,
     pub(crate) kind: ExtentKind,
     pub(crate) state: ExtentState,
+    /// What was known synced when it was opened.
+    pub(crate) whole_before: u64,
+    pub(crate) except: u64,
+    /// The extent that records were appended to before.
+    pub(crate) before: (u64, u32),
 }
 
 impl Extent {
-    const FREE: Self = Self {
+    pub(crate) const FREE: Self = Self {
         sequence: 0,
         seed: ExtentSeed::NONE,
         version_base: 0,
@@ -80,6 +95,9 @@ impl Extent {
         run: 1,
         kind: ExtentKind::Appended,
         state: ExtentState::Free,
+        whole_before: 0,
+        except: 0,
+        before: (0, 0),
     };
 
     /// What it is at present.
@@ -138,9 +156,25 @@ pub(crate) struct Extents {
     next_sequence: u64,
     /// The most extents that addresses are reserved for.
     addressable: usize,
+    /// How the medium grows, where there is one.
+    growth: Option<Growth>,
     pool_id: u64,
     shift: u32,
 }
+
+/// How the medium grows.
+#[derive(Default)]
+struct Growth {
+    /// Extents that are being allocated and zeroed; dying until then.
+    under_way: Option<Range<u32>>,
+    /// What there was no room for. While there is such, no extent is opened that the medium has not been seen to have.
+    failed: Option<Range<u32>>,
+}
+
+/// The part of the pool by which it grows, within bounds in bytes.
+const GROWTH_PART: u64 = 8;
+const GROWTH_BYTES_MIN: u64 = 4 << 20;
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 impl Extents {
     pub(crate) fn new(pool_id: u64, extent_bytes: usize, addressable: usize) -> Self {
@@ -155,9 +189,19 @@ impl Extents {
             in_use: 0,
             next_sequence: 1,
             addressable,
+            growth: None,
             pool_id,
             shift: extent_bytes.trailing_zeros(),
         }
+    }
+
+    /// The extents of a pool whose medium has room for `extents`, all of them free and clean.
+    pub(crate) fn on_medium(pool_id: u64, extent_bytes: usize, addressable: usize, extents: usize) -> Self {
+        let mut table = Self::new(pool_id, extent_bytes, addressable);
+        table.table = vec![Extent::FREE; extents];
+        table.returned = (0..extents as u32).collect();
+        table.growth = Some(Growth::default());
+        table
     }
 
     /// Size of an extent in bytes.
@@ -169,7 +213,7 @@ impl Extents {
     /// What of an extent is for records.
     #[inline(always)]
     pub(crate) const fn payload(&self) -> u64 {
-        self.bytes() - extent_header::BYTES as u64
+        self.bytes() - EXTENT_OVERHEAD
     }
 
     /// How many extents are open, sealed or body.
@@ -181,6 +225,10 @@ impl Extents {
     /// Free extents that once were used, and how many of them hold memory.
     pub(crate) fn free_counts(&self) -> (usize, usize) {
         (self.table.len() - self.in_use, self.resident.len() + self.held.len())
+    }
+
+    pub(crate) const fn pool_id(&self) -> u64 {
+        self.pool_id
     }
 
     pub(crate) const fn next_sequence(&self) -> u64 {
@@ -220,6 +268,11 @@ impl Extents {
         self.records_start(id) + self.get(id).used
     }
 
+    /// Up to where it has room for records: its seal comes behind.
+    pub(crate) fn records_stop(&self, id: ExtentId) -> u64 {
+        self.start(id) + u64::from(self.get(id).run) * self.bytes() - SEAL_BYTES as u64
+    }
+
     /// Every extent that is open or sealed, a run once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ExtentId, &Extent)> {
         let heads = |extent: &Extent| matches!(extent.state, ExtentState::Open | ExtentState::Sealed);
@@ -232,25 +285,38 @@ impl Extents {
 
     /// How many extents side by side hold `len` bytes of records.
     pub(crate) const fn count_for(&self, len: u64) -> u32 {
-        (len + extent_header::BYTES as u64).div_ceil(self.bytes()) as u32
+        (len + EXTENT_OVERHEAD).div_ceil(self.bytes()) as u32
     }
 
     /// Opens a free extent, one with memory if there is one; or a run of `count`.
-    pub(crate) fn open(&mut self, count: u32, kind: ExtentKind, version_base: u64) -> Option<ExtentId> {
+    pub(crate) fn open(
+        &mut self,
+        count: u32,
+        kind: ExtentKind,
+        version_base: u64,
+        synced: &Synced,
+    ) -> Option<ExtentId> {
         let index = if count == 1 {
             self.take_resident().or_else(|| self.returned.pop_first()).or_else(|| self.grow(1))?
+        } else if self.growth.is_some() {
+            // Room that the medium has comes before room that it would have to make.
+            self.take_held(count).or_else(|| self.take_gap(count)).or_else(|| self.grow(count))?
         } else {
             self.take_held(count).or_else(|| self.grow(count)).or_else(|| self.take_gap(count))?
         };
-        Some(self.start_run(index, count, kind, version_base))
+        Some(self.start_run(index, count, kind, version_base, synced))
     }
 
     /// Keeps `count` neighbouring extents for runs, so that opening runs of as many extents in all
     /// cannot fail; what was kept before is let go.
     pub(crate) fn hold_run(&mut self, count: u32) -> bool {
         let held = std::mem::replace(&mut self.held, 0..0);
-        self.resident.extend(held);
-        if self.table.len() + count as usize <= self.addressable {
+        if self.growth.is_some() {
+            self.returned.extend(held);
+        } else {
+            self.resident.extend(held);
+        }
+        if self.growable() >= count as usize {
             return true;
         }
         match self.take_gap(count) {
@@ -264,7 +330,13 @@ impl Extents {
 
     /// How many single extents can still be opened, as far as addresses go.
     pub(crate) fn openable(&self) -> usize {
-        self.addressable - self.in_use - self.held.len()
+        self.resident.len() + self.returned.len() + self.growable()
+    }
+
+    /// How many extents can be added at the end.
+    fn growable(&self) -> usize {
+        let is_full = self.growth.as_ref().is_some_and(|growth| growth.failed.is_some());
+        if is_full { 0 } else { self.addressable - self.table.len() }
     }
 
     /// The header of an extent that is open or sealed.
@@ -276,21 +348,115 @@ impl Extents {
             version_base: extent.version_base,
             kind: extent.kind,
             run: extent.run,
+            whole_before: extent.whole_before,
+            except: extent.except,
+            before: extent.before,
         }
     }
 
-    /// Frees an extent or a whole run.
-    pub(crate) fn free(&mut self, id: ExtentId) {
-        debug_assert!(matches!(self.get(id).state, ExtentState::Open | ExtentState::Sealed));
-        self.free_range(id.0..id.0 + self.get(id).run);
+    /// What an extent that was part of a run's body is given for a header, but for the sequence.
+    pub(crate) const fn header_of_body(&self) -> ExtentHeader {
+        ExtentHeader {
+            pool_id: self.pool_id,
+            sequence: 0,
+            version_base: 0,
+            kind: ExtentKind::Large,
+            run: 1,
+            whole_before: 0,
+            except: 0,
+            before: (0, 0),
+        }
     }
 
-    /// Cuts a run down to its first `count` extents and frees the others.
-    pub(crate) fn shorten_run(&mut self, id: ExtentId, count: u32) {
+    /// Frees an extent or a whole run. With a medium they are dying, and returned for [`Extents::revive`].
+    pub(crate) fn free(&mut self, id: ExtentId) -> Range<u32> {
+        debug_assert!(matches!(self.get(id).state, ExtentState::Open | ExtentState::Sealed));
+        self.free_range(id.0..id.0 + self.get(id).run)
+    }
+
+    /// Cuts a run down to its first `count` extents and frees the others, as [`Extents::free`] does.
+    pub(crate) fn shorten_run(&mut self, id: ExtentId, count: u32) -> Range<u32> {
         let run = self.get(id).run;
         debug_assert!(count >= 1 && count <= run);
         self.get_mut(id).run = count;
-        self.free_range(id.0 + count..id.0 + run);
+        self.free_range(id.0 + count..id.0 + run)
+    }
+
+    /// An extent that was dying, and whose memory is given back, may be used again.
+    pub(crate) fn revive(&mut self, index: u32) {
+        debug_assert_eq!(self.table[index as usize].state, ExtentState::Dying);
+        self.table[index as usize].state = ExtentState::Free;
+        self.returned.insert(index);
+    }
+
+    /// Where the medium should grow: `None` while it does, or has enough extents that were never used. At most one growth is
+    /// under way.
+    pub(crate) fn next_growth(&mut self) -> Option<Range<u64>> {
+        let (bytes, len, clean) = (self.bytes(), self.table.len(), self.returned.len());
+        let growth = self.growth.as_mut()?;
+        if growth.under_way.is_some() {
+            return None;
+        }
+        let range = match growth.failed.clone() {
+            Some(failed) => failed,
+            None => {
+                let ahead =
+                    (len as u64 / GROWTH_PART).clamp(GROWTH_BYTES_MIN.div_ceil(bytes), GROWTH_BYTES_MAX / bytes);
+                if clean as u64 >= ahead {
+                    return None;
+                }
+                let end = (len + ahead as usize).min(self.addressable);
+                if end == len {
+                    return None;
+                }
+                self.table.resize(end, Extent { state: ExtentState::Dying, ..Extent::FREE });
+                len as u32..end as u32
+            }
+        };
+        growth.under_way = Some(range.clone());
+        Some(self.start(ExtentId(range.start))..self.start(ExtentId(range.end)))
+    }
+
+    /// The growth under way is done: there is room for these extents, and they are zeros.
+    pub(crate) fn grown(&mut self) {
+        let growth = self.growth.as_mut().expect("a medium");
+        let range = growth.under_way.take().expect("a growth is under way");
+        growth.failed = None;
+        range.for_each(|index| self.revive(index));
+    }
+
+    /// The growth under way failed: the medium is full. The next one tries the same again.
+    pub(crate) fn growth_failed(&mut self) {
+        let growth = self.growth.as_mut().expect("a medium");
+        growth.failed = growth.under_way.take();
+    }
+
+    /// How many extents the pool has, in whatever state.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// An extent is as recovery found it; a free one until then.
+    pub(crate) fn found(&mut self, id: ExtentId, header: &ExtentHeader) {
+        for back in 0..header.run {
+            let index = id.0 + back;
+            assert!(self.returned.remove(&index), "an extent is found once");
+            self.table[index as usize] = Extent { state: ExtentState::Body, run: back, ..Extent::FREE };
+        }
+        self.in_use += header.run as usize;
+        self.next_sequence = self.next_sequence.max(header.sequence + 1);
+        self.table[id.index()] = Extent {
+            sequence: header.sequence,
+            seed: ExtentSeed::new(self.pool_id, header.sequence),
+            version_base: header.version_base,
+            run: header.run,
+            kind: header.kind,
+            state: ExtentState::Sealed,
+            whole_before: header.whole_before,
+            except: header.except,
+            before: header.before,
+            ..Extent::FREE
+        };
     }
 
     /// Bytes of free extents whose memory is not given back.
@@ -326,7 +492,7 @@ impl Extents {
         Some(start..start + len)
     }
 
-    fn start_run(&mut self, index: u32, count: u32, kind: ExtentKind, version_base: u64) -> ExtentId {
+    fn start_run(&mut self, index: u32, count: u32, kind: ExtentKind, version_base: u64, synced: &Synced) -> ExtentId {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.in_use += count as usize;
@@ -340,17 +506,24 @@ impl Extents {
             run: count,
             kind,
             state: ExtentState::Open,
+            whole_before: synced.whole_before(),
+            except: synced.except(),
             ..Extent::FREE
         };
         ExtentId(index)
     }
 
-    fn free_range(&mut self, range: Range<u32>) {
+    fn free_range(&mut self, range: Range<u32>) -> Range<u32> {
         self.in_use -= range.len();
-        for index in range {
-            self.table[index as usize] = Extent::FREE;
-            self.resident.push_back(index);
+        for index in range.clone() {
+            if self.growth.is_some() {
+                self.table[index as usize] = Extent { state: ExtentState::Dying, ..Extent::FREE };
+            } else {
+                self.table[index as usize] = Extent::FREE;
+                self.resident.push_back(index);
+            }
         }
+        range
     }
 
     fn take_resident(&mut self) -> Option<u32> {
@@ -364,7 +537,7 @@ impl Extents {
     /// Adds extents that were never used.
     fn grow(&mut self, count: u32) -> Option<u32> {
         let len = self.table.len();
-        if len + count as usize > self.addressable {
+        if self.growable() < count as usize {
             return None;
         }
         self.table.resize(len + count as usize, Extent::FREE);
@@ -407,7 +580,7 @@ mod tests {
     const BYTES: usize = 64 << 10;
 
     fn open(extents: &mut Extents, count: u32) -> Option<ExtentId> {
-        extents.open(count, ExtentKind::Appended, 1)
+        extents.open(count, ExtentKind::Appended, 1, &Synced::default())
     }
 
     #[test]
@@ -429,7 +602,9 @@ mod tests {
         // all ten can be opened again.
         let mut extents = Extents::new(1, BYTES, 10);
         let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
-        ids.iter().for_each(|id| extents.free(*id));
+        for id in &ids {
+            extents.free(*id);
+        }
         let given: Vec<Range<u64>> = std::iter::from_fn(|| extents.next_to_give_back(24 << 10)).collect();
         assert_eq!(given.iter().map(|range| range.end - range.start).sum::<u64>(), 6 * BYTES as u64);
         assert_eq!(given[0].start, extents.start(ids[0]));
@@ -444,7 +619,9 @@ mod tests {
         let mut extents = Extents::new(1, BYTES, 10);
         let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
         extents.keep_free(1);
-        ids[..3].iter().for_each(|id| extents.free(*id));
+        for id in &ids[..3] {
+            extents.free(*id);
+        }
         let mut left = 3 * BYTES as u64;
         while let Some(given) = extents.next_to_give_back(24 << 10) {
             left -= given.end - given.start;
@@ -452,7 +629,9 @@ mod tests {
         }
         assert_eq!((left, extents.free_counts()), (BYTES as u64, (3, 1)));
         extents.keep_free(RESIDENT_FREE_MAX + 1);
-        ids[3..].iter().for_each(|id| extents.free(*id));
+        for id in &ids[3..] {
+            extents.free(*id);
+        }
         while extents.next_to_give_back(1 << 20).is_some() {}
         assert_eq!(extents.bytes_free_resident(), (RESIDENT_FREE_MAX * BYTES) as u64);
     }
@@ -462,11 +641,15 @@ mod tests {
         // Extents freed after it are kept again.
         let mut extents = Extents::new(1, BYTES, 10);
         let ids: Vec<ExtentId> = (0..10).map(|_| open(&mut extents, 1).unwrap()).collect();
-        ids[..6].iter().for_each(|id| extents.free(*id));
+        for id in &ids[..6] {
+            extents.free(*id);
+        }
         extents.purge();
         let given = std::iter::from_fn(|| extents.next_to_give_back(1 << 20)).count();
         assert_eq!((given, extents.free_counts()), (6, (6, 0)));
-        ids[6..].iter().for_each(|id| extents.free(*id));
+        for id in &ids[6..] {
+            extents.free(*id);
+        }
         assert_eq!((extents.next_to_give_back(1 << 20), extents.free_counts()), (None, (10, 4)));
     }
 
@@ -495,7 +678,9 @@ mod tests {
         // The next reserve may be for something else.
         let mut extents = Extents::new(1, BYTES, 4);
         let ids: Vec<ExtentId> = (0..4).map(|_| open(&mut extents, 1).unwrap()).collect();
-        ids.iter().for_each(|id| extents.free(*id));
+        for id in &ids {
+            extents.free(*id);
+        }
         assert!(extents.hold_run(4));
         assert_eq!((extents.openable(), open(&mut extents, 1)), (0, None));
         assert!(extents.hold_run(0));

@@ -8,23 +8,34 @@
 //!  │ superblk │ superblk │ extent 0     │ extent 1     │  ...  │ extent n     │
 //!  │ copy A   │ copy B   │              │              │       │              │
 //!  └──────────┴──────────┴──────────────┴──────────────┴───────┴──────────────┘
-//!  extent: header | record | record | ... | what the extent held before, or zeros
+//!  extent: header | record | record | ... | seal | zeros
 //! ```
+//!
+//! In a pool that outlives the process the last record of a full extent is its *seal*, for which each extent keeps
+//! [`SEAL_BYTES`]. An extent whose first word is zero is free.
 //!
 //! A run is several neighbouring extents taken as one, with one header, for a record or group that
 //! no extent can hold.
 //!
-//! # Extent header, 64 bytes
+//! # Extent header, 80 bytes
 //!
 //! ```text
-//!  0        8        16         24             32     33       36             40            60         64
-//!  ├────────┼────────┼──────────┼──────────────┼──────┼────────┼──────────────┼─────────────┼──────────┤
-//!  │ magic  │ pool id│ sequence │ version base │ kind │ zeros  │ run (extents)│ zeros       │ checksum │
-//!  └────────┴────────┴──────────┴──────────────┴──────┴────────┴──────────────┴─────────────┴──────────┘
+//!  0        8        16         24             32     33       36             40            48       56
+//!  ├────────┼────────┼──────────┼──────────────┼──────┼────────┼──────────────┼─────────────┼────────┤
+//!  │ magic  │ pool id│ sequence │ version base │ kind │ zeros  │ run (extents)│ whole before│ except │
+//!  └────────┴────────┴──────────┴──────────────┴──────┴────────┴──────────────┴─────────────┴────────┘
+//!  56                64               68       76         80
+//!  ├─────────────────┼────────────────┼────────┼──────────┤
+//!  │ before: sequence│ before: extent │ zeros  │ checksum │
+//!  └─────────────────┴────────────────┴────────┴──────────┘
 //! ```
 //!
 //! The sequence grows by one with each extent that is opened, the version base by the records
-//! appended before.
+//! appended before. *Whole before* and *except* say what was known synced when the extent was opened: every extent of a
+//! lower sequence than the former, but for that of the latter, was sealed and durable to its end. *Before* is the extent that
+//! records were appended to until then, 0 for none: so it is seen if that one's header never came to be.
+//!
+//! A header is made invalid by its magic, which becomes 0; the rest stays.
 //!
 //! # Record, a multiple of 8 bytes
 //!
@@ -61,6 +72,29 @@ pub const EXTENT_BYTES_MAX: usize = 1 << 30;
 /// ms.
 pub const EXTENT_BYTES_DEFAULT: usize = 8 << 20;
 
+/// What a write to a medium is made of: a page. Extents and superblocks are multiples of it.
+pub const PAGE_BYTES: u64 = 4096;
+const _: () = assert!(EXTENT_BYTES_MIN.is_multiple_of(PAGE_BYTES as usize));
+const _: () = assert!(SUPERBLOCKS_BYTES.is_multiple_of(PAGE_BYTES as usize));
+
+/// What each extent keeps for its seal: a [`crate::Kind::Meta`] record without key, whose value is the number of records
+/// before it (`u32`).
+pub const SEAL_BYTES: usize = record_bytes(0, 0, 4);
+const _: () = assert!(SEAL_BYTES == 16);
+
+/// What of an extent is not for records.
+pub(crate) const EXTENT_OVERHEAD: u64 = (extent_header::BYTES + SEAL_BYTES) as u64;
+
+/// Tags of [`crate::Kind::Meta`] records, by which recovery tells them apart.
+pub mod meta {
+    /// The extent ends here.
+    pub const SEAL: u8 = 1;
+    /// What was known synced when it was written ([`crate::Synced`]).
+    pub const MARKER: u8 = 2;
+    /// In place of damaged records: its value begins with how many there were (`u32`).
+    pub const FILLER: u8 = 3;
+}
+
 /// "EAGLEEX1", the first bytes of an extent: name and format version.
 pub const EXTENT_MAGIC: u64 = u64::from_le_bytes(*b"EAGLEEX1");
 
@@ -80,14 +114,22 @@ pub mod extent_header {
     pub const ZEROS_A: usize = KIND + 1;
     /// `u32`: how many neighbouring extents the header speaks for, 1 but for a run.
     pub const RUN: usize = ZEROS_A + 3;
-    /// 20 bytes of zeros.
-    pub const ZEROS_B: usize = RUN + 4;
+    /// `u64`: extents of lower sequences are durable to their ends.
+    pub const WHOLE_BEFORE: usize = RUN + 4;
+    /// `u64`: the sequence of one of them that is not, 0 for none.
+    pub const EXCEPT: usize = WHOLE_BEFORE + 8;
+    /// `u64`: the sequence of the extent that records were appended to before this one, 0 for none.
+    pub const BEFORE: usize = EXCEPT + 8;
+    /// `u32`: which extent that is.
+    pub const BEFORE_EXTENT: usize = BEFORE + 8;
+    /// 8 bytes of zeros.
+    pub const ZEROS_B: usize = BEFORE_EXTENT + 4;
     /// `u32`: crc32 of all before it.
-    pub const CHECKSUM: usize = ZEROS_B + 20;
+    pub const CHECKSUM: usize = ZEROS_B + 8;
     /// Size of the header.
     pub const BYTES: usize = CHECKSUM + 4;
 }
-const _: () = assert!(extent_header::BYTES == 64 && extent_header::RUN == 36 && extent_header::CHECKSUM == 60);
+const _: () = assert!(extent_header::BYTES == 80 && extent_header::RUN == 36 && extent_header::CHECKSUM == 76);
 const _: () =
     assert!(extent_header::BYTES.is_multiple_of(RECORD_ALIGN) && SUPERBLOCKS_BYTES.is_multiple_of(RECORD_ALIGN));
 
@@ -208,7 +250,7 @@ pub enum ExtentKind {
     Appended = 1,
     /// Records that compaction moved here, in no order.
     Compacted = 2,
-    /// One record or group too large for an extent: a run.
+    /// Appended records, one of them or a group of them too large for an extent: a run.
     Large = 3,
     /// Part of an index checkpoint.
     Checkpoint = 4,
@@ -239,6 +281,12 @@ pub struct ExtentHeader {
     pub kind: ExtentKind,
     /// How many neighbouring extents the header speaks for, at least 1.
     pub run: u32,
+    /// Extents of a lower sequence were durable to their ends when this one was opened.
+    pub whole_before: u64,
+    /// But for the one of this sequence, 0 for none.
+    pub except: u64,
+    /// The extent that records were appended to before: its sequence, 0 for none, and its number.
+    pub before: (u64, u32),
 }
 
 /// Bytes that are no extent header.
@@ -264,10 +312,21 @@ impl ExtentHeader {
         bytes[SEQUENCE..VERSION_BASE].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[VERSION_BASE..KIND].copy_from_slice(&self.version_base.to_le_bytes());
         bytes[KIND] = self.kind as u8;
-        bytes[RUN..ZEROS_B].copy_from_slice(&self.run.to_le_bytes());
+        bytes[RUN..WHOLE_BEFORE].copy_from_slice(&self.run.to_le_bytes());
+        bytes[WHOLE_BEFORE..EXCEPT].copy_from_slice(&self.whole_before.to_le_bytes());
+        bytes[EXCEPT..BEFORE].copy_from_slice(&self.except.to_le_bytes());
+        bytes[BEFORE..BEFORE_EXTENT].copy_from_slice(&self.before.0.to_le_bytes());
+        bytes[BEFORE_EXTENT..ZEROS_B].copy_from_slice(&self.before.1.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..CHECKSUM]);
         bytes[CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
         bytes
+    }
+
+    /// Reads a header that was made invalid, or is not: the sequence that it had.
+    pub(crate) fn former_sequence(bytes: &[u8; extent_header::BYTES]) -> Option<u64> {
+        let mut whole = *bytes;
+        whole[..extent_header::POOL_ID].copy_from_slice(&EXTENT_MAGIC.to_le_bytes());
+        Self::parse(&whole).ok().map(|header| header.sequence)
     }
 
     /// Reads a header from a medium.
@@ -289,7 +348,16 @@ impl ExtentHeader {
         if run == 0 {
             return Err(ExtentHeaderError::Run);
         }
-        Ok(Self { pool_id: u64_at(POOL_ID), sequence: u64_at(SEQUENCE), version_base: u64_at(VERSION_BASE), kind, run })
+        Ok(Self {
+            pool_id: u64_at(POOL_ID),
+            sequence: u64_at(SEQUENCE),
+            version_base: u64_at(VERSION_BASE),
+            kind,
+            run,
+            whole_before: u64_at(WHOLE_BEFORE),
+            except: u64_at(EXCEPT),
+            before: (u64_at(BEFORE), u32_at(BEFORE_EXTENT)),
+        })
     }
 }
 
@@ -310,8 +378,16 @@ mod tests {
     #[test]
     fn extent_header_survives_its_bytes_and_nothing_else() {
         // What was written is read; with any one bit changed it is an error.
-        let header =
-            ExtentHeader { pool_id: 7, sequence: 1 << 40, version_base: 99, kind: ExtentKind::Compacted, run: 3 };
+        let header = ExtentHeader {
+            pool_id: 7,
+            sequence: 1 << 40,
+            version_base: 99,
+            kind: ExtentKind::Compacted,
+            run: 3,
+            whole_before: 17,
+            except: 12,
+            before: (16, 3),
+        };
         let bytes = header.to_bytes();
         assert_eq!(ExtentHeader::parse(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {

@@ -10,7 +10,13 @@
 //!   Log::append ─▶ open extent ─▶ sealed extent ─▶ freed: nothing alive, or all relocated
 //!                      │               │                  │
 //!                  Log::commit     Log::walk        taken again for appending or compaction
+//!                      │
+//!                      ▼
+//!           pages to be written to the file at the same offsets (`sync`, `log::medium`)
 //! ```
+//!
+//! The log lies in memory; a pool's file is its mirror, written by whoever drives the log. [`Log::open`] finds the records
+//! again ([`Scan`]).
 //!
 //! Entry points: [`Log`] is all that a shard sees; [`Record`] is what it reads and [`RecordParts`]
 //! what it writes. `layout` is the format with its drawings.
@@ -36,13 +42,17 @@ mod offset;
 mod pool;
 mod record;
 mod superblock;
+mod sync;
 
 pub use checksum::ExtentSeed;
 pub use domain::Domain;
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
-pub use log::{CheckError, Commit, Edit, Found, Log, LogConfig, Policy, Usage, Walk};
+pub use log::{
+    CheckError, Commit, Damage, DamageKind, Edit, Found, Log, LogConfig, Policy, RecoveryReport, Scan, Usage, Walk,
+};
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use pool::PoolFile;
 pub use record::{EXPIRY_MS_MAX, Kind, Record, RecordError, RecordParts};
 pub use superblock::{FORMAT_VERSION, SUPERBLOCK_BYTES, SlotMap, Superblock, SuperblockError};
+pub use sync::{SyncMark, Synced};

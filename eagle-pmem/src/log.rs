@@ -22,7 +22,9 @@ mod check;
 mod commit;
 mod compact;
 mod group;
+mod medium;
 mod overwrite;
+mod recover;
 mod space;
 mod tombstone;
 
@@ -30,6 +32,7 @@ pub use append::Edit;
 pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
+pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
 
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::domain::Domain;
@@ -41,7 +44,9 @@ use crate::layout::{
 };
 use crate::mapping::{GUARD_BYTES, Mapping};
 use crate::offset::{PoolOffset, Position};
+use crate::pool::PoolFile;
 use crate::record::Record;
+use crate::sync::Sync;
 use std::ops::Range;
 
 /// Extents that only deletes and compaction may take: one to move records to, one for tombstones.
@@ -69,6 +74,25 @@ impl LogConfig {
         let fit = usize::try_from(capacity_bytes / 64).unwrap_or(EXTENT_BYTES_MAX).max(1);
         let extent_bytes = (1 << fit.ilog2()).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_DEFAULT);
         Self { pool_id, extent_bytes, capacity_bytes, replayed: false, huge_pages: false }
+    }
+
+    /// How many extents addresses are reserved for: twice the capacity, as addresses cost nothing, so that runs find neighbours
+    /// however the extents are scattered, and freed ones may wait for the medium.
+    fn addressable(&self) -> Result<usize, PoolError> {
+        let &Self { extent_bytes, capacity_bytes, .. } = self;
+        if !extent_bytes.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent_bytes) {
+            return Err(PoolError::ExtentSize { bytes: extent_bytes });
+        }
+        let extent = extent_bytes as u64;
+        let (bytes_min, bytes_max) = ((RESERVE_EXTENTS as u64 + 1) * extent, POOL_BYTES_MAX - extent);
+        if !(bytes_min..=bytes_max).contains(&capacity_bytes) {
+            return Err(PoolError::Capacity { bytes: capacity_bytes, bytes_min, bytes_max });
+        }
+        Ok((capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent) as usize)
+    }
+
+    const fn mapped_bytes(&self, addressable: usize) -> usize {
+        SUPERBLOCKS_BYTES + addressable * self.extent_bytes
     }
 }
 
@@ -186,6 +210,8 @@ pub struct Log {
     bytes_tombstones: u64,
     /// Version of the next extent's first record.
     next_version: u64,
+    /// The extent that was opened last for appending: its sequence, 0 for none, and its number.
+    last_appended: (u64, u32),
     position: Position,
     /// Extents up to which room is granted: with [`RESERVE_EXTENTS`] kept back, and with none.
     extents_max: usize,
@@ -195,6 +221,10 @@ pub struct Log {
     written: Vec<Range<u64>>,
     /// Whether `written` was handed out and is to be forgotten.
     handed_out: bool,
+    /// What is known of the medium, where there is one.
+    sync: Option<Box<Sync>>,
+    /// The medium, if it is a file.
+    file: Option<PoolFile>,
 }
 
 /// A log may be made on one thread and used on another.
@@ -209,38 +239,35 @@ impl Log {
     /// # Errors
     /// The extent size or capacity is not possible, or the system refuses the address range.
     pub fn anonymous(config: LogConfig) -> Result<Self, PoolError> {
-        let LogConfig { pool_id, extent_bytes, capacity_bytes, replayed, huge_pages } = config;
-        if !extent_bytes.is_power_of_two() || !(EXTENT_BYTES_MIN..=EXTENT_BYTES_MAX).contains(&extent_bytes) {
-            return Err(PoolError::ExtentSize { bytes: extent_bytes });
-        }
-        let extent = extent_bytes as u64;
-        let (bytes_min, bytes_max) = ((RESERVE_EXTENTS as u64 + 1) * extent, POOL_BYTES_MAX - extent);
-        if !(bytes_min..=bytes_max).contains(&capacity_bytes) {
-            return Err(PoolError::Capacity { bytes: capacity_bytes, bytes_min, bytes_max });
-        }
-        // Twice the addresses, which cost nothing, so that runs find neighbours however the extents
-        // are scattered.
-        let addressable = (capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent);
-        let mapping = Mapping::anonymous(SUPERBLOCKS_BYTES + (addressable * extent) as usize, huge_pages)?;
-        let extents_max = (capacity_bytes / extent) as usize;
-        Ok(Self {
+        let addressable = config.addressable()?;
+        let mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
+        let extents = Extents::new(config.pool_id, config.extent_bytes, addressable);
+        Ok(Self::of_parts(config, mapping, extents))
+    }
+
+    fn of_parts(config: LogConfig, mapping: Mapping, extents: Extents) -> Self {
+        let extents_max = (config.capacity_bytes / config.extent_bytes as u64) as usize;
+        Self {
             mapping,
-            extents: Extents::new(pool_id, extent_bytes, addressable as usize),
+            extents,
             lanes: [Cursor::CLOSED; 2],
             checksum: Checksum::new(),
-            replayed,
+            replayed: config.replayed,
             domain: Domain::Volatile,
             bytes_used: 0,
             bytes_live: 0,
             bytes_tombstones: 0,
             next_version: 1,
+            last_appended: (0, 0),
             position: Position::default(),
             extents_max,
             extents_max_privileged: extents_max,
             group: None,
             written: Vec::new(),
             handed_out: false,
-        })
+            sync: None,
+            file: None,
+        }
     }
 
     /// Where the pool's stores become durable.
@@ -281,7 +308,7 @@ impl Log {
     #[inline]
     pub fn bytes_taken(&self) -> u64 {
         let headers = self.extents.in_use() as u64 * extent_header::BYTES as u64;
-        self.bytes_used + headers + self.extents.bytes_free_resident()
+        self.bytes_used + headers + self.extents.bytes_free_resident() + self.bytes_unreleased()
     }
 
     /// What is known of an extent.
@@ -365,9 +392,9 @@ impl Log {
     /// follow.
     ///
     /// # Panics
-    /// Within a group.
+    /// Within a group, or with a medium.
     pub fn clear(&mut self) {
-        assert!(self.group.is_none(), "a group is whole or not at all");
+        assert!(self.group.is_none() && self.sync.is_none(), "a medium is told of every death");
         self.seal(Lane::Appended);
         self.seal(Lane::Compacted);
         let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
@@ -386,7 +413,9 @@ impl Log {
         let extent = self.extents.get(id);
         debug_assert_eq!(extent.live, 0);
         self.bytes_used -= extent.used;
-        self.extents.free(id);
+        let (sequence, dead_version_min) = (extent.sequence, extent.dead_version_min);
+        let freed = self.extents.free(id);
+        self.bury(freed, sequence, dead_version_min);
     }
 }
 

@@ -5,6 +5,10 @@
 //! is touched again. Huge pages are refused unless asked for, as they would keep whole extents
 //! resident for one record in each. Behind the pool lies a guard of [`GUARD_BYTES`], so that a
 //! short record read at a wrong offset still ends within the mapping.
+//!
+//! What a pool's file held when it was opened is mapped over the beginning, privately: it is read from the page cache where it
+//! lies, and a store to it stays in this process. A range of it that is given back becomes anonymous memory. New
+//! records thus never fault pages of the file in to be written over, and what of the file is written is written by the runtime.
 
 use crate::error::PoolError;
 use std::ops::Range;
@@ -18,6 +22,9 @@ const _: () = assert!(GUARD_BYTES >= crate::layout::record_bytes_max(u8::MAX as 
 pub(crate) struct Mapping {
     memory: Memory,
     len: usize,
+    /// Bytes at the beginning that are, or were, pages of a file.
+    file_len: u64,
+    huge_pages: bool,
 }
 
 impl Mapping {
@@ -26,7 +33,16 @@ impl Mapping {
         let bytes = len + GUARD_BYTES;
         let memory =
             Memory::reserve(bytes, huge_pages).map_err(|source| PoolError::Map { bytes: bytes as u64, source })?;
-        Ok(Self { memory, len })
+        Ok(Self { memory, len, file_len: 0, huge_pages })
+    }
+
+    /// Lets the first `bytes` be those of a file.
+    #[cfg(not(miri))]
+    pub(crate) fn map_file(&mut self, file: &std::fs::File, bytes: u64) -> Result<(), PoolError> {
+        self.check(&(0..bytes));
+        self.memory.map_file(file, bytes as usize).map_err(|source| PoolError::Map { bytes, source })?;
+        self.file_len = bytes;
+        Ok(())
     }
 
     /// How many bytes the pool may grow to; the guard comes on top.
@@ -89,15 +105,21 @@ impl Mapping {
     /// zeros when touched again.
     pub(crate) fn give_back(&mut self, range: Range<u64>) {
         self.check(&range);
-        self.memory.give_back(range.start as usize..range.end as usize);
+        let of_file = range.start < self.file_len;
+        let range = range.start as usize..range.end as usize;
+        if !of_file || !self.memory.replace(range.clone(), self.huge_pages) {
+            self.memory.give_back(range);
+        }
     }
 }
 
 #[cfg(not(miri))]
 mod system {
     use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+    use std::fs::File;
     use std::io;
     use std::ops::Range;
+    use std::os::fd::AsRawFd;
 
     /// Memory of the kernel's making.
     pub(super) struct Memory(MmapRaw);
@@ -116,6 +138,35 @@ mod system {
         #[inline(always)]
         pub(super) fn base(&self) -> *mut u8 {
             self.0.as_mut_ptr()
+        }
+
+        /// Maps the beginning of a file, privately, over the first `bytes`.
+        pub(super) fn map_file(&mut self, file: &File, bytes: usize) -> io::Result<()> {
+            self.map(0..bytes, libc::MAP_PRIVATE, file.as_raw_fd())
+        }
+
+        /// Puts fresh anonymous memory in place of what is mapped at `range`, of whole pages. False if the system has no room
+        /// for another mapping; then nothing has changed.
+        pub(super) fn replace(&mut self, range: Range<usize>, huge_pages: bool) -> bool {
+            if self.map(range.clone(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1).is_err() {
+                return false;
+            }
+            let advice = if huge_pages { Advice::HugePage } else { Advice::NoHugePage };
+            // Without the advice the memory is as good; a kernel without huge pages refuses it.
+            let _unadvised = self.0.advise_range(advice, range.start, range.len());
+            true
+        }
+
+        fn map(&mut self, range: Range<usize>, flags: i32, fd: i32) -> io::Result<()> {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = flags | libc::MAP_FIXED | libc::MAP_NORESERVE;
+            // SAFETY: the range is within the mapping, which is ours alone, and nobody holds a reference into it, as `self` is
+            // borrowed mutably; what takes its place is readable and writable as well.
+            let mapped = unsafe {
+                let start = self.base().add(range.start);
+                libc::mmap(start.cast(), range.len(), access, flags, fd, range.start as libc::off_t)
+            };
+            if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
         }
 
         pub(super) fn give_back(&mut self, range: Range<usize>) {
@@ -165,6 +216,10 @@ mod system {
 
         pub(super) fn base(&self) -> *mut u8 {
             self.0
+        }
+
+        pub(super) fn replace(&mut self, _range: Range<usize>, _huge_pages: bool) -> bool {
+            false
         }
 
         pub(super) fn give_back(&mut self, range: Range<usize>) {

@@ -1,68 +1,191 @@
-//! A pool file: one shard's file on an ordinary file system. A first version that only keeps bytes.
+//! A pool's file: made whole or not at all, and opened only if it is one of ours.
+//!
+//! A new file is written under another name, filled with zeros, its superblock last, synced, and then renamed; so what bears
+//! the name of a pool is one. Zeros, and not only reserved space, because a write into space that was never written changes
+//! the file system's own records, which makes each sync dearer, and which not every file system
+//! makes durable where memory is the medium.
+//!
+//! All of this happens at start, and waits. What is written while serving is the runtime's.
 
-use crate::{PoolError, SUPERBLOCK_BYTES, Superblock, layout::SUPERBLOCKS_BYTES};
-use std::{
-    fs::{self, File},
-    io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::FileExt,
-    },
-    path::Path,
-};
+use crate::error::PoolError;
+use crate::layout::SUPERBLOCKS_BYTES;
+use crate::superblock::Superblock;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-/// One shard's file.
+/// Bytes of extents that a new file has, at least: one extent of each size up to it.
+const NEW_BYTES: u64 = 8 << 20;
+/// Extents that a new file has at least: two open, two kept back.
+const NEW_EXTENTS_MIN: u64 = 4;
+
+/// A shard's pool file, open for reading and writing.
 #[derive(Debug)]
 pub struct PoolFile {
     file: File,
+    path: PathBuf,
     superblock: Superblock,
     is_new: bool,
+    bytes: u64,
 }
 
 impl PoolFile {
-    /// Makes a pool: written, synced, then named.
+    /// Makes a file of zeros with this superblock, durably. An unfinished one that lies in the way is overwritten.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The system refuses something, or there is a file of this name already.
     pub fn create(path: &Path, superblock: &Superblock) -> Result<Self, PoolError> {
-        let failed = |source: io::Error| PoolError::File { path: path.to_path_buf(), source };
-        let beside = path.with_extension("pool.tmp");
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&beside).map_err(failed)?;
-        file.write_all_at(&vec![0; 16 << 20], 0).map_err(failed)?;
-        file.write_all_at(&superblock.to_bytes()[..SUPERBLOCK_BYTES], superblock.place()).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        Ok(Self { file, superblock: *superblock, is_new: true })
+        let fault = |doing| move |source| PoolError::File { path: path.to_owned(), doing, source };
+        if path.exists() {
+            return Err(fault("create")(io::ErrorKind::AlreadyExists.into()));
+        }
+        let unfinished = path.with_extension("pool.new");
+        let extent = superblock.extent_bytes as u64;
+        let bytes = SUPERBLOCKS_BYTES as u64 + extent * NEW_EXTENTS_MIN.max(NEW_BYTES / extent);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(&unfinished).map_err(fault("create"))?;
+        allocate(&file, bytes).map_err(fault("allocate space for"))?;
+        write_zeros(&file, bytes).and_then(|()| file.sync_all()).map_err(fault("fill"))?;
+        let mut pool = Self { file, path: path.to_owned(), superblock: *superblock, is_new: true, bytes };
+        pool.write_superblock(superblock)?;
+        std::fs::rename(&unfinished, path).map_err(fault("name"))?;
+        sync_folder_of(path).map_err(fault("name"))?;
+        Ok(pool)
     }
 
-    /// Opens a pool.
+    /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be read, or is no pool.
+    /// It cannot be opened, or is no pool that this program knows.
     pub fn open(path: &Path) -> Result<Self, PoolError> {
-        let failed = |source: io::Error| PoolError::File { path: path.to_path_buf(), source };
-        let file = File::options().read(true).write(true).open(path).map_err(failed)?;
-        let mut bytes = [0; SUPERBLOCKS_BYTES];
-        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-        let superblock = Superblock::newest(&bytes)
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error.to_string())))?;
-        Ok(Self { file, superblock, is_new: false })
+        let fault = |doing| move |source| PoolError::File { path: path.to_owned(), doing, source };
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(fault("open"))?;
+        let bytes = file.metadata().map_err(fault("look at"))?.len();
+        let mut superblocks = [0; SUPERBLOCKS_BYTES];
+        file.read_exact_at(&mut superblocks, 0).map_err(fault("read"))?;
+        let superblock = Superblock::newest(&superblocks)
+            .map_err(|source| PoolError::Superblock { path: path.to_owned(), source })?;
+        Ok(Self { file, path: path.to_owned(), superblock, is_new: false, bytes })
     }
 
-    /// What it says of itself.
-    pub fn superblock(&self) -> &Superblock {
+    /// Writes the superblock's next generation, and waits until it is durable.
+    ///
+    /// # Errors
+    /// The system refuses; then the generation before counts.
+    pub fn write_superblock(&mut self, superblock: &Superblock) -> Result<(), PoolError> {
+        let next = Superblock { generation: self.superblock.generation + 1, ..*superblock };
+        let written = self.file.write_all_at(&next.to_bytes(), next.place()).and_then(|()| self.file.sync_data());
+        let fault = |source| PoolError::File { path: self.path.clone(), doing: "write the superblock of", source };
+        written.map_err(fault)?;
+        self.superblock = next;
+        Ok(())
+    }
+
+    /// What the pool says of itself.
+    pub const fn superblock(&self) -> &Superblock {
         &self.superblock
     }
 
-    /// Whether it was just made.
-    pub fn is_new(&self) -> bool {
+    /// Its path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was made just now, so that it holds nothing.
+    pub const fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// What to write to.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    /// Its length in bytes when it was opened.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl AsFd for PoolFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Reserves space, where the file system can.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
+    match io::Error::last_os_error() {
+        error if done != 0 && error.raw_os_error() != Some(libc::EOPNOTSUPP) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Makes the name of a file durable.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::{SlotMap, SuperblockError};
+
+    fn superblock() -> Superblock {
+        Superblock {
+            generation: 0,
+            pool_id: 5,
+            shard: 0,
+            shards: 1,
+            slot_map: SlotMap::Modulo,
+            extent_bytes: 64 << 10,
+            hash_seed: 6,
+            boot_id: [7; 16],
+            checkpoint: 0,
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_again_as_it_was_made() {
+        // With its superblock; a second one of the same name is refused, and each writing is a new generation.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard-00.pool");
+        let made = PoolFile::create(&path, &superblock()).unwrap();
+        assert!(made.is_new());
+        assert!(matches!(PoolFile::create(&path, &superblock()), Err(PoolError::File { doing: "create", .. })));
+        let mut found = PoolFile::open(&path).unwrap();
+        assert_eq!(found.superblock(), made.superblock());
+        assert!(!found.is_new() && found.bytes() == 8192 + (8 << 20));
+        found.write_superblock(&Superblock { boot_id: [8; 16], ..superblock() }).unwrap();
+        let again = PoolFile::open(&path).unwrap();
+        assert_eq!((again.superblock().generation, again.superblock().boot_id), (2, [8; 16]));
+    }
+
+    #[test]
+    fn other_files_are_left_alone() {
+        // What is no pool is named with what it begins with, and not changed.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard-00.pool");
+        std::fs::write(&path, vec![b'R'; 10_000]).unwrap();
+        let error = PoolFile::open(&path).unwrap_err();
+        assert!(matches!(error, PoolError::Superblock { source: SuperblockError::Magic(_), .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), vec![b'R'; 10_000]);
+        assert!(matches!(PoolFile::open(&folder.path().join("none")), Err(PoolError::File { doing: "open", .. })));
     }
 }

@@ -13,8 +13,8 @@ pub use parts::{EXPIRY_MS_MAX, RecordParts};
 pub(crate) use parts::{PART_BYTES_MAX, Shape};
 
 use crate::checksum::{Checksum, ExtentSeed};
-use crate::layout::RECORD_ALIGN;
 use crate::layout::record_header as header;
+use crate::layout::{RECORD_ALIGN, meta};
 use crate::offset::{CollectionId, PoolOffset};
 use std::fmt;
 
@@ -284,6 +284,15 @@ impl<'a> Record<'a> {
         let flags = self.flags();
         (flags & header::ID != 0)
             .then(|| CollectionId::from_raw(number(self.bytes, header::id_at(flags), header::ID_BYTES)))
+    }
+
+    /// How many records it counts as: more than one only where it stands in the place of damaged ones.
+    #[inline]
+    pub(crate) fn ordinals(&self) -> u64 {
+        if self.kind() == Kind::Meta && self.tag() == meta::FILLER {
+            return self.value().first_chunk().map_or(1, |count| u32::from_le_bytes(*count).into());
+        }
+        1
     }
 
     /// The version that it carries; without one, it has its extent's base plus its ordinal.

@@ -348,6 +348,8 @@ impl Shard {
                 Ok(false)
             }
             Kind::Tombstone => self.log.relocate(offset, version).map(|_| true),
+            // The log's own.
+            Kind::Meta => Ok(false),
             _ => unreachable!("the shard wrote a record of another kind"),
         }
     }

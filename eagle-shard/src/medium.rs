@@ -1,169 +1,76 @@
-//! What a shard has to do with the medium of its pool. A first version: bytes are written, nothing is recovered.
+//! The medium as the runtime sees it through the shard: what is to be written, synced, grown; and what became of it.
+//!
+//! All of it is the log's ([`eagle_pmem`]); the shard only passes it on.
 
-use std::{ops::Range, os::fd::BorrowedFd};
+use std::ops::Range;
 
-use eagle_pmem::{Commit, PoolError, PoolFile, Position};
+use eagle_pmem::{PoolFile, Position, SyncMark};
 
-use crate::{
-    call::UnixMs,
-    shard::{Shard, ShardConfig},
-};
-
-const PAGE: u64 = 4096;
-const STEP: u64 = 16 << 20;
-
-/// What a sync covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyncMark(Position);
-
-/// How far loading has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loading {
-    /// Bytes looked at.
-    pub bytes_done: u64,
-    /// Bytes to look at.
-    pub bytes_total: u64,
-}
-
-/// What recovery found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// Records read.
-    pub records: u64,
-    /// Keys there are.
-    pub keys: u64,
-    /// Bytes dropped.
-    pub dropped_bytes: u64,
-    /// Bytes of the torn tail.
-    pub torn_bytes: u64,
-}
-
-/// Why a pool cannot be loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoverError(pub String);
-
-impl std::fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Medium {
-    pool: Option<PoolFile>,
-    ranges: Vec<Range<u64>>,
-    end: u64,
-    grown: u64,
-    growing: bool,
-    report: RecoveryReport,
-    written: Position,
-}
-
-impl Medium {
-    pub(crate) fn commit<'a>(&'a mut self, position: Position, ranges: &[Range<u64>]) -> Commit<'a> {
-        self.ranges.clear();
-        for range in ranges {
-            let range = range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE);
-            self.end = self.end.max(range.end);
-            match self.ranges.last_mut() {
-                Some(last) if last.end >= range.start && last.start <= range.start => {
-                    last.end = last.end.max(range.end)
-                }
-                _ => self.ranges.push(range),
-            }
-        }
-        Commit { position, ranges: &self.ranges }
-    }
-}
+use crate::shard::Shard;
 
 impl Shard {
-    /// A shard on a pool.
-    ///
-    /// # Errors
-    /// Its memory cannot be had.
-    pub fn with_pool(config: ShardConfig, pool: PoolFile) -> Result<Self, PoolError> {
-        let mut shard = Self::new(config)?;
-        shard.medium.pool = Some(pool);
-        shard.medium.grown = STEP;
-        Ok(shard)
+    /// The file that commits are to be written to; `None` where there is none.
+    #[must_use]
+    pub fn pool_file(&self) -> Option<&PoolFile> {
+        self.log.file()
     }
 
-    /// What to write to.
-    pub fn pool_file(&self) -> Option<BorrowedFd<'_>> {
-        self.medium.pool.as_ref().map(PoolFile::fd)
-    }
-
-    /// Whether a commit holds at once.
+    /// Whether a commit holds as soon as [`Shard::commit`] returns, so that nothing is to be written.
+    #[must_use]
     pub fn commits_at_once(&self) -> bool {
-        self.medium.pool.is_none()
+        self.log.commits_at_once()
     }
 
-    /// Bytes of a range that a commit named.
+    /// The bytes of a range that a commit named. They stay in their place until the commit is reported as written; bytes behind its
+    /// end may change meanwhile.
+    ///
+    /// # Panics
+    /// If the range leaves the pool.
+    #[must_use]
     pub fn pool_bytes(&self, range: Range<u64>) -> &[u8] {
         self.log.bytes(range)
     }
 
-    /// The writes of a commit have completed.
+    /// The commit up to `position` is written: it survives the process.
     pub fn written(&mut self, position: Position) {
-        self.medium.written = position;
+        self.log.written(position);
     }
 
-    /// A sync begins.
+    /// A sync is begun now. It covers every commit that was reported by [`Shard::written`].
     pub fn begin_sync(&mut self) -> SyncMark {
-        SyncMark(self.medium.written)
+        self.log.begin_sync()
     }
 
-    /// A sync is done.
+    /// A sync is done. Another commit may be due then: [`Shard::position`] tells.
     pub fn end_sync(&mut self, mark: SyncMark) {
-        let _ = mark;
+        self.log.end_sync(mark);
     }
 
-    /// Whether something waits for a sync.
+    /// Whether something waits for a sync although no reply does: freed extents, to be used again.
+    #[must_use]
     pub fn wants_sync(&self) -> bool {
-        false
+        self.log.wants_sync()
     }
 
-    /// What the file is to grow by.
+    /// Bytes of the file to be allocated and then filled with zeros, in the background; then [`Shard::grown`] or
+    /// [`Shard::growth_failed`] is called, and until then `None` is the answer.
     pub fn next_growth(&mut self) -> Option<Range<u64>> {
-        let due = self.medium.pool.is_some() && !self.medium.growing && self.medium.end + STEP > self.medium.grown;
-        self.medium.growing |= due;
-        due.then(|| self.medium.grown..self.medium.grown + STEP)
+        self.log.next_growth()
     }
 
-    /// It has grown.
-    pub fn grown(&mut self, range: Range<u64>) {
-        self.medium.grown = range.end;
-        self.medium.growing = false;
+    /// The growth under way is done.
+    pub fn grown(&mut self) {
+        self.log.grown();
     }
 
-    /// It has not.
+    /// The growth under way failed: until one succeeds, writers that need more than there is are refused.
     pub fn growth_failed(&mut self) {
-        self.medium.growing = false;
+        self.log.growth_failed();
     }
 
-    /// What to give back.
-    pub fn next_punch(&mut self) -> Option<Range<u64>> {
-        None
-    }
-
-    /// It was given back or not.
-    pub fn punched(&mut self, _range: Range<u64>, _ok: bool) {}
-
-    /// How far loading is, if it is under way.
-    pub fn loading(&self) -> Option<Loading> {
-        None
-    }
-
-    /// Loads a slice.
-    ///
-    /// # Errors
-    /// The pool is damaged.
-    pub fn load(&mut self, _now: UnixMs, _records: usize) -> Result<Option<Loading>, RecoverError> {
-        Ok(None)
-    }
-
-    /// What recovery found.
-    pub fn recovery(&self) -> &RecoveryReport {
-        &self.medium.report
+    /// Bytes of the pool's file, as far as it has grown.
+    #[must_use]
+    pub fn pool_file_bytes(&self) -> u64 {
+        self.log.medium_bytes()
     }
 }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CheckError, CollectionId, Commit, Log, LogConfig, PoolError, PoolOffset, Position};
+use eagle_pmem::{CheckError, CollectionId, Commit, Log, PoolError, PoolOffset, Position, RecoveryReport};
 
 use crate::{
     background::Aging,
@@ -24,6 +24,7 @@ use crate::{
     flush::Flushed,
     keyspace::{Database, offset_of},
     limit::Limit,
+    replay::{Replay, log_config},
     spec::Run,
     value::{PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
 };
@@ -163,7 +164,11 @@ pub struct Shard {
     /// Chance for `RANDOMKEY` and its kin, from the seed of the configuration.
     pub(crate) rng: fastrand::Rng,
     error_line: String,
-    pub(crate) medium: crate::medium::Medium,
+    /// A recovery under way, and what the last one found.
+    pub(crate) replay: Option<Box<Replay>>,
+    pub(crate) recovery: RecoveryReport,
+    /// Keys whose elements were damaged altogether.
+    pub(crate) keys_lost: u64,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -180,16 +185,15 @@ impl Shard {
     /// # Errors
     /// The log cannot be made: extent size or capacity are impossible, or the system refuses the addresses.
     pub fn new(config: ShardConfig) -> Result<Self, PoolError> {
-        let log = Log::anonymous(LogConfig {
-            pool_id: config.pool_id,
-            extent_bytes: config.extent_size,
-            capacity_bytes: config.capacity_max,
-            replayed: !config.in_place,
-            huge_pages: config.huge_pages,
-        })?;
+        let log = Log::anonymous(log_config(&config))?;
+        Ok(Self::over(config, log))
+    }
+
+    /// A shard without keys over a log.
+    pub(crate) fn over(config: ShardConfig, log: Log) -> Self {
         let databases = (0..config.databases).map(|number| Database::new(u16::from(number))).collect();
         let rng = fastrand::Rng::with_seed(config.seed ^ u64::from(config.index));
-        Ok(Self {
+        Self {
             log,
             databases,
             large: LargeStrings::default(),
@@ -207,13 +211,15 @@ impl Shard {
             now: UnixMs(0),
             rng,
             error_line: String::new(),
-            medium: crate::medium::Medium::default(),
             manner: Manner::default(),
             sweeps: true,
             evicts: true,
             stats: Stats::default(),
+            replay: None,
+            recovery: RecoveryReport::default(),
+            keys_lost: 0,
             config,
-        })
+        }
     }
 
     /// A key with its slot and hash under the shard's seed.
@@ -283,8 +289,7 @@ impl Shard {
     /// Ends a batch: what is to be made durable, and the position that replies to it wait for.
     pub fn commit(&mut self) -> Commit<'_> {
         self.measure_room();
-        let commit = self.log.commit();
-        self.medium.commit(commit.position, commit.ranges)
+        self.log.commit()
     }
 
     /// How far the log has come, changes not yet committed included.

@@ -2,6 +2,7 @@
 
 pub mod fuzz;
 pub mod grammar;
+pub mod medium;
 pub mod process;
 pub mod sim;
 pub mod transcript;

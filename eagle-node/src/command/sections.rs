@@ -259,9 +259,9 @@ fn pool_lines(node: &Node<'_>, text: &mut String) {
     line(text, "eagle_syncs", storage.syncs);
     line(text, "eagle_growths_failed", storage.growths_failed);
     line(text, "eagle_recovery_records", recovery.records);
-    line(text, "eagle_recovery_keys", recovery.keys);
-    line(text, "eagle_recovery_dropped_bytes", recovery.dropped_bytes);
+    line(text, "eagle_recovery_bytes", recovery.bytes);
     line(text, "eagle_recovery_torn_bytes", recovery.torn_bytes);
+    line(text, "eagle_recovery_damaged", recovery.damaged);
     line(text, "eagle_recovery_ms", node.core.shared().loading.took_ms());
 }
 

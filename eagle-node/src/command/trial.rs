@@ -43,7 +43,7 @@ impl Trial {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let id = CoreId(index);
             let commit = CommitMode::Immediate;
-            let config = CoreConfig { id, cores, shard, commit, loads: false, credit: 64, seed: 1 };
+            let config = CoreConfig { id, cores, shard, commit, credit: 64, seed: 1 };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {

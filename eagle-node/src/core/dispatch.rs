@@ -561,7 +561,7 @@ mod tests {
         let shared = Arc::new(Shared::new(Config::default(), 1, 0, 0));
         let shard = ShardConfig { extent_size: 1 << 18, ..ShardConfig::default() };
         let commit = CommitMode::Immediate;
-        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, loads: false, credit: 1, seed: 1 };
+        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, credit: 1, seed: 1 };
         let mut core = Core::new(&config, shared).expect("memory for a shard");
         let (conn, now, mut actions) = (ConnId { index: 0, generation: 0 }, Now::default(), Actions::default());
         core.step(Event::Accepted { conn, peer: Peer::Unix { path: String::new() }, fd: 0 }, now, &mut actions);

@@ -161,8 +161,6 @@ pub enum Storage {
     Sync,
     /// Allocate this range of the medium and write zeros to it. Nothing of it is in use.
     Grow(Range<u64>),
-    /// Give the space of this range of the medium back. Nothing of it is in use.
-    Punch(Range<u64>),
 }
 
 /// What of [`Storage`] has ended.
@@ -174,8 +172,6 @@ pub enum Stored {
     Sync,
     /// A growth.
     Grow,
-    /// A punch.
-    Punch,
 }
 
 /// What a core asks for. Filled by [`super::Core::step`] and [`super::Core::end_turn`], emptied by the runtime.

@@ -85,8 +85,6 @@ pub struct CoreConfig {
     pub shard: ShardConfig,
     /// Who reports commits.
     pub commit: CommitMode,
-    /// Whether its shard's pool was there before and is to be loaded; `Shared::loading` counts this core then.
-    pub loads: bool,
     /// Questions under way to one other core at most (ordinary commands; steps of a begun one are beyond it). At least 1.
     pub credit: u32,
     /// Seed of chance (`RANDOMKEY`).
@@ -197,6 +195,9 @@ impl Core {
     #[must_use]
     pub fn with_shard(config: &CoreConfig, shared: Arc<Shared>, mut shard: Shard) -> Self {
         let position = shard.position();
+        if shard.loading().is_none() {
+            shared.loading.core_ends(config.id, shared.started_unix_ms);
+        }
         let (version, settings) = shared.config();
         shard.set_eviction(settings.eviction());
         let mut stats = CoreStats::default();
@@ -207,9 +208,9 @@ impl Core {
             sync: settings.sync(),
             config: settings,
             config_version: version,
-            hash_seed: config.shard.seed,
+            hash_seed: shard.config().seed,
             has_medium: config.commit == CommitMode::Reported || shard.pool_file().is_some(),
-            opening: if config.loads { Opening::Loading } else { Opening::Open },
+            opening: if shard.loading().is_some() { Opening::Loading } else { Opening::Open },
             node_loads: shared.loading.is_on(),
             shard,
             sessions: Vec::new(),

@@ -9,7 +9,7 @@
 //! What was read from the pool may never have been synced, and what recovery decided (a torn tail is cut off) must not be decided
 //! otherwise next time: so a core commits and syncs once before it serves.
 
-use eagle_shard::medium::Loading;
+use eagle_shard::{ReplayError, shard::Shard};
 
 use super::{
     Core,
@@ -64,34 +64,58 @@ impl Core {
         if !self.loads() {
             return;
         }
-        match self.shard.load(now.unix, records) {
-            Ok(progress) => self.note_loaded(progress, now),
-            Err(error) => {
-                actions.broken = Some(format!("the pool of shard {} cannot be loaded: {error}", self.id.0));
+        let loaded = self.shard.load(now.unix, records).and_then(|()| {
+            // When all is read, the rest is done at once.
+            if is_read(&self.shard) { self.shard.load(now.unix, 1) } else { Ok(()) }
+        });
+        if let Err(error) = loaded {
+            let hint = if matches!(error, ReplayError::Damaged(_)) {
+                ". Nothing of it was changed; 'accept-damage yes' opens it without what is damaged"
+            } else {
+                ""
+            };
+            actions.broken = Some(format!("the pool of shard {} cannot be loaded: {error}{hint}", self.id.0));
+            return;
+        }
+        if let Some(progress) = self.shard.loading() {
+            self.shared.loading.note(self.id, progress);
+        }
+        if is_read(&self.shard) {
+            self.opening = Opening::Committing;
+            if !self.gate.waits() {
+                // It holds when it is made.
+                let position = self.shard.commit().position;
+                self.gate.begin(position);
             }
+            self.opened(now.unix.0);
         }
     }
 
-    fn note_loaded(&mut self, progress: Option<Loading>, now: Now) {
-        match progress {
-            Some(progress) => self.shared.loading.note(self.id, progress),
-            None => {
-                self.opening = Opening::Committing;
-                if !self.gate.waits() {
-                    // It holds when it is made.
-                    let position = self.shard.commit().position;
-                    self.gate.begin(position);
-                    self.opened(now);
-                }
-            }
-        }
-    }
-
-    /// All that there is, is durable: after loading, the core serves.
-    pub(super) fn opened(&mut self, now: Now) {
-        if self.opening == Opening::Committing && self.gate.reached().synced == self.shard.position() {
+    /// After loading, once all that there is, is durable, the core serves.
+    pub(super) fn opened(&mut self, unix_ms: u64) {
+        if self.opening == Opening::Committing && self.shard.loading().is_none() {
             self.opening = Opening::Open;
-            self.shared.loading.core_ends(self.id, now.unix.0);
+            self.tell_recovery();
+            self.shared.loading.core_ends(self.id, unix_ms);
         }
     }
+
+    fn tell_recovery(&self) {
+        let (report, core) = (self.shard.recovery(), self.id.0);
+        tracing::info!("Core {core} has loaded {} records of {} extents", report.records, report.extents);
+        if report.torn_bytes > 0 {
+            tracing::info!(
+                "Core {core} dropped {} bytes at the end of its pool, which were never promised to be durable",
+                report.torn_bytes
+            );
+        }
+        for damage in &report.damage {
+            tracing::warn!("Core {core} opened its pool without what is damaged: {damage}");
+        }
+    }
+}
+
+/// Whether all records of the shard's pool are read.
+fn is_read(shard: &Shard) -> bool {
+    shard.loading().is_none_or(|loading| loading.bytes_done == loading.bytes_total)
 }

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use eagle_shard::{
     Digest,
     call::DbId,
-    medium::RecoveryReport,
     shard::{ShardUsage, Stats},
 };
 
@@ -313,12 +312,34 @@ pub struct Figures {
     pub storage: Counted,
     /// Syncs in flight.
     pub syncs_in_flight: u64,
-    /// Bytes of its pool that are in use.
+    /// Bytes of its pool's file.
     pub pool_bytes: u64,
     /// A write or sync of its pool has failed.
     pub has_failed: bool,
     /// What was found when its pool was loaded.
-    pub recovery: RecoveryReport,
+    pub recovery: RecoveryFigures,
+}
+
+/// What was found when a core's pool, or by [`RecoveryFigures::add`] all pools of the node, was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryFigures {
+    /// Whole records, dead ones included.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes at the end that were dropped.
+    pub torn_bytes: u64,
+    /// Places that are damaged.
+    pub damaged: u64,
+}
+
+impl RecoveryFigures {
+    fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.torn_bytes += other.torn_bytes;
+        self.damaged += other.damaged;
+    }
 }
 
 impl Figures {
@@ -365,10 +386,7 @@ impl Figures {
         self.syncs_in_flight += other.syncs_in_flight;
         self.pool_bytes += other.pool_bytes;
         self.has_failed |= other.has_failed;
-        self.recovery.records += other.recovery.records;
-        self.recovery.keys += other.recovery.keys;
-        self.recovery.dropped_bytes += other.recovery.dropped_bytes;
-        self.recovery.torn_bytes += other.recovery.torn_bytes;
+        self.recovery.add(other.recovery);
     }
 
     /// Commands executed.

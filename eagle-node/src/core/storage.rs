@@ -18,10 +18,7 @@
 //! (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020). That growing fails is not: the log refuses what
 //! it has no room for, and asks again.
 
-use std::ops::Range;
-
-use eagle_pmem::Position;
-use eagle_shard::medium::SyncMark;
+use eagle_pmem::{Position, SyncMark};
 
 use super::{
     Core,
@@ -45,8 +42,7 @@ const GROW_AGAIN_US: u64 = 1_000_000;
 pub(super) struct Storage {
     writing: Option<Writing>,
     syncing: Option<Syncing>,
-    growing: Option<Range<u64>>,
-    punching: Option<Range<u64>>,
+    is_growing: bool,
     /// A reply of the next commit waits only until it is written.
     next_is_urgent: bool,
     /// Up to here somebody waits for a sync.
@@ -121,7 +117,7 @@ impl Storage {
 
     /// Nothing is in flight.
     fn is_quiet(&self) -> bool {
-        self.writing.is_none() && self.syncing.is_none() && self.growing.is_none() && self.punching.is_none()
+        self.writing.is_none() && self.syncing.is_none() && !self.is_growing
     }
 }
 
@@ -210,21 +206,15 @@ impl Core {
         }
     }
 
-    /// Lets the medium grow ahead of the need, and gives back what is free.
+    /// Lets the medium grow ahead of the need.
     fn tend_medium(&mut self, now: Now, actions: &mut Actions) {
         let storage = &mut self.storage;
-        if storage.growing.is_none()
+        if !storage.is_growing
             && now.mono_us >= storage.grow_again_us
             && let Some(range) = self.shard.next_growth()
         {
-            storage.growing = Some(range.clone());
+            storage.is_growing = true;
             actions.storage.push(Action::Grow(range));
-        }
-        if storage.punching.is_none()
-            && let Some(range) = self.shard.next_punch()
-        {
-            storage.punching = Some(range.clone());
-            actions.storage.push(Action::Punch(range));
         }
     }
 
@@ -234,13 +224,6 @@ impl Core {
             Stored::Write => self.write_ended(result, now),
             Stored::Sync => self.sync_ended(result, now),
             Stored::Grow => self.growth_ended(result, now),
-            Stored::Punch => {
-                let range = self.storage.punching.take().expect("a punch that ends was begun");
-                if let Err(code) = result {
-                    tracing::debug!("free space of a pool could not be given back: {}", message(code));
-                }
-                self.shard.punched(range, result.is_ok());
-            }
         }
     }
 
@@ -282,14 +265,14 @@ impl Core {
         if self.sync == SyncMode::Always {
             self.storage.count_commit(syncing.begun_us, now);
         }
-        self.opened(now);
+        self.opened(now.unix.0);
     }
 
     fn growth_ended(&mut self, result: Result<(), i32>, now: Now) {
         let storage = &mut self.storage;
-        let range = storage.growing.take().expect("a growth that ends was begun");
+        storage.is_growing = false;
         let Err(code) = result else {
-            return self.shard.grown(range);
+            return self.shard.grown();
         };
         if storage.counted.growths_failed == 0 {
             tracing::warn!(

@@ -30,6 +30,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
     ops::RangeInclusive,
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::Ordering,
@@ -328,12 +329,13 @@ impl Start {
             .make()
             .map_err(|error| cannot(error.to_string()))?;
         executor.run(async {
+            let accept_damage = shared.config().1.accept_damage;
             let (shard, growth_file) = match pool {
-                Some(pool) => (Shard::with_pool(config.shard.clone(), pool.file), Some(pool.growth_file)),
+                Some(pool) => (Shard::with_pool(&config.shard, pool.file, accept_damage), Some(pool.growth_file)),
                 None => (Shard::new(config.shard.clone()), None),
             };
             let shard = shard.map_err(|error| cannot(error.to_string()))?;
-            let file = shard.pool_file().map(|file| file.try_clone_to_owned()).transpose();
+            let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
             let core = Core::with_shard(&config, shared, shard);
             let teller = tell.clone();
@@ -381,7 +383,6 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         cores: config.shards,
         shard,
         commit: if pool.is_some() { CommitMode::Reported } else { CommitMode::Immediate },
-        loads: pool.is_some_and(|pool| pool.is_old),
         credit: CREDIT,
         seed: entropy(),
     }

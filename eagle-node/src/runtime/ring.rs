@@ -275,10 +275,9 @@ impl Ring {
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 
-    /// Allocates space of a file, or with the mode of fallocate(2) something else.
-    pub(super) fn allocate(&mut self, operation: u32, fd: RawFd, range: &Range<u64>, mode: i32) {
-        let entry =
-            opcode::Fallocate::new(types::Fd(fd), range.end - range.start).offset(range.start).mode(mode).build();
+    /// Allocates space of a file.
+    pub(super) fn allocate(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
+        let entry = opcode::Fallocate::new(types::Fd(fd), range.end - range.start).offset(range.start).build();
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Write  ─▶ a write a range ──(linked)──▶ fdatasync          Grow  ─▶ fallocate ─▶ zeros, piece by piece ─▶ fdatasync
-//!            short: the rest again, then the sync by itself    Punch ─▶ fallocate(PUNCH_HOLE)
+//!            short: the rest again, then the sync by itself
 //!  Sync   ─▶ fdatasync
 //! ```
 //!
@@ -35,7 +35,6 @@ use crate::{
 
 const SYNC: u32 = 1 << 24;
 const GROW: u32 = 2 << 24;
-const PUNCH: u32 = 3 << 24;
 /// Of [`SYNC`] and what is above, the kind; below, the piece of a write.
 const KIND_MASK: u32 = !0 << 24;
 
@@ -57,7 +56,6 @@ pub(super) struct Storage {
     write: Option<Write>,
     sync: Option<Sync>,
     growth: Option<Growth>,
-    is_punching: bool,
     ended: VecDeque<(Stored, Result<(), i32>)>,
 }
 
@@ -124,7 +122,7 @@ impl Storage {
     /// Of the pool of this core, in this file; `growth_file` is the same file, opened again.
     pub(super) fn new(core: CoreId, file: OwnedFd, growth_file: File) -> Self {
         let ended = VecDeque::new();
-        Self { core, file, growth_file, write: None, sync: None, growth: None, is_punching: false, ended }
+        Self { core, file, growth_file, write: None, sync: None, growth: None, ended }
     }
 
     /// Begins something; `bytes` gives the memory of a range of the pool.
@@ -166,16 +164,10 @@ impl Storage {
                 if fault.is_some() {
                     ring.nothing(GROW);
                 } else {
-                    ring.allocate(GROW, self.growth_file.as_raw_fd(), &range, 0);
+                    ring.allocate(GROW, self.growth_file.as_raw_fd(), &range);
                 }
                 let zeros = vec![0; ZEROS].into_boxed_slice();
                 self.growth = Some(Growth { done: range.start, range, step: Step::Allocating, fault, zeros });
-            }
-            Action::Punch(range) => {
-                assert!(!self.is_punching, "one punch is under way a core");
-                self.is_punching = true;
-                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                ring.allocate(PUNCH, self.growth_file.as_raw_fd(), &range, mode);
             }
         }
         self.settle(ring, faults);
@@ -186,10 +178,6 @@ impl Storage {
         match operation & KIND_MASK {
             SYNC => self.sync_completed(result.map(drop), ring),
             GROW => self.growth_completed(result, ring),
-            PUNCH => {
-                self.is_punching = false;
-                self.ended.push_back((Stored::Punch, result.map(drop)));
-            }
             _ => self.piece_completed(operation as usize, result),
         }
         self.settle(ring, faults);
@@ -202,7 +190,7 @@ impl Storage {
 
     /// Nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
-        self.write.is_none() && self.sync.is_none() && self.growth.is_none() && !self.is_punching
+        self.write.is_none() && self.sync.is_none() && self.growth.is_none()
     }
 
     fn fd(&self) -> RawFd {
@@ -348,7 +336,7 @@ impl Storage {
         let growth = self.growth.as_mut().expect("a growth that goes on is under way");
         let fd = self.growth_file.as_raw_fd();
         match (growth.fault.take().map_or(result, Err), growth.step) {
-            (Err(libc::EINTR | libc::EAGAIN), Step::Allocating) => return ring.allocate(GROW, fd, &growth.range, 0),
+            (Err(libc::EINTR | libc::EAGAIN), Step::Allocating) => return ring.allocate(GROW, fd, &growth.range),
             (Err(libc::EINTR | libc::EAGAIN), Step::Syncing) => return ring.sync(GROW, fd),
             // What the file system cannot allocate ahead, the zeros do.
             (Ok(_) | Err(libc::EOPNOTSUPP), Step::Allocating) => growth.step = Step::Zeroing,
@@ -514,8 +502,8 @@ mod tests {
     }
 
     #[test]
-    fn the_file_grows_by_zeros_and_gives_space_back() {
-        // Allocated and written, not only promised; punched it holds zeros and less space; what does not fit is an error.
+    fn the_file_grows_by_zeros() {
+        // Allocated and written, not only promised; what does not fit is an error.
         use std::os::unix::fs::MetadataExt;
         let mut bench = Bench::new(4 << 20);
         bench.begin(Action::Grow(4096..2 << 20));
@@ -523,11 +511,6 @@ mod tests {
         let space = |bench: &Bench| bench.file.metadata().expect("a file").blocks() * 512;
         assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
         assert!(space(&bench) >= (2 << 20) - 4096);
-        bench.begin(Action::Write { ranges: vec![1 << 20..2 << 20], sync: true });
-        bench.ended();
-        bench.begin(Action::Punch(1 << 20..2 << 20));
-        assert_eq!(bench.ended(), [(Stored::Punch, Ok(()))]);
-        assert!(space(&bench) <= 1 << 20);
         bench.faults.set(Fault::NoSpace, None);
         bench.begin(Action::Grow(2 << 20..4 << 20));
         assert_eq!(bench.ended(), [(Stored::Grow, Err(libc::ENOSPC))]);

@@ -5,6 +5,7 @@ use crate::extent::{ExtentId, ExtentState};
 use crate::layout::{ExtentKind, RECORD_ALIGN};
 use crate::offset::{CollectionId, PoolOffset};
 use crate::record::{Kind, Record, RecordParts, Shape};
+use crate::sync::Synced;
 
 /// What is different in a copy of a record. `None` leaves the field as it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,18 +166,24 @@ impl Log {
         self.seal(lane);
         let count = self.extents.count_for(len);
         let kind = match lane {
-            _ if count > 1 => ExtentKind::Large,
-            Lane::Appended => ExtentKind::Appended,
             Lane::Compacted => ExtentKind::Compacted,
+            Lane::Appended if count > 1 => ExtentKind::Large,
+            Lane::Appended => ExtentKind::Appended,
         };
-        let id = self.extents.open(count, kind, self.next_version).expect("room is reserved before it is used");
+        let synced = self.sync.as_ref().map_or(Synced::default(), |sync| sync.synced);
+        let opened = self.extents.open(count, kind, self.next_version, &synced);
+        let id = opened.expect("room is reserved before it is used");
+        if lane == Lane::Appended {
+            self.extents.get_mut(id).before = self.last_appended;
+            self.last_appended = (self.extents.get(id).sequence, id.raw());
+        }
         self.write_header(id);
         let next = self.extents.records_start(id);
         let cursor = &mut self.lanes[lane as usize];
         *cursor = Cursor {
             next,
             stop: next,
-            end: self.extents.start(id) + u64::from(count) * self.extents.bytes(),
+            end: self.extents.records_stop(id),
             summed: next,
             seed: self.extents.get(id).seed,
             extent: id,
@@ -195,6 +202,7 @@ impl Log {
     /// Seals a lane's extent, if one is open; one in which nothing lives is freed.
     pub(super) fn seal(&mut self, lane: Lane) {
         self.sum(lane);
+        self.write_seal(lane);
         let cursor = std::mem::replace(&mut self.lanes[lane as usize], Cursor::CLOSED);
         if cursor.is_closed() {
             return;

@@ -6,14 +6,15 @@ use crate::offset::{PoolOffset, Position};
 use std::ops::Range;
 
 /// Memory given back to the system at each commit at most: 16 pages, some 5 us.
-const GIVE_BACK_BYTES: u64 = 64 << 10;
+pub(super) const GIVE_BACK_BYTES: u64 = 64 << 10;
 
 /// What is to be made durable, and the position that then holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Commit<'a> {
     /// Every change made so far is at or below it.
     pub position: Position,
-    /// The bytes of the pool written since the commit before, in the order in which they were.
+    /// The bytes of the pool written since the commit before, in the order in which they were; with a file, whole pages in the
+    /// order in which they lie.
     pub ranges: &'a [Range<u64>],
 }
 
@@ -31,15 +32,19 @@ impl Log {
     /// Within a group: half of one must not be committed.
     pub fn commit(&mut self) -> Commit<'_> {
         assert!(self.group.is_none(), "a group is committed whole");
+        self.invalidate_freed();
+        self.append_marker();
         self.sum(Lane::Appended);
         self.sum(Lane::Compacted);
         if std::mem::replace(&mut self.handed_out, true) {
             self.written.clear();
         }
+        self.begin_commit();
         for range in &self.written {
             self.domain.flush(self.mapping.bytes(range.clone()));
         }
         self.domain.drain();
+        self.end_commit();
         self.give_back();
         Commit { position: self.position, ranges: &self.written }
     }
@@ -55,6 +60,9 @@ impl Log {
     /// Gives a slice of the memory of freed extents back to the system, and returns whether there was
     /// one. Each commit does so; an idle shard that commits nothing should.
     pub fn give_back(&mut self) -> bool {
+        if self.release() {
+            return true;
+        }
         match self.extents.next_to_give_back(GIVE_BACK_BYTES) {
             Some(range) => {
                 self.mapping.give_back(range);

@@ -9,7 +9,7 @@
 
 use super::{Lane, Log};
 use crate::error::Full;
-use crate::extent::{Extent, ExtentId, ExtentState};
+use crate::extent::{Extent, ExtentId};
 use crate::layout::record_header;
 use crate::offset::PoolOffset;
 use crate::record::{Kind, Record, Shape};
@@ -59,7 +59,9 @@ pub struct Found<'a> {
 
 impl Log {
     /// The sealed extent that it pays most to compact, among those with at least `dead_percent_min`
-    /// of their records' bytes dead. Tombstones that nothing needs any more count as dead.
+    /// of their records' bytes dead. Tombstones that nothing needs any more count as dead. With a medium, one that is
+    /// synced to its end: then no copy is newer than what power loss may take away, and what is left of the log is a
+    /// beginning of what was.
     pub fn victim(&self, policy: Policy, dead_percent_min: u8) -> Option<ExtentId> {
         let next_sequence = self.extents.next_sequence();
         let floors = self.floors();
@@ -76,7 +78,7 @@ impl Log {
         };
         let wanted = |id: ExtentId, extent: &Extent| {
             let dead = floors.bytes_dead(id, extent);
-            extent.state == ExtentState::Sealed && dead > 0 && dead * 100 >= extent.used * u64::from(dead_percent_min)
+            self.may_compact(extent) && dead > 0 && dead * 100 >= extent.used * u64::from(dead_percent_min)
         };
         let candidates = self.extents.iter().filter(|(id, extent)| wanted(*id, extent));
         candidates.max_by(|a, b| worth(a.0, a.1).total_cmp(&worth(b.0, b.1))).map(|(id, _)| id)
@@ -103,7 +105,7 @@ impl Log {
         let record = self.read(offset);
         let version = record.version().unwrap_or(extent.version_base + walk.ordinal);
         walk.next += record.bytes_on_medium() as u64;
-        walk.ordinal += 1;
+        walk.ordinal += record.ordinals();
         Some(Found { offset, version, record })
     }
 
@@ -208,6 +210,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ExtentState;
     use crate::{Kind, LogConfig, RecordParts};
 
     const EXTENT: usize = 64 << 10;

@@ -44,8 +44,9 @@ impl Log {
         let id = cursor.extent;
         let count = self.extents.count_for(cursor.next - self.extents.records_start(id));
         if count < self.extents.get(id).run {
-            cursor.set_end(self.extents.start(id) + u64::from(count) * self.extents.bytes());
-            self.extents.shorten_run(id, count);
+            let freed = self.extents.shorten_run(id, count);
+            cursor.set_end(self.extents.records_stop(id));
+            self.unopen(freed);
             self.write_header(id);
         }
     }

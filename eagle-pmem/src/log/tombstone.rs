@@ -7,11 +7,10 @@
 //! that it kills, so a floor once seen stays good for the tombstones there were.
 //!
 //! The version of a dead record is its own where it carries one, else that of its extent's first: never
-//! above the true one. (Where extents outlive the process, a freed one counts until its header is
-//! durably invalid.)
+//! above the true one. Where there is a medium, a freed extent counts until it is clean ([`crate::sync`]).
 
 use super::{Log, Place};
-use crate::extent::{Extent, ExtentId, ExtentState};
+use crate::extent::{Extent, ExtentId};
 use crate::offset::PoolOffset;
 use crate::record::Kind;
 
@@ -20,7 +19,7 @@ impl Log {
     /// be dropped from there.
     pub fn floor(&self, except: ExtentId) -> u64 {
         let others = self.extents.iter().filter(|(id, _)| *id != except);
-        others.map(|(_, extent)| extent.dead_version_min).min().unwrap_or(u64::MAX)
+        others.map(|(_, extent)| extent.dead_version_min).min().unwrap_or(u64::MAX).min(self.dying_version_min())
     }
 
     /// The sealed extent with the oldest dead record, if that is the oldest of all: what must be
@@ -29,7 +28,7 @@ impl Log {
         let oldest = |(_, extent): &(ExtentId, &Extent)| extent.dead_version_min;
         let (id, extent) = self.extents.iter().min_by_key(oldest)?;
         let has_dead = extent.dead_version_min != u64::MAX;
-        (has_dead && extent.state == ExtentState::Sealed).then_some(id)
+        (has_dead && self.may_compact(extent)).then_some(id)
     }
 
     /// A tombstone met on a walk is no longer needed.
@@ -73,7 +72,7 @@ impl Log {
     /// The two lowest of all extents' oldest dead, the first with its extent: what `floor` needs for
     /// every extent at once.
     pub(super) fn floors(&self) -> Floors {
-        let mut floors = Floors { holder: None, lowest: u64::MAX, second: u64::MAX };
+        let mut floors = Floors { holder: None, lowest: self.dying_version_min(), second: u64::MAX };
         if self.bytes_tombstones == 0 {
             return floors;
         }

@@ -59,7 +59,12 @@ impl Elements {
         size_of::<Self>() + self.dash.bytes()
     }
 
-    fn hashed(&self, field: &[u8]) -> Hashed {
+    /// Table and seed, for replay.
+    pub(crate) fn table(&mut self) -> (&mut Dash, u64) {
+        (&mut self.dash, self.seed)
+    }
+
+    pub(crate) fn hashed(&self, field: &[u8]) -> Hashed {
         Hashed::of_element(KeyHash::of(self.seed, field))
     }
 
@@ -245,6 +250,20 @@ impl Collections {
         let result = change(elements);
         self.elements_bytes = self.elements_bytes + elements.bytes() - before;
         result
+    }
+
+    /// Lets `change` change a collection, which is added without elements if it is not there.
+    pub(crate) fn change_or_add(&mut self, id: CollectionId, seed: u64, change: impl FnOnce(&mut Elements)) {
+        if self.find(id).is_none() {
+            self.add(id, seed);
+        }
+        self.change(id, change);
+    }
+
+    /// Forgets the collections that are not to be kept; what is returned are their elements.
+    pub(crate) fn retain(&mut self, keep: impl Fn(CollectionId) -> bool) -> Vec<Remains> {
+        let gone: Vec<CollectionId> = self.by_id.keys().copied().filter(|id| !keep(*id)).collect();
+        gone.into_iter().map(|id| self.remove(id)).collect()
     }
 
     /// Forgets a collection; what is returned are its elements, which are to be counted as dead.

@@ -105,6 +105,30 @@ impl LargeStrings {
         string.chunks
     }
 
+    /// The chunk that a string has at its place so far, for replay; there is room for one there then.
+    pub(crate) fn replayed(&mut self, id: CollectionId, index: usize) -> Option<PoolOffset> {
+        self.replayed_string(id, index + 1);
+        self.offset(id, index)
+    }
+
+    /// A head was found: its string is as long as it tells.
+    pub(crate) fn replayed_head(&mut self, head: Record<'_>) {
+        self.replayed_string(id_of(head), len_of(head).div_ceil(CHUNK_BYTES));
+    }
+
+    fn replayed_string(&mut self, id: CollectionId, chunks: usize) {
+        if !self.strings.contains_key(&id) {
+            self.add(id, Vec::new());
+        }
+        self.extend(id, chunks);
+    }
+
+    /// Forgets the strings that are not to be kept; what is returned are their chunks.
+    pub(crate) fn retain(&mut self, keep: impl Fn(CollectionId) -> bool) -> Vec<Vec<u64>> {
+        let gone: Vec<CollectionId> = self.strings.keys().copied().filter(|id| !keep(*id)).collect();
+        gone.into_iter().map(|id| self.remove(id)).collect()
+    }
+
     /// Forgets all strings.
     pub(crate) fn clear(&mut self) {
         self.strings = HashMap::default();

@@ -68,6 +68,19 @@ impl Form {
         }
     }
 
+    /// The form that a record's entry has, as replay must know it; what is no key's record has that of a string. `None` if its tag
+    /// is none that a shard writes.
+    pub(crate) fn of_record(record: Record<'_>) -> Option<Self> {
+        match record.kind() {
+            Kind::Packed | Kind::Head if record.tag() & COLLECTION != 0 => {
+                [Self::Hash].into_iter().find(|form| form.collection_tag() == record.tag())
+            }
+            Kind::Head => Some(Self::LargeString),
+            Kind::Packed => None,
+            _ => Some(Self::String),
+        }
+    }
+
     /// The tag of a record of a collection of this form, from which replay knows it.
     #[inline]
     pub(crate) const fn collection_tag(self) -> u8 {

@@ -9,7 +9,6 @@
 //! process ended or the power failed now ([`Sim::process_image`], [`Sim::crash_image`]).
 
 pub mod client;
-pub mod medium;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,14 +26,17 @@ use eagle_node::{
     loading::Loading,
     shared::Shared,
 };
+use eagle_pmem::layout::SUPERBLOCKS_BYTES;
 use eagle_resp::Value;
 use eagle_shard::{
     call::UnixMs,
     shard::{Shard, ShardConfig},
 };
 
-use self::medium::Medium;
-use crate::wire::encode;
+use crate::{medium::Medium, wire::encode};
+
+/// When a simulation starts.
+const STARTED_UNIX_MS: u64 = 1_700_000_000_000;
 
 /// What a simulation is made with.
 #[derive(Clone, Debug)]
@@ -123,34 +125,47 @@ impl Sim {
     /// There is no memory for a small shard.
     #[must_use]
     pub fn with_config(plan: Plan, config: Config) -> Self {
-        let shard = |index| Shard::new(shard_config(&plan, &config, index)).expect("a small shard fits");
-        let shards = (0..plan.cores).map(|index| (shard(index), Vec::new())).collect();
+        let shard = |index| {
+            let config = shard_config(&plan, &config, index);
+            let mut medium = Medium::new(vec![0; SUPERBLOCKS_BYTES]);
+            let shard = if plan.commits {
+                new_pool(&config, &mut medium)
+            } else {
+                Shard::new(config).expect("a small shard fits")
+            };
+            (shard, medium)
+        };
+        let shards = (0..plan.cores).map(shard).collect();
         Self::with_shards(plan, config, shards)
     }
 
-    /// A node of cores with these shards, made from what [`shard_config`] says, and with what is on their media.
+    /// A node that opens what is on these media, such as a crash has left.
+    ///
+    /// # Panics
+    /// There is no memory for a small shard.
     #[must_use]
-    pub fn with_shards(plan: Plan, config: Config, shards: Vec<(Shard, Vec<u8>)>) -> Self {
+    pub fn open(plan: Plan, config: Config, images: Vec<Vec<u8>>) -> Self {
+        let shard = |(index, image): (u16, Vec<u8>)| {
+            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, false);
+            (shard.expect("a small shard fits"), Medium::new(image))
+        };
+        let shards = (0..).zip(images).map(shard).collect();
+        Self::with_shards(plan, config, shards)
+    }
+
+    fn with_shards(plan: Plan, config: Config, shards: Vec<(Shard, Medium)>) -> Self {
         let loads: Vec<bool> = shards.iter().map(|(shard, _)| shard.loading().is_some()).collect();
-        let shard_configs: Vec<ShardConfig> =
-            (0..plan.cores).map(|index| shard_config(&plan, &config, index)).collect();
-        let mut shared = Shared::new(config, plan.seed, 1_700_000_000_000, 0);
-        shared.loading = Loading::begin(&loads, 1_700_000_000_000);
+        let mut shared = Shared::new(config, plan.seed, STARTED_UNIX_MS, 0);
+        shared.loading = Loading::begin(&loads, STARTED_UNIX_MS);
         let shared = Arc::new(shared);
         let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
         let (mut cores, mut media) = (Vec::new(), Vec::new());
-        for (((index, (shard, image)), loads), shard_config) in (0..).zip(shards).zip(loads).zip(shard_configs) {
-            let config = CoreConfig {
-                id: CoreId(index),
-                cores: plan.cores,
-                shard: shard_config,
-                commit,
-                loads,
-                credit: plan.credit,
-                seed: plan.seed,
-            };
+        for (index, (shard, medium)) in (0..).zip(shards) {
+            let (id, shard_config) = (CoreId(index), shard.config().clone());
+            let (count, credit, seed) = (plan.cores, plan.credit, plan.seed);
+            let config = CoreConfig { id, cores: count, shard: shard_config, commit, credit, seed };
             cores.push(Core::with_shard(&config, Arc::clone(&shared), shard));
-            media.push(Medium::new(image));
+            media.push(medium);
         }
         let count = usize::from(plan.cores);
         Self {
@@ -174,7 +189,7 @@ impl Sim {
     /// The time: a turn is a millisecond.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { unix: UnixMs(1_700_000_000_000 + self.turn), unix_sub_us: 0, mono_us: self.turn * 1000 }
+        Now { unix: UnixMs(STARTED_UNIX_MS + self.turn), unix_sub_us: 0, mono_us: self.turn * 1000 }
     }
 
     /// A client connects to a core.
@@ -249,11 +264,11 @@ impl Sim {
         let Some(at) = self.storage[core].iter().position(|under_way| kind(&under_way.action) == what) else {
             return false;
         };
-        let failed = self.storage[core].remove(at);
+        self.storage[core].remove(at);
         match what {
-            Stored::Write => self.media[core].end_write(None, &mut self.rng),
+            Stored::Write => self.media[core].fail_writes(&mut self.rng),
             Stored::Sync => self.media[core].fail_sync(),
-            Stored::Grow | Stored::Punch => drop(failed),
+            Stored::Grow => {}
         }
         self.tell(core, what, Err(code));
         true
@@ -262,14 +277,18 @@ impl Sim {
     /// What a core's pool would hold after a loss of power now: any of many possible images.
     #[must_use]
     pub fn crash_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
-        self.media[core].after_power_loss(rng)
+        let mut medium = self.media[core].clone();
+        medium.lose_power(rng);
+        medium.contents()
     }
 
     /// What a core's pool would hold after the end of the process now: all that is written, and any part of what is being
     /// written.
     #[must_use]
     pub fn process_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
-        self.media[core].after_process_end(rng)
+        let mut medium = self.media[core].clone();
+        medium.kill(rng);
+        medium.contents()
     }
 
     /// One turn of one core, chosen by chance.
@@ -359,15 +378,21 @@ impl Sim {
         for under_way in ended {
             let what = kind(&under_way.action);
             match under_way.action {
-                Storage::Write { sync, .. } => {
-                    let shard = self.cores[core].shard();
-                    self.media[core].end_write(Some(&|range| shard.pool_bytes(range).to_vec()), &mut self.rng);
+                Storage::Write { ranges, sync } => {
+                    // The system has copied each page at some moment since the beginning.
+                    for range in ranges.iter().filter(|_| self.rng.bool()) {
+                        self.media[core].write(range, self.cores[core].shard().pool_bytes(range.clone()));
+                    }
+                    self.media[core].complete();
                     if sync {
                         self.begin(core, Storage::Sync);
                     }
                 }
                 Storage::Sync => self.media[core].end_sync(),
-                Storage::Grow(range) | Storage::Punch(range) => self.media[core].zero(range),
+                Storage::Grow(range) => {
+                    let zeros = vec![0; (range.end - range.start) as usize];
+                    self.media[core].write_now(&range, &zeros);
+                }
             }
             self.tell(core, what, Ok(()));
         }
@@ -380,15 +405,15 @@ impl Sim {
         assert!(!self.storage[core].iter().any(of_its_kind), "one {what:?} is under way a core");
         match &action {
             Storage::Write { ranges, .. } => {
-                let shard = self.cores[core].shard();
-                let bytes = |range: &std::ops::Range<u64>| (range.clone(), shard.pool_bytes(range.clone()).to_vec());
-                self.media[core].begin_write(ranges.iter().map(bytes).collect());
+                for range in ranges {
+                    self.media[core].write(range, self.cores[core].shard().pool_bytes(range.clone()));
+                }
             }
             Storage::Sync => {
                 self.syncs[core] += 1;
                 self.media[core].begin_sync();
             }
-            Storage::Grow(_) | Storage::Punch(_) => {}
+            Storage::Grow(_) => {}
         }
         let due = self.delay();
         self.storage[core].push(UnderWay { action, due });
@@ -446,13 +471,30 @@ fn kind(action: &Storage) -> Stored {
         Storage::Write { .. } => Stored::Write,
         Storage::Sync => Stored::Sync,
         Storage::Grow(_) => Stored::Grow,
-        Storage::Punch(_) => Stored::Punch,
     }
 }
 
+/// A shard over a medium on which there was nothing, ready to serve.
+fn new_pool(config: &ShardConfig, medium: &mut Medium) -> Shard {
+    let mut shard = Shard::with_image(config, &medium.contents(), false).expect("a small shard fits");
+    while shard.loading().is_some() {
+        shard.load(UnixMs(STARTED_UNIX_MS), 1).expect("there is nothing to be damaged");
+        let commit = shard.commit();
+        let (position, ranges) = (commit.position, commit.ranges.to_vec());
+        for range in ranges {
+            medium.write_now(&range, shard.pool_bytes(range.clone()));
+        }
+        shard.written(position);
+        let mark = shard.begin_sync();
+        medium.begin_sync();
+        medium.end_sync();
+        shard.end_sync(mark);
+    }
+    shard
+}
+
 /// What a simulated core's shard is made with.
-#[must_use]
-pub fn shard_config(plan: &Plan, config: &Config, index: u16) -> ShardConfig {
+fn shard_config(plan: &Plan, config: &Config, index: u16) -> ShardConfig {
     ShardConfig {
         index,
         count: plan.cores,

@@ -1,0 +1,593 @@
+//! Recovery: finding the records of a pool again, with nothing to go by but its bytes.
+//!
+//! ```text
+//!  headers ─▶ the unsynced end: where do the records stop that can be promised? ─▶ Scan: every record before that, in order
+//! ```
+//!
+//! An extent that was full is *sealed*, so that what is invalid before its seal is damage. The extents that were not known
+//! synced when the newest one was opened (its header says so) are surveyed first: the newest marker in them tells up to where all
+//! was durable, and what is invalid before that is damage too. Behind it the appended extents are read in the order of their
+//! versions, and end at the first record that is not whole, or at the beginning of the group that it belongs to: what
+//! follows is dropped, whole or not, so that the state found is one that was. (What compaction has copied is never
+//! newer than what was synced, so nothing beyond that end lies anywhere else.)
+//!
+//! Records are handed out appended extents first, in the order of their versions, then what compaction moved. So of two
+//! appended records of one key the later is the newer; one that was moved tells its version ([`Log::is_newer`]).
+//!
+//! What was dropped must stay so: first the headers of dropped extents are made invalid, and when that is synced, the
+//! extents that ended early get their seals ([`Log::is_settled`]).
+
+mod reader;
+
+use super::{Log, LogConfig, Place};
+use crate::domain::Domain;
+use crate::error::PoolError;
+use crate::extent::{ExtentId, ExtentState, Extents};
+use crate::layout::{
+    EXTENT_MAGIC, ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, extent_header,
+    meta, record_header,
+};
+use crate::log::Found;
+use crate::mapping::Mapping;
+use crate::offset::PoolOffset;
+use crate::pool::PoolFile;
+use crate::record::{Kind, Record, RecordParts, Shape};
+use crate::sync::Synced;
+use reader::{End, Reader, Step};
+use std::collections::HashMap;
+use std::fmt;
+
+/// Bytes of a pool that were durable and are not whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The extent.
+    pub extent: u32,
+    /// Where in the pool the damage begins, in bytes.
+    pub byte: u64,
+    /// How many bytes until the next whole record, or to the end of what was durable.
+    pub len: u64,
+    /// What is there.
+    pub what: DamageKind,
+}
+
+/// What is damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DamageKind {
+    /// An extent's header: its records cannot be told.
+    Header,
+    /// One or more records.
+    Records,
+    /// An extent's seal.
+    Seal,
+    /// Whole records that came after damaged ones at the end of the log.
+    Unreached,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.what {
+            DamageKind::Header => "the header of an extent",
+            DamageKind::Records => "records",
+            DamageKind::Seal => "the seal of an extent",
+            DamageKind::Unreached => "what follows damaged records",
+        };
+        write!(f, "{what} at byte {:#x} ({} bytes, extent {})", self.byte, self.len, self.extent)
+    }
+}
+
+/// What a recovery has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// Extents with records.
+    pub extents: u64,
+    /// Whole records, dead ones included.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes of whole records at the end that were dropped, being behind one that is not, or part of a group that is not whole.
+    pub torn_bytes: u64,
+    /// What was durable and is not whole.
+    pub damage: Vec<Damage>,
+}
+
+/// What is to be read of an extent.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    id: ExtentId,
+    /// Bytes of records up to which all must be whole; `None`: to the seal.
+    durable: Option<u64>,
+    /// Bytes of records to be read; `None`: to the seal.
+    until: Option<u64>,
+}
+
+/// Damaged records between whole ones.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    id: ExtentId,
+    byte: u64,
+    len: u64,
+    /// How many they were.
+    missing: u64,
+}
+
+/// A recovery under way: where it is in the log.
+#[derive(Debug)]
+pub struct Scan {
+    planned: Vec<Planned>,
+    at: usize,
+    reader: Option<Reader>,
+    dropped: Vec<ExtentId>,
+    /// Extents that end without a seal.
+    unsealed: Vec<ExtentId>,
+    gaps: Vec<Gap>,
+    version_max: u64,
+    id_max: u64,
+    report: RecoveryReport,
+    bytes_total: u64,
+    bytes_done: u64,
+    /// Ordinals of records by their offsets, of extents for which they were asked.
+    ordinals: HashMap<ExtentId, HashMap<u64, u64>>,
+}
+
+impl Scan {
+    /// What was found so far.
+    pub const fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Bytes of extents that were read, and of all that are to be.
+    pub const fn progress(&self) -> (u64, u64) {
+        (self.bytes_done, self.bytes_total)
+    }
+}
+
+impl Log {
+    /// The log of a pool's file. The scan finds what it holds; a new one holds nothing. Pool id and extent size are
+    /// those of the file.
+    ///
+    /// # Errors
+    /// The capacity is not possible, or the system refuses the addresses.
+    pub fn of_file(file: PoolFile, config: LogConfig) -> Result<(Self, Scan), PoolError> {
+        let superblock = *file.superblock();
+        let config =
+            LogConfig { pool_id: superblock.pool_id, extent_bytes: superblock.extent_bytes, replayed: true, ..config };
+        let addressable = config.addressable()?;
+        let bytes = file.bytes().min(config.mapped_bytes(addressable) as u64);
+        let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
+        #[cfg(not(miri))]
+        if !file.is_new() {
+            mapping.map_file(file.file(), bytes.next_multiple_of(PAGE_BYTES))?;
+        }
+        let mut log = Self::on_medium(config, mapping, addressable, bytes);
+        log.file = Some(file);
+        Ok(log.begin_scan())
+    }
+
+    /// The log of a pool whose file would hold these bytes, superblocks included.
+    ///
+    /// # Errors
+    /// As [`Log::of_file`].
+    pub fn of_image(image: &[u8], config: LogConfig) -> Result<(Self, Scan), PoolError> {
+        let config = LogConfig { replayed: true, ..config };
+        let addressable = config.addressable()?;
+        let bytes = image.len().min(config.mapped_bytes(addressable));
+        let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
+        mapping.bytes_mut(0..bytes as u64).copy_from_slice(&image[..bytes]);
+        Ok(Self::on_medium(config, mapping, addressable, bytes as u64).begin_scan())
+    }
+
+    fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64) -> Self {
+        let extents = bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(config.extent_bytes as u64) as usize;
+        let extents = Extents::on_medium(config.pool_id, config.extent_bytes, addressable, extents);
+        let mut log = Self::of_parts(config, mapping, extents);
+        log.sync = Some(Box::default());
+        log.domain = Domain::File;
+        log
+    }
+
+    fn begin_scan(mut self) -> (Self, Scan) {
+        let mut scan = Scan {
+            planned: Vec::new(),
+            at: 0,
+            reader: None,
+            dropped: Vec::new(),
+            unsealed: Vec::new(),
+            gaps: Vec::new(),
+            version_max: 0,
+            id_max: 0,
+            report: RecoveryReport::default(),
+            bytes_total: 0,
+            bytes_done: 0,
+            ordinals: HashMap::new(),
+        };
+        let found = self.find_extents(&mut scan.report);
+        for (id, header) in &found {
+            self.extents.found(*id, header);
+            scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
+        }
+        scan.report.extents = found.len() as u64;
+        self.plan(&found, &mut scan);
+        scan.bytes_total = scan.planned.len() as u64 * self.extents.bytes();
+        (self, scan)
+    }
+
+    /// The extents that have a header. A place may lie in a run and still bear the header of a former use: the higher
+    /// sequence holds.
+    fn find_extents(&self, report: &mut RecoveryReport) -> Vec<(ExtentId, ExtentHeader)> {
+        let count = self.extents.len() as u32;
+        let mut found = Vec::new();
+        let mut broken = Vec::new();
+        for index in 0..count {
+            let id = ExtentId::from_index(index);
+            let start = self.extents.start(id);
+            let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
+            match ExtentHeader::parse(bytes.try_into().expect("a header's bytes")) {
+                Ok(header) if header.pool_id != self.extents.pool_id() => {}
+                Ok(header) if u64::from(index) + u64::from(header.run) <= u64::from(count) => found.push((id, header)),
+                Ok(_) => broken.push(index),
+                Err(_) if looks_like_header(bytes, self.extents.pool_id()) => broken.push(index),
+                Err(_) => {}
+            }
+        }
+        found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
+        let mut taken = vec![false; count as usize];
+        found.retain(|(id, header)| {
+            let run = &mut taken[id.index()..id.index() + header.run as usize];
+            let is_free = run.iter().all(|taken| !taken);
+            if is_free {
+                run.fill(true);
+            }
+            is_free
+        });
+        let lost = broken.into_iter().filter(|index| !taken[*index as usize]);
+        report.damage.extend(lost.map(|index| Damage {
+            extent: index,
+            byte: self.extents.start(ExtentId::from_index(index)),
+            len: self.extents.bytes(),
+            what: DamageKind::Header,
+        }));
+        found
+    }
+
+    /// Decides what of each extent is to be read, in which order.
+    fn plan(&self, found: &[(ExtentId, ExtentHeader)], scan: &mut Scan) {
+        let Some((_, newest)) = found.first() else {
+            return;
+        };
+        let is_old = |header: &ExtentHeader| header.sequence < newest.whole_before && header.sequence != newest.except;
+        let mut order: Vec<&(ExtentId, ExtentHeader)> = found.iter().collect();
+        let is_moved = |header: &ExtentHeader| header.kind == ExtentKind::Compacted;
+        order.sort_unstable_by_key(|(_, header)| (is_moved(header), header.version_base, header.sequence));
+
+        let mut marker: Option<Synced> = None;
+        let mut surveys: HashMap<ExtentId, Survey> = HashMap::new();
+        for (id, _) in order.iter().filter(|(_, header)| !is_old(header)) {
+            let survey = self.survey(*id, scan);
+            marker = survey.marker.or(marker);
+            surveys.insert(*id, survey);
+        }
+        let durable = |header: &ExtentHeader| -> Option<u64> {
+            if is_old(header) { None } else { marker.map_or(Some(0), |synced| synced.bytes_of(header.sequence)) }
+        };
+        let mut has_ended = false;
+        for (id, header) in order {
+            let durable = durable(header);
+            let Some(survey) = surveys.get(id) else {
+                scan.planned.push(Planned { id: *id, durable: None, until: None });
+                continue;
+            };
+            has_ended |= !is_moved(header) && !self.was_written(header.before, found);
+            if has_ended && !is_moved(header) {
+                scan.drop_extent(self, *id, survey, durable);
+                continue;
+            }
+            if survey.is_sealed {
+                scan.planned.push(Planned { id: *id, durable: None, until: None });
+                continue;
+            }
+            has_ended |= !is_moved(header);
+            let whole = if is_moved(header) { survey.bytes } else { survey.bytes_of_groups };
+            scan.report.torn_bytes += survey.bytes - whole;
+            let is_damaged = durable.is_none_or(|bytes| bytes > whole);
+            if whole == 0 && !is_damaged {
+                scan.dropped.push(*id);
+            } else {
+                let until = if is_damaged { durable } else { Some(whole) };
+                scan.planned.push(Planned { id: *id, durable, until });
+                scan.unsealed.push(*id);
+            }
+        }
+    }
+
+    /// Whether an extent that another one says it came behind was ever written: it is there, or its place shows that it was, or a
+    /// later use.
+    fn was_written(&self, (sequence, index): (u64, u32), found: &[(ExtentId, ExtentHeader)]) -> bool {
+        let is_later = |(id, header): &(ExtentId, ExtentHeader)| {
+            header.sequence >= sequence && (id.raw()..id.raw() + header.run).contains(&index)
+        };
+        if sequence == 0 || found.iter().any(is_later) {
+            return true;
+        }
+        let start = self.extents.start(ExtentId::from_index(index));
+        let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
+        let former = ExtentHeader::former_sequence(bytes.try_into().expect("a header's bytes"));
+        former.is_some_and(|former| former >= sequence)
+    }
+
+    /// Reads an extent of the unsynced end as far as it is whole.
+    fn survey(&self, id: ExtentId, scan: &mut Scan) -> Survey {
+        let mut reader = Reader::new(self, id, Some(0), None);
+        let mut survey = Survey::default();
+        loop {
+            match reader.step(self) {
+                Step::Record { offset, version } => {
+                    let record = self.read(offset);
+                    scan.version_max = scan.version_max.max(version);
+                    scan.id_max = scan.id_max.max(record.id().map_or(0, |id| id.raw()));
+                    survey.bytes += record.bytes_on_medium() as u64;
+                    if !record.more_follows() {
+                        survey.bytes_of_groups = survey.bytes;
+                    }
+                    survey.marker = marker_of(record).or(survey.marker);
+                }
+                Step::Gap { .. } => unreachable!("nothing is durable for a survey"),
+                Step::End(end) => {
+                    survey.is_sealed = end == End::Sealed;
+                    return survey;
+                }
+            }
+        }
+    }
+
+    /// The next record of a recovery, whole and before the end of the log; `None` when all are read. Damage is added to
+    /// the report, and passed over. The record counts as dead until [`Log::found_live`].
+    pub fn scan_next(&mut self, scan: &mut Scan) -> Option<Found<'_>> {
+        loop {
+            let mut reader = match scan.reader.take() {
+                Some(reader) => reader,
+                None => {
+                    let planned = *scan.planned.get(scan.at)?;
+                    scan.at += 1;
+                    Reader::new(self, planned.id, planned.durable, planned.until)
+                }
+            };
+            match reader.step(self) {
+                Step::Record { offset, version } => {
+                    let record = self.read(offset);
+                    let (len, id) = (record.bytes_on_medium() as u64, record.id());
+                    let is_meta = record.kind() == Kind::Meta;
+                    scan.id_max = scan.id_max.max(id.map_or(0, |id| id.raw()));
+                    scan.version_max = scan.version_max.max(version);
+                    scan.report.records += 1;
+                    scan.report.bytes += len;
+                    let extent = self.extents.get_mut(reader.id());
+                    extent.used = reader.used();
+                    extent.records = reader.ordinal();
+                    scan.reader = Some(reader);
+                    if !is_meta {
+                        return Some(Found { offset, version, record: self.read(offset) });
+                    }
+                }
+                Step::Gap { byte, len, missing } => {
+                    let extent = reader.id().raw();
+                    scan.report.damage.push(Damage { extent, byte, len, what: DamageKind::Records });
+                    scan.gaps.push(Gap { id: reader.id(), byte, len, missing });
+                    scan.reader = Some(reader);
+                }
+                Step::End(end) => {
+                    self.end_of_extent(&reader, end, scan);
+                    scan.bytes_done += self.extents.bytes();
+                }
+            }
+        }
+    }
+
+    fn end_of_extent(&mut self, reader: &Reader, end: End, scan: &mut Scan) {
+        let extent = self.extents.get_mut(reader.id());
+        extent.used = reader.used();
+        extent.records = reader.ordinal();
+        self.bytes_used += extent.used;
+        let extent = reader.id().raw();
+        match end {
+            End::Sealed | End::Whole => {}
+            End::Damaged { byte, len } => {
+                scan.report.damage.push(Damage { extent, byte, len, what: DamageKind::Records });
+            }
+            End::Unsealed { byte } => {
+                scan.report.damage.push(Damage { extent, byte, len: 0, what: DamageKind::Seal });
+            }
+        }
+        let needs_seal = !matches!(end, End::Sealed | End::Whole) && !scan.unsealed.contains(&reader.id());
+        if needs_seal {
+            scan.unsealed.push(reader.id());
+        }
+    }
+
+    /// A record that recovery handed out, with this version, is alive, as far as it has come.
+    pub fn found_live(&mut self, offset: PoolOffset, version: u64) {
+        let record = self.read(offset);
+        let (len, is_tombstone) = (record.bytes_on_medium(), record.kind() == Kind::Tombstone);
+        let id = self.extent_of(offset);
+        self.extents.get_mut(id).live += len as u64;
+        self.bytes_live += len as u64;
+        if is_tombstone {
+            self.note_tombstone(&self.place_of(offset), len, Some(version));
+        }
+    }
+
+    /// A record that recovery handed out is dead, and was not found alive before.
+    pub fn found_dead(&mut self, offset: PoolOffset) {
+        self.note_dead(offset);
+    }
+
+    /// A record that was found alive is dead after all.
+    pub fn found_superseded(&mut self, offset: PoolOffset) {
+        let len = self.read(offset).bytes_on_medium() as u64;
+        self.note_dead(offset);
+        let id = self.extent_of(offset);
+        self.extents.get_mut(id).live -= len;
+        self.bytes_live -= len;
+    }
+
+    /// Whether a record that recovery hands out now, of this version, is newer than one that it handed out before.
+    pub fn is_newer(&self, scan: &mut Scan, version: u64, than: PoolOffset) -> bool {
+        if scan.is_in_order(self) {
+            return true;
+        }
+        if let Some(other) = self.read(than).version() {
+            return version > other;
+        }
+        let id = self.extent_of(than);
+        let extent = self.extents.get(id);
+        if version < extent.version_base {
+            return false;
+        }
+        version >= extent.version_base + extent.records || version > self.version_of(scan, id, than)
+    }
+
+    /// The version of a record that carries none: of the extent's first, and how many came between.
+    fn version_of(&self, scan: &mut Scan, id: ExtentId, offset: PoolOffset) -> u64 {
+        let ordinals = scan.ordinals.entry(id).or_insert_with(|| {
+            let used = self.extents.get(id).used;
+            let mut reader = Reader::new(self, id, Some(used), Some(used));
+            let mut ordinals = HashMap::new();
+            loop {
+                match reader.step(self) {
+                    Step::Record { offset, version } => drop(ordinals.insert(offset.raw(), version)),
+                    Step::Gap { .. } => {}
+                    Step::End(_) => return ordinals,
+                }
+            }
+        });
+        ordinals.get(&offset.raw()).copied().unwrap_or(0)
+    }
+
+    /// Ends a recovery whose records are all handed out: what nobody keeps alive is freed, what was dropped stays so. A commit
+    /// is due, and until [`Log::is_settled`] as many more as there are syncs. Returns what was found, and
+    /// the highest number of a collection that was seen.
+    pub fn end_scan(&mut self, mut scan: Scan) -> (RecoveryReport, u64) {
+        assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
+        self.next_version = self.next_version.max(scan.version_max + 1);
+        for id in std::mem::take(&mut scan.dropped) {
+            let start = self.extents.start(id);
+            self.invalidate_header(start);
+            let sequence = self.extents.get(id).sequence;
+            let freed = self.extents.free(id);
+            self.bury(freed, sequence, u64::MAX);
+        }
+        for gap in std::mem::take(&mut scan.gaps) {
+            self.fill_gap(&gap);
+        }
+        let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
+        sync.seals_due.clone_from(&scan.unsealed);
+        self.position.advance(RECORD_ALIGN as u64);
+        let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let extent = self.extents.get(id);
+            debug_assert_eq!(extent.state, ExtentState::Sealed);
+            if extent.live == 0 && !scan.unsealed.contains(&id) {
+                self.free(id);
+            }
+        }
+        (scan.report, scan.id_max)
+    }
+
+    /// Puts a record of the log's own in the place of damaged ones, so that what follows can be reached.
+    fn fill_gap(&mut self, gap: &Gap) {
+        let short = gap.len as usize - record_header::BYTES;
+        let long = short.saturating_sub(record_header::LONG_BYTES);
+        if short <= usize::from(u16::MAX) {
+            self.write_filler(gap, short);
+        } else if long > usize::from(u16::MAX) {
+            self.write_filler(gap, long);
+        } else {
+            // Too long for the short form, too short for the long one.
+            let len = SEAL_BYTES as u64;
+            self.fill_gap(&Gap { len, missing: 0, ..*gap });
+            self.fill_gap(&Gap { byte: gap.byte + len, len: gap.len - len, ..*gap });
+        }
+    }
+
+    fn write_filler(&mut self, gap: &Gap, value_len: usize) {
+        let parts = RecordParts { tag: meta::FILLER, ..RecordParts::new(Kind::Meta, &[], &[]) };
+        let shape = Shape::of(&parts, value_len, None);
+        assert_eq!(shape.len as u64, gap.len, "records are multiples of 8 bytes, and so is what is between them");
+        let place = Place { offset: PoolOffset::from_byte(gap.byte), seed: self.extents.get(gap.id).seed };
+        let count = u32::try_from(gap.missing).unwrap_or(u32::MAX);
+        let value = shape.write(&parts, self.mapping.bytes_mut(place.range(shape.len)));
+        value.fill(0);
+        value[..4].copy_from_slice(&count.to_le_bytes());
+        self.write_checksum(place, shape.len);
+        self.note_written(place.range(shape.len));
+    }
+
+    /// Whether what recovery had to write is durable, so that serving may begin.
+    pub fn is_settled(&self) -> bool {
+        self.sync.as_ref().is_none_or(|sync| sync.is_settled)
+    }
+
+    /// A sync is done during recovery: goes on with what may be written now.
+    pub(super) fn settle(&mut self) {
+        let Some(sync) = self.sync.as_mut().filter(|sync| !sync.is_settled) else {
+            return;
+        };
+        let due = std::mem::take(&mut sync.seals_due);
+        sync.is_settled = due.is_empty();
+        if due.is_empty() {
+            return;
+        }
+        self.position.advance(RECORD_ALIGN as u64);
+        for id in due {
+            self.write_seal_at(id, self.extents.records_end(id));
+            if self.extents.get(id).live == 0 {
+                self.free(id);
+            }
+        }
+    }
+}
+
+/// What a survey has found in an extent.
+#[derive(Default)]
+struct Survey {
+    /// Bytes of whole records from the beginning on.
+    bytes: u64,
+    /// The same without a group that is not whole at the end.
+    bytes_of_groups: u64,
+    is_sealed: bool,
+    /// The last marker.
+    marker: Option<Synced>,
+}
+
+impl Scan {
+    /// Whether the records handed out so far came in the order of their versions: the appended ones do.
+    fn is_in_order(&self, log: &Log) -> bool {
+        self.reader.as_ref().is_some_and(|reader| log.extents.get(reader.id()).kind != ExtentKind::Compacted)
+    }
+
+    /// Drops an extent that lies behind the end of the log.
+    fn drop_extent(&mut self, log: &Log, id: ExtentId, survey: &Survey, durable: Option<u64>) {
+        self.dropped.push(id);
+        self.report.torn_bytes += survey.bytes;
+        if durable != Some(0) {
+            self.report.damage.push(Damage {
+                extent: id.raw(),
+                byte: log.extents.records_start(id),
+                len: durable.unwrap_or(survey.bytes),
+                what: DamageKind::Unreached,
+            });
+        }
+    }
+}
+
+fn marker_of(record: Record<'_>) -> Option<Synced> {
+    let is_marker = record.kind() == Kind::Meta && record.tag() == meta::MARKER;
+    if is_marker { Synced::parse(record.value()) } else { None }
+}
+
+/// Whether bytes that are no header were one, and not made invalid on purpose: its name or its pool is there.
+fn looks_like_header(bytes: &[u8], pool_id: u64) -> bool {
+    let magic = &bytes[extent_header::MAGIC..extent_header::POOL_ID];
+    let is_named = *magic == EXTENT_MAGIC.to_le_bytes();
+    let is_ours = bytes[extent_header::POOL_ID..extent_header::SEQUENCE] == pool_id.to_le_bytes();
+    is_named || is_ours && magic.iter().any(|byte| *byte != 0)
+}
