@@ -214,7 +214,8 @@ impl Node {
         log_pools(&config);
         let mut shared = Shared::new(config, entropy(), now.unix.0, now.mono_us);
         shared.host = host::read();
-        let loads: Vec<bool> = pools.iter().map(|pool| pool.as_ref().is_some_and(|pool| pool.is_old)).collect();
+        // A new pool too: a moment passes until it is ready.
+        let loads: Vec<bool> = pools.iter().map(Option::is_some).collect();
         shared.loading = Loading::begin(&loads, now.unix.0);
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
