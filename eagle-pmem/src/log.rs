@@ -394,7 +394,13 @@ impl Log {
         let extent = self.extents.get_mut(id);
         extent.live = extent.live.checked_sub(len).expect("a record dies once");
         self.bytes_live -= len;
-        if extent.live == 0 && extent.state == ExtentState::Sealed {
+        let (sequence, is_empty) = (extent.sequence, extent.live == 0 && extent.state == ExtentState::Sealed);
+        if let Some(sync) = &mut self.sync
+            && !sync.synced.covers(sequence)
+        {
+            sync.dead_unsynced += len;
+        }
+        if is_empty {
             self.free(id);
         }
     }
@@ -430,9 +436,9 @@ impl Log {
         let extent = self.extents.get(id);
         debug_assert_eq!(extent.live, 0);
         self.bytes_used -= extent.used;
-        let (sequence, dead_version_min) = (extent.sequence, extent.dead_version_min);
+        let extent = *extent;
         let freed = self.extents.free(id);
-        self.bury(freed, sequence, dead_version_min);
+        self.bury(freed, &extent);
     }
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct Sync {
     bodies: Vec<Dying<()>>,
     invalidating: VecDeque<Dying<Position>>,
     unsynced_header: VecDeque<Dying<u64>>,
+    /// Bytes of dead records in extents that are not synced to their ends, which therefore cannot be compacted yet.
+    pub(crate) dead_unsynced: u64,
     /// How much of the first of `releasing` is given back.
     released: u64,
     /// Extents that recovery found without a seal: to be sealed when what it dropped is durably gone.

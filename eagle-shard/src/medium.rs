@@ -46,10 +46,11 @@ impl Shard {
         self.log.end_sync(mark);
     }
 
-    /// Whether something waits for a sync although no reply does: freed extents, to be used again.
+    /// Whether something waits for a sync although no reply does: freed extents, to be used again, and
+    /// dead records whose memory is wanted.
     #[must_use]
     pub fn wants_sync(&self) -> bool {
-        self.log.wants_sync()
+        self.log.wants_sync() || self.awaits_room()
     }
 
     /// Bytes of the file to be allocated and then filled with zeros, in the background; then [`Shard::grown`] or
@@ -66,6 +67,12 @@ impl Shard {
     /// The growth under way failed: until one succeeds, writers that need more than there is are refused.
     pub fn growth_failed(&mut self) {
         self.log.growth_failed();
+    }
+
+    /// Memory that counts as taken ([`Shard::memory`]) and goes with the next sync or two, in bytes.
+    #[must_use]
+    pub fn memory_awaiting(&self) -> u64 {
+        self.log.bytes_awaiting()
     }
 
     /// Bytes of the pool's file, as far as it has grown.

@@ -552,9 +552,9 @@ impl Log {
         for id in std::mem::take(&mut scan.dropped) {
             let start = self.extents.start(id);
             self.invalidate_header(start);
-            let sequence = self.extents.get(id).sequence;
+            let extent = *self.extents.get(id);
             let freed = self.extents.free(id);
-            self.bury(freed, sequence, u64::MAX);
+            self.bury(freed, &extent);
         }
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
