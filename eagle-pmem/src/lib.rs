@@ -40,6 +40,7 @@ mod log;
 mod mapping;
 mod offset;
 mod pool;
+mod quarantine;
 mod record;
 mod superblock;
 mod sync;
@@ -49,10 +50,12 @@ pub use domain::Domain;
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
 pub use log::{
-    CheckError, Commit, Damage, DamageKind, Edit, Found, Log, LogConfig, Policy, RecoveryReport, Scan, Usage, Walk,
+    CheckError, Commit, Damage, DamageKind, EXTENT_KINDS, Edit, Found, KINDS, Log, LogConfig, Policy, RecoveryReport,
+    Scan, Usage, Walk,
 };
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use pool::PoolFile;
+pub use quarantine::{Quarantined, read_quarantine};
 pub use record::{EXPIRY_MS_MAX, Kind, Record, RecordError, RecordParts};
 pub use superblock::{FORMAT_VERSION, SUPERBLOCK_BYTES, SlotMap, Superblock, SuperblockError};
 pub use sync::{SyncMark, Synced};

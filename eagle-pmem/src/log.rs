@@ -32,7 +32,7 @@ pub use append::Edit;
 pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
-pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
+pub use recover::{Damage, DamageKind, EXTENT_KINDS, KINDS, RecoveryReport, Scan};
 
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::domain::Domain;
@@ -89,6 +89,17 @@ impl LogConfig {
             return Err(PoolError::Capacity { bytes: capacity_bytes, bytes_min, bytes_max });
         }
         Ok((capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent) as usize)
+    }
+
+    /// The same for a pool whose medium has `bytes`: all of them are read, however little capacity is asked for.
+    fn addressable_on(&self, bytes: u64) -> Result<usize, PoolError> {
+        let (addressable, extent) = (self.addressable()?, self.extent_bytes as u64);
+        let on_medium = bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(extent);
+        let bytes_max = POOL_BYTES_MAX - extent;
+        if on_medium * extent > bytes_max {
+            return Err(PoolError::Capacity { bytes, bytes_min: 0, bytes_max });
+        }
+        Ok(addressable.max(on_medium as usize))
     }
 
     const fn mapped_bytes(&self, addressable: usize) -> usize {

@@ -17,6 +17,7 @@
 //! What was dropped must stay so: first the headers of dropped extents are made invalid, and when that is synced, the
 //! extents that ended early get their seals ([`Log::is_settled`]).
 
+mod headers;
 mod reader;
 
 use super::{Log, LogConfig, Place};
@@ -24,8 +25,7 @@ use crate::domain::Domain;
 use crate::error::PoolError;
 use crate::extent::{ExtentId, ExtentState, Extents};
 use crate::layout::{
-    EXTENT_MAGIC, ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, extent_header,
-    meta, record_header,
+    ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, meta, record_header,
 };
 use crate::log::Found;
 use crate::mapping::Mapping;
@@ -33,9 +33,12 @@ use crate::offset::PoolOffset;
 use crate::pool::PoolFile;
 use crate::record::{Kind, Record, RecordParts, Shape};
 use crate::sync::Synced;
+use headers::{Headers, Headless};
 use reader::{End, Reader, Step};
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
 
 /// Bytes of a pool that were durable and are not whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +51,14 @@ pub struct Damage {
     pub len: u64,
     /// What is there.
     pub what: DamageKind,
+}
+
+impl Damage {
+    /// The bytes concerned, of a pool of so many: a seal that is missing has no length of its own.
+    pub fn range(&self, pool_bytes: u64) -> Range<u64> {
+        let len = if self.what == DamageKind::Seal { SEAL_BYTES as u64 } else { self.len };
+        self.byte.min(pool_bytes)..(self.byte + len).min(pool_bytes)
+    }
 }
 
 /// What is damaged.
@@ -63,14 +74,21 @@ pub enum DamageKind {
     Unreached,
 }
 
+impl DamageKind {
+    /// It in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Header => "the header of an extent",
+            Self::Records => "records",
+            Self::Seal => "the seal of an extent",
+            Self::Unreached => "what follows damaged records",
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.what {
-            DamageKind::Header => "the header of an extent",
-            DamageKind::Records => "records",
-            DamageKind::Seal => "the seal of an extent",
-            DamageKind::Unreached => "what follows damaged records",
-        };
+        let what = self.what.name();
         write!(f, "{what} at byte {:#x} ({} bytes, extent {})", self.byte, self.len, self.extent)
     }
 }
@@ -88,7 +106,24 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// What was durable and is not whole.
     pub damage: Vec<Damage>,
+    /// Whole records by the number of their kind.
+    pub kinds: [u64; KINDS],
+    /// Extents with records by the number of their kind.
+    pub extent_kinds: [u64; EXTENT_KINDS],
+    /// Extents with records that lack a seal: the one that was being filled, mostly.
+    pub extents_unsealed: u64,
+    /// Extents that were used and are free.
+    pub extents_freed: u64,
+    /// All extents of the pool.
+    pub extents_all: u64,
+    /// Where the bytes of damaged ranges were copied to before anything was changed, and how many they are.
+    pub quarantine: Option<(PathBuf, u64)>,
 }
+
+/// Numbers that kinds of records have, from 0 on.
+pub const KINDS: usize = Kind::Meta as usize + 1;
+/// Numbers that kinds of extents have, from 0 on.
+pub const EXTENT_KINDS: usize = ExtentKind::Checkpoint as usize + 1;
 
 /// What is to be read of an extent.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +155,8 @@ pub struct Scan {
     /// Extents that end without a seal.
     unsealed: Vec<ExtentId>,
     gaps: Vec<Gap>,
+    /// Extents whose headers are gone: never written whole, or damaged. They get one that is invalid on purpose.
+    headless: Vec<Headless>,
     version_max: u64,
     id_max: u64,
     report: RecoveryReport,
@@ -151,8 +188,8 @@ impl Log {
         let superblock = *file.superblock();
         let config =
             LogConfig { pool_id: superblock.pool_id, extent_bytes: superblock.extent_bytes, replayed: true, ..config };
-        let addressable = config.addressable()?;
-        let bytes = file.bytes().min(config.mapped_bytes(addressable) as u64);
+        let bytes = file.bytes();
+        let addressable = config.addressable_on(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
         #[cfg(not(miri))]
         if !file.is_new() {
@@ -169,10 +206,10 @@ impl Log {
     /// As [`Log::of_file`].
     pub fn of_image(image: &[u8], config: LogConfig) -> Result<(Self, Scan), PoolError> {
         let config = LogConfig { replayed: true, ..config };
-        let addressable = config.addressable()?;
-        let bytes = image.len().min(config.mapped_bytes(addressable));
+        let bytes = image.len();
+        let addressable = config.addressable_on(bytes as u64)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
-        mapping.bytes_mut(0..bytes as u64).copy_from_slice(&image[..bytes]);
+        mapping.bytes_mut(0..bytes as u64).copy_from_slice(image);
         Ok(Self::on_medium(config, mapping, addressable, bytes as u64).begin_scan())
     }
 
@@ -193,6 +230,7 @@ impl Log {
             dropped: Vec::new(),
             unsealed: Vec::new(),
             gaps: Vec::new(),
+            headless: Vec::new(),
             version_max: 0,
             id_max: 0,
             report: RecoveryReport::default(),
@@ -200,59 +238,28 @@ impl Log {
             bytes_done: 0,
             ordinals: HashMap::new(),
         };
-        let found = self.find_extents(&mut scan.report);
-        for (id, header) in &found {
+        let headers = self.find_headers();
+        let found = &headers.found;
+        for (id, header) in found {
             self.extents.found(*id, header);
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         scan.report.extents = found.len() as u64;
-        self.plan(&found, &mut scan);
+        scan.report.extents_all = self.extents.len() as u64;
+        scan.report.extents_freed = headers.freed();
+        for (_, header) in found {
+            scan.report.extent_kinds[header.kind as usize] += 1;
+        }
+        self.plan(&headers, &mut scan);
         scan.bytes_total = scan.planned.len() as u64 * self.extents.bytes();
         (self, scan)
     }
 
-    /// The extents that have a header. A place may lie in a run and still bear the header of a former use: the higher
-    /// sequence holds.
-    fn find_extents(&self, report: &mut RecoveryReport) -> Vec<(ExtentId, ExtentHeader)> {
-        let count = self.extents.len() as u32;
-        let mut found = Vec::new();
-        let mut broken = Vec::new();
-        for index in 0..count {
-            let id = ExtentId::from_index(index);
-            let start = self.extents.start(id);
-            let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
-            match ExtentHeader::parse(bytes.try_into().expect("a header's bytes")) {
-                Ok(header) if header.pool_id != self.extents.pool_id() => {}
-                Ok(header) if u64::from(index) + u64::from(header.run) <= u64::from(count) => found.push((id, header)),
-                Ok(_) => broken.push(index),
-                Err(_) if looks_like_header(bytes, self.extents.pool_id()) => broken.push(index),
-                Err(_) => {}
-            }
-        }
-        found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
-        let mut taken = vec![false; count as usize];
-        found.retain(|(id, header)| {
-            let run = &mut taken[id.index()..id.index() + header.run as usize];
-            let is_free = run.iter().all(|taken| !taken);
-            if is_free {
-                run.fill(true);
-            }
-            is_free
-        });
-        let lost = broken.into_iter().filter(|index| !taken[*index as usize]);
-        report.damage.extend(lost.map(|index| Damage {
-            extent: index,
-            byte: self.extents.start(ExtentId::from_index(index)),
-            len: self.extents.bytes(),
-            what: DamageKind::Header,
-        }));
-        found
-    }
-
     /// Decides what of each extent is to be read, in which order.
-    fn plan(&self, found: &[(ExtentId, ExtentHeader)], scan: &mut Scan) {
+    fn plan(&self, headers: &Headers, scan: &mut Scan) {
+        let found = &headers.found;
         let Some((_, newest)) = found.first() else {
-            return;
+            return self.judge_headless(headers, None, scan);
         };
         let is_old = |header: &ExtentHeader| header.sequence < newest.whole_before && header.sequence != newest.except;
         let mut order: Vec<&(ExtentId, ExtentHeader)> = found.iter().collect();
@@ -266,6 +273,7 @@ impl Log {
             marker = survey.marker.or(marker);
             surveys.insert(*id, survey);
         }
+        self.judge_headless(headers, marker, scan);
         let durable = |header: &ExtentHeader| -> Option<u64> {
             if is_old(header) { None } else { marker.map_or(Some(0), |synced| synced.bytes_of(header.sequence)) }
         };
@@ -276,7 +284,7 @@ impl Log {
                 scan.planned.push(Planned { id: *id, durable: None, until: None });
                 continue;
             };
-            has_ended |= !is_moved(header) && !self.was_written(header.before, found);
+            has_ended |= !is_moved(header) && !headers.was_written(header.before);
             if has_ended && !is_moved(header) {
                 scan.drop_extent(self, *id, survey, durable);
                 continue;
@@ -297,21 +305,6 @@ impl Log {
                 scan.unsealed.push(*id);
             }
         }
-    }
-
-    /// Whether an extent that another one says it came behind was ever written: it is there, or its place shows that it was, or a
-    /// later use.
-    fn was_written(&self, (sequence, index): (u64, u32), found: &[(ExtentId, ExtentHeader)]) -> bool {
-        let is_later = |(id, header): &(ExtentId, ExtentHeader)| {
-            header.sequence >= sequence && (id.raw()..id.raw() + header.run).contains(&index)
-        };
-        if sequence == 0 || found.iter().any(is_later) {
-            return true;
-        }
-        let start = self.extents.start(ExtentId::from_index(index));
-        let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
-        let former = ExtentHeader::former_sequence(bytes.try_into().expect("a header's bytes"));
-        former.is_some_and(|former| former >= sequence)
     }
 
     /// Reads an extent of the unsynced end as far as it is whole.
@@ -359,6 +352,7 @@ impl Log {
                     scan.id_max = scan.id_max.max(id.map_or(0, |id| id.raw()));
                     scan.version_max = scan.version_max.max(version);
                     scan.report.records += 1;
+                    scan.report.kinds[record.kind() as usize] += 1;
                     scan.report.bytes += len;
                     let extent = self.extents.get_mut(reader.id());
                     extent.used = reader.used();
@@ -445,6 +439,11 @@ impl Log {
         version >= extent.version_base + extent.records || version > self.version_of(scan, id, than)
     }
 
+    /// The version of a record that recovery handed out.
+    pub fn found_version(&self, scan: &mut Scan, offset: PoolOffset) -> u64 {
+        self.read(offset).version().unwrap_or_else(|| self.version_of(scan, self.extent_of(offset), offset))
+    }
+
     /// The version of a record that carries none: of the extent's first, and how many came between.
     fn version_of(&self, scan: &mut Scan, id: ExtentId, offset: PoolOffset) -> u64 {
         let ordinals = scan.ordinals.entry(id).or_insert_with(|| {
@@ -469,15 +468,19 @@ impl Log {
         assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
         self.next_version = self.next_version.max(scan.version_max + 1);
         for id in std::mem::take(&mut scan.dropped) {
-            let start = self.extents.start(id);
-            self.invalidate_header(start);
             let sequence = self.extents.get(id).sequence;
+            // One that names no extent before it: that one may never have come to be.
+            self.write_invalid_header(id, sequence);
             let freed = self.extents.free(id);
             self.bury(freed, sequence, u64::MAX);
         }
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
         }
+        for headless in std::mem::take(&mut scan.headless) {
+            self.make_header_invalid(&headless);
+        }
+        scan.report.extents_unsealed = scan.unsealed.len() as u64;
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
         self.position.advance(RECORD_ALIGN as u64);
@@ -582,12 +585,4 @@ impl Scan {
 fn marker_of(record: Record<'_>) -> Option<Synced> {
     let is_marker = record.kind() == Kind::Meta && record.tag() == meta::MARKER;
     if is_marker { Synced::parse(record.value()) } else { None }
-}
-
-/// Whether bytes that are no header were one, and not made invalid on purpose: its name or its pool is there.
-fn looks_like_header(bytes: &[u8], pool_id: u64) -> bool {
-    let magic = &bytes[extent_header::MAGIC..extent_header::POOL_ID];
-    let is_named = *magic == EXTENT_MAGIC.to_le_bytes();
-    let is_ours = bytes[extent_header::POOL_ID..extent_header::SEQUENCE] == pool_id.to_le_bytes();
-    is_named || is_ours && magic.iter().any(|byte| *byte != 0)
 }
