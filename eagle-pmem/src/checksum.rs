@@ -37,6 +37,11 @@ impl ExtentSeed {
         Self(high ^ (sequence as u32).wrapping_mul(FACTOR))
     }
 
+    /// The checksum of a record at `offset` whose bytes, but for the checksum, these are: for tools and tests.
+    pub fn checksum(self, bytes: &[u8], offset: PoolOffset) -> u32 {
+        Checksum::new().of(bytes, self.at(offset))
+    }
+
     /// The sequence of the extent in which `seed` is right at `offset`, if it is within 2^32 of `near`.
     pub(crate) const fn sequence_of(pool_id: u64, seed: u32, offset: PoolOffset, near: u64) -> u64 {
         let high = mix(pool_id ^ mix(near >> 32)) as u32;

@@ -436,6 +436,11 @@ impl Extents {
         self.table.len()
     }
 
+    /// Sequences up to this one are not given out.
+    pub(crate) fn skip_sequences(&mut self, last: u64) {
+        self.next_sequence = self.next_sequence.max(last + 1);
+    }
+
     /// An extent is as recovery found it; a free one until then.
     pub(crate) fn found(&mut self, id: ExtentId, header: &ExtentHeader) {
         for back in 0..header.run {

@@ -158,17 +158,17 @@ impl Log {
         for (index, body_of) in due {
             let id = ExtentId::from_index(index);
             match body_of {
-                Some(sequence) => self.write_invalid_header(id, sequence),
+                Some(sequence) => self.write_invalid_header(id, sequence, 1),
                 None => self.invalidate_header(self.extents.start(id)),
             }
         }
     }
 
-    /// Gives an extent that nobody uses a header of this sequence, made invalid: it tells that the place was used.
-    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64) {
+    /// Gives an extent, or run, that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
+    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64, run: u32) {
         let start = self.extents.start(id);
         let place = start..start + extent_header::BYTES as u64;
-        let header = ExtentHeader { sequence, ..self.extents.header_of_body() };
+        let header = ExtentHeader { sequence, run, ..self.extents.header_of_body() };
         self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
         self.note_written(place);
         self.invalidate_header(start);

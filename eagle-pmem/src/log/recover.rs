@@ -23,7 +23,7 @@ mod reader;
 use super::{Log, LogConfig, Place};
 use crate::domain::Domain;
 use crate::error::PoolError;
-use crate::extent::{ExtentId, ExtentState, Extents};
+use crate::extent::{Extent, ExtentId, ExtentState, Extents};
 use crate::layout::{
     ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, meta, record_header,
 };
@@ -244,6 +244,7 @@ impl Log {
             self.extents.found(*id, header);
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
+        self.extents.skip_sequences(headers.sequence_max());
         scan.report.extents = found.len() as u64;
         scan.report.extents_all = self.extents.len() as u64;
         scan.report.extents_freed = headers.freed();
@@ -326,6 +327,11 @@ impl Log {
                 Step::Gap { .. } => unreachable!("nothing is durable for a survey"),
                 Step::End(end) => {
                     survey.is_sealed = end == End::Sealed;
+                    if !survey.is_sealed {
+                        // A marker behind records that are not whole tells that they were durable.
+                        let rest = self.extents.records_start(id) + reader.used()..self.extents.records_stop(id);
+                        survey.marker = self.last_marker(rest, self.extents.get(id).seed).or(survey.marker);
+                    }
                     return survey;
                 }
             }
@@ -468,9 +474,9 @@ impl Log {
         assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
         self.next_version = self.next_version.max(scan.version_max + 1);
         for id in std::mem::take(&mut scan.dropped) {
-            let sequence = self.extents.get(id).sequence;
+            let Extent { sequence, run, .. } = *self.extents.get(id);
             // One that names no extent before it: that one may never have come to be.
-            self.write_invalid_header(id, sequence);
+            self.write_invalid_header(id, sequence, run);
             let freed = self.extents.free(id);
             self.bury(freed, sequence, u64::MAX);
         }

@@ -50,7 +50,7 @@ pub(crate) const LARGE_BYTES_MAX: usize = 64 << 30;
 const CHUNKS_MAX: usize = LARGE_BYTES_MAX / CHUNK_BYTES;
 
 /// Bytes of a head's value: length and sum.
-const HEAD_BYTES: usize = 16;
+pub(crate) const HEAD_BYTES: usize = 16;
 
 /// Where the chunks of one string lie; [`HOLE`] where there is none.
 #[derive(Debug, Default)]

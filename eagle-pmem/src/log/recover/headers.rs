@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::offset::PoolOffset;
 use crate::record::Record;
 use crate::sync::Synced;
+use std::ops::Range;
 
 /// Sequences above the highest that a header tells which are still believed: extents that were opened since.
 const AHEAD_MAX: u64 = 1 << 20;
@@ -50,6 +51,14 @@ pub(super) struct Headless {
 }
 
 impl Headers {
+    /// The highest sequence that was given out, for all that can be known: of the extents opened since the last sync, of which there
+    /// cannot be more than there are places, any header may be missing while records are there; those must never verify again.
+    pub(super) fn sequence_max(&self) -> u64 {
+        let told = self.latest.iter().copied().max().unwrap_or(0);
+        let implied = self.headless.iter().filter_map(|headless| headless.sequence).max().unwrap_or(0);
+        told.max(implied) + self.latest.len() as u64
+    }
+
     /// How many places say that they were used and are free.
     pub(super) fn freed(&self) -> u64 {
         self.former.iter().filter(|(id, _)| !self.taken[id.index()]).count() as u64
@@ -149,23 +158,34 @@ impl Log {
         };
         let mut lost = Vec::new();
         for headless in &headers.headless {
-            let is_damaged = headless.is_like
-                || headless.sequence.is_some_and(|sequence| {
-                    is_durable(sequence, marker) || is_durable(sequence, self.marker_of_headless(headless.id, sequence))
-                });
+            let latest = headers.latest[headless.id.index()];
+            let is_damaged = match headless.sequence {
+                // The body of a run whose head was made invalid: its own turn was about to come.
+                Some(sequence) if sequence <= latest => false,
+                None if latest > 0 => false,
+                Some(sequence) => {
+                    headless.is_like
+                        || is_durable(sequence, marker)
+                        || is_durable(sequence, self.marker_of_headless(headless.id, sequence))
+                }
+                None => headless.is_like,
+            };
             scan.headless.push(*headless);
             lost.extend(is_damaged.then_some(headless.id));
         }
-        for (_, header) in headers.found.iter().chain(&headers.former) {
+        let links = headers.found.iter().map(|(_, header)| (header, true));
+        let former = headers.former.iter().map(|(_, header)| (header, false));
+        for (header, holds) in links.chain(former).filter(|(header, _)| header.kind != ExtentKind::Compacted) {
             let (sequence, index) = header.before;
-            let is_link = header.kind != ExtentKind::Compacted && is_durable(sequence, marker);
-            if is_link && !headers.was_written(header.before) {
-                let id = ExtentId::from_index(index);
-                if (index as usize) < self.extents.len() && !lost.contains(&id) {
-                    scan.headless.push(Headless { id, sequence: None, is_like: false });
-                }
-                lost.push(id);
+            let is_damaged = is_durable(sequence, marker);
+            if headers.was_written(header.before) || holds && !is_damaged {
+                continue;
             }
+            let id = ExtentId::from_index(index);
+            if (index as usize) < self.extents.len() && !lost.contains(&id) {
+                scan.headless.push(Headless { id, sequence: None, is_like: false });
+            }
+            lost.extend(is_damaged.then_some(id));
         }
         lost.sort_unstable();
         lost.dedup();
@@ -176,14 +196,19 @@ impl Log {
 
     /// The last marker of an extent without header.
     fn marker_of_headless(&self, id: ExtentId, sequence: u64) -> Option<Synced> {
-        let seed = ExtentSeed::new(self.extents.pool_id(), sequence);
-        let (start, end) = (self.extents.records_start(id), self.extents.start(id) + self.extents.bytes());
-        let (mut at, mut marker) = (start, None);
+        let range = self.extents.records_start(id)..self.extents.start(id) + self.extents.bytes();
+        self.last_marker(range, ExtentSeed::new(self.extents.pool_id(), sequence))
+    }
+
+    /// The last marker between these bytes of an extent, with or without whole records before it.
+    pub(super) fn last_marker(&self, range: Range<u64>, seed: ExtentSeed) -> Option<Synced> {
+        let (mut at, mut marker) = (range.start, None);
         let mut left = CHECKED_EXTENTS * self.extents.bytes();
-        while at < end {
-            let record = Record::parse_shape(self.mapping.bytes(at..end)).ok();
+        while at < range.end {
+            let record = Record::parse_shape(self.mapping.bytes(at..range.end)).ok();
             let len = record.map_or(0, |record| record.bytes_on_medium() as u64);
-            left = left.checked_sub(len)?;
+            let Some(rest) = left.checked_sub(len) else { break };
+            left = rest;
             let offset = PoolOffset::from_byte(at);
             match record.filter(|record| record.verify(&self.checksum, seed, offset).is_ok()) {
                 Some(record) => {
@@ -201,7 +226,7 @@ impl Log {
     pub(super) fn make_header_invalid(&mut self, headless: &Headless) {
         if self.extents.get(headless.id).state == ExtentState::Free {
             let sequence = self.extents.next_sequence() - 1;
-            self.write_invalid_header(headless.id, sequence);
+            self.write_invalid_header(headless.id, sequence, 1);
         }
     }
 }

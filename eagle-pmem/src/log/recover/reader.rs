@@ -112,7 +112,8 @@ impl Reader {
             self.next = self.durable;
             return Step::End(End::Damaged { byte, len: self.durable - byte });
         };
-        self.next = next;
+        // What takes the place of the damaged ones is a record too.
+        (self.next, self.used) = (next, next - self.start);
         let missing = self.missing(log, next - byte);
         self.ordinal += missing;
         Step::Gap { byte, len: next - byte, missing }
