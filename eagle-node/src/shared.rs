@@ -8,6 +8,7 @@ use std::sync::{
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::runtime::published::Published;
 
 /// What the cores of a node share.
@@ -36,6 +37,8 @@ pub struct Shared {
     replication_ids: (u64, AtomicU64),
     /// What the cores take of the memory that the node may.
     pub budget: Budget,
+    /// What all clients take.
+    pub crowd: Crowd,
 }
 
 /// What a node runs on, for `INFO`.
@@ -69,6 +72,7 @@ impl Shared {
             used_memory_peak: AtomicU64::new(0),
             replication_ids: (seed.rotate_left(32), AtomicU64::new(0)),
             budget: Budget::default(),
+            crowd: Crowd::default(),
         }
     }
 

@@ -253,6 +253,11 @@ impl Extents {
         }
     }
 
+    /// The number of the extent that the byte lies in, of a run's body too.
+    pub(crate) const fn index_of(&self, byte: u64) -> u32 {
+        ((byte - SUPERBLOCKS_BYTES as u64) >> self.shift) as u32
+    }
+
     /// Where the extent begins.
     pub(crate) const fn start(&self, id: ExtentId) -> u64 {
         SUPERBLOCKS_BYTES as u64 + ((id.0 as u64) << self.shift)
@@ -431,14 +436,14 @@ impl Extents {
         growth.failed = growth.under_way.take();
     }
 
+    /// Lets no extent be opened with a sequence below this one.
+    pub(crate) fn skip_sequences(&mut self, next: u64) {
+        self.next_sequence = self.next_sequence.max(next);
+    }
+
     /// How many extents the pool has, in whatever state.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// Sequences up to this one are not given out.
-    pub(crate) fn skip_sequences(&mut self, last: u64) {
-        self.next_sequence = self.next_sequence.max(last + 1);
     }
 
     /// An extent is as recovery found it; a free one until then.

@@ -15,10 +15,11 @@ mod meet;
 
 use std::{collections::HashMap, io};
 
-use eagle_pmem::{CollectionId, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan};
+use eagle_pmem::{Checkpoint, CollectionId, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan};
 
 use crate::{
     call::UnixMs,
+    checkpoint::Taken,
     dash::{Dash, Hashed, KeyHash, Located, Word},
     keyspace::offset_of,
     shard::{Shard, ShardConfig},
@@ -132,12 +133,17 @@ impl std::error::Error for ReplayError {
 }
 
 impl Shard {
-    /// A shard over a pool's file. One that is new is empty; else the shard is loading until [`Shard::load`] says that it is not.
-    /// Seed of hashes and pool id are those of the file.
+    /// A shard over a pool's file, and the newest checkpoint of it if there is one. A new pool is empty; else the shard is loading
+    /// until [`Shard::loading`] is `None`. Seed of hashes and pool id are those of the file.
     ///
     /// # Errors
     /// The log cannot be made: the capacity is impossible, or the system refuses the addresses.
-    pub fn with_pool(config: &ShardConfig, pool: PoolFile, accept_damage: bool) -> Result<Self, PoolError> {
+    pub fn with_pool(
+        config: &ShardConfig,
+        pool: PoolFile,
+        checkpoint: Option<&Checkpoint>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
         let superblock = *pool.superblock();
         let config = ShardConfig {
             seed: superblock.hash_seed,
@@ -146,23 +152,37 @@ impl Shard {
             in_place: false,
             ..config.clone()
         };
-        let (log, scan) = Log::of_file(pool, log_config(&config))?;
-        Ok(Self::loading_from(config, log, scan, accept_damage))
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_file(pool, log_config(&config), state.as_ref())?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
     /// A shard over the bytes that a pool's file would hold, loading.
     ///
     /// # Errors
     /// As [`Shard::with_pool`].
-    pub fn with_image(config: &ShardConfig, image: &[u8], accept_damage: bool) -> Result<Self, PoolError> {
+    pub fn with_image(
+        config: &ShardConfig,
+        image: &[u8],
+        checkpoint: Option<&Checkpoint>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
         let config = ShardConfig { in_place: false, ..config.clone() };
-        let (log, scan) = Log::of_image(image, log_config(&config))?;
-        Ok(Self::loading_from(config, log, scan, accept_damage))
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_image(image, log_config(&config), state.as_ref())?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
-    fn loading_from(config: ShardConfig, log: Log, scan: Scan, accept_damage: bool) -> Self {
+    fn loading_from(config: ShardConfig, log: Log, scan: Scan, taken: Option<Taken>, accept_damage: bool) -> Self {
         let mut shard = Self::over(config, log);
-        let (flushed, swapped, tombstones) = (HashMap::new(), None, Vec::new());
+        if let Some(taken) = taken {
+            shard.take_checkpoint(taken, scan.stale());
+        }
+        let marks = shard.databases.iter().filter_map(|database| Some((database.space, (database.flush_mark?, 0))));
+        let (flushed, tombstones) = (marks.collect(), Vec::new());
+        let swapped = shard.swap_mark.map(|mark| (mark, 0));
         shard.replay = Some(Box::new(Replay { scan, flushed, swapped, tombstones, accept_damage }));
         shard
     }
@@ -290,13 +310,16 @@ impl Shard {
         self.apply_flushes(&mut replay);
         self.unbury(&replay.tombstones);
         self.apply_swap(&replay)?;
-        self.drop_headless(&mut replay)?;
+        let report = replay.scan.report();
+        if report.records > 0 || !report.damage.is_empty() || !replay.scan.stale().is_empty() {
+            self.drop_headless(&mut replay)?;
+            for database in &mut self.databases {
+                database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
+            }
+        }
         let damage = &replay.scan.report().damage;
         let quarantine = if damage.is_empty() { Ok(None) } else { self.log.quarantine(damage, self.now.0 / 1000) };
         let quarantine = quarantine.map_err(ReplayError::Quarantine)?;
-        for database in &mut self.databases {
-            database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
-        }
         let (report, id_max) = self.log.end_scan(replay.scan);
         self.ids_used = self.ids_used.max(id_max);
         self.recovery = RecoveryReport { quarantine, ..report };
@@ -310,6 +333,10 @@ impl Shard {
             let (log, seed, scan) = (&mut self.log, self.config.seed, &mut replay.scan);
             let database = &mut self.databases[db];
             database.flush_mark = Some(mark);
+            if version == 0 {
+                // A checkpoint's: what it killed is not in the index.
+                continue;
+            }
             let is_dead = |word: &Word| log.is_newer(scan, version, offset_of(*word));
             let dead: Vec<Word> = database.dash.iter().map(|(_, word)| word).filter(is_dead).collect();
             for word in dead {

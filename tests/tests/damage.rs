@@ -46,7 +46,7 @@ struct Bed {
 
 impl Bed {
     fn open(file: Vec<u8>, accept_damage: bool) -> Result<Self, ReplayError> {
-        let mut shard = Shard::with_image(&config(), &file, accept_damage).expect("a small shard");
+        let mut shard = Shard::with_image(&config(), &file, None, accept_damage).expect("a small shard");
         while shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
             shard.load(NOW, 500)?;
         }

@@ -9,6 +9,7 @@ use eagle_shard::{call::DbId, spec::Spec};
 
 use super::{
     event::{ConnId, CoreId, Now, Peer},
+    eviction::Share,
     replies::{Mute, Replies},
 };
 
@@ -85,6 +86,8 @@ pub struct Session {
     pub(super) linger_until_us: u64,
     /// Its memory as it counts towards the limit.
     pub(super) memory_noted: usize,
+    /// What it is to the limit of all clients.
+    pub(super) share: Share,
     pub(super) halt: Halt,
     pub(super) ending: Ending,
     pub(super) paused: bool,
@@ -130,6 +133,7 @@ impl Session {
             above_soft_since_us: None,
             linger_until_us: 0,
             memory_noted: 0,
+            share: Share::default(),
             halt: Halt::None,
             ending: Ending::Open,
             paused: false,

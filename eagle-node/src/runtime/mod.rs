@@ -8,6 +8,8 @@
 //!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
 //! ```
 //!
+//! Beside the end the main thread is told of `CONFIG SET` of what the process is, and does it (`settings`).
+//!
 //! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
 //! simulation.
 
@@ -16,11 +18,13 @@ mod connection;
 mod core_loop;
 mod host;
 mod listener;
+mod listening;
 pub mod mesh;
 pub mod placement;
 pub mod preflight;
 pub mod published;
 mod ring;
+mod settings;
 pub mod signal;
 
 use std::{
@@ -43,14 +47,17 @@ use glommio::{LocalExecutorBuilder, Placement};
 use self::{
     clock::Clock,
     core_loop::{Ending, Parts},
-    listener::{Listener, Wanted},
+    listener::Wanted,
+    listening::Listening,
     mesh::{Alarm, Mesh},
     placement::{Cpu, Cpus},
+    published::Published,
+    settings::{Settings, Wish},
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
     config::Config,
-    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message},
+    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message, outbox::MESSAGE_BYTES_MAX},
     shared::Shared,
 };
 
@@ -89,6 +96,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 #[derive(Debug)]
 pub struct Node {
     addresses: Vec<Address>,
+    listening: Arc<Published<Arc<Listening>>>,
     shared: Arc<Shared>,
     ending: Arc<Ending>,
     alarm: Alarm,
@@ -103,6 +111,8 @@ pub struct Node {
 enum Notice {
     /// The node is asked to end.
     End,
+    /// A core wishes to change settings of the process.
+    Wish(Wish),
     /// A core serves.
     Serving,
     /// A core has ended, or could not start.
@@ -119,7 +129,7 @@ impl Node {
         Self::begin(config, tell, told)
     }
 
-    /// Where it listens.
+    /// Where it listened when it had started.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -151,6 +161,7 @@ impl Node {
                     self.ending.draining.store(true, Ordering::Release);
                     self.alarm.ring();
                 }
+                Ok(Notice::Wish(wish)) => self.grant(&wish),
                 Ok(Notice::End | Notice::Serving) => {}
                 Ok(Notice::Ended(Ok(()))) => ended += 1,
                 Ok(Notice::Ended(Err(error))) => return Err(error),
@@ -179,7 +190,7 @@ impl Node {
         let cores = config.shards;
         preflight::rings(cores)?;
         config.maxclients = preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
-        let (addresses, listeners) = listener::listen(&Wanted::from(&config), cores)?;
+        let listening = Listening::new(&Wanted::from(&config), cores)?;
         let meshes = mesh::mesh(cores).map_err(|error| StartError::System { what: "make an eventfd", error })?;
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
@@ -188,11 +199,14 @@ impl Node {
         shared.host = host::read();
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
-        let mut node = Self { addresses, shared, ending, alarm, tell, told, cores: 0 };
+        let addresses = listening.addresses();
+        let listening = Arc::new(Published::new(Arc::new(listening)));
+        let mut node = Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0 };
         let (seed, pool) = (entropy(), entropy());
-        for ((core, mesh), listeners) in (0..cores).zip(meshes).zip(listeners) {
+        for (core, mesh) in (0..cores).zip(meshes) {
             let config = core_config(CoreId(core), &node.shared.config().1, seed, pool);
-            let start = Start { config, cores, mesh, listeners, clock, cpu: cpus.of_core(core) };
+            let listening = node.listening.clone();
+            let start = Start { config, cores, mesh, listening, clock, cpu: cpus.of_core(core) };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
@@ -232,10 +246,16 @@ impl Node {
                     return Err(error);
                 }
                 Notice::End => self.ask_end()(),
+                Notice::Wish(wish) => self.grant(&wish),
                 Notice::Ended(Ok(())) => unreachable!("no core ends before it was told to"),
             }
         }
         Ok(())
+    }
+
+    fn grant(&self, wish: &Wish) {
+        let cores = u16::try_from(self.cores).expect("as many as were started");
+        Settings { shared: &self.shared, listening: &self.listening, alarm: &self.alarm, cores }.grant(wish);
     }
 
     fn remove_unix_sockets(&self) {
@@ -254,7 +274,7 @@ struct Start {
     config: CoreConfig,
     cores: u16,
     mesh: Mesh<Box<Message>>,
-    listeners: Vec<Listener>,
+    listening: Arc<Published<Arc<Listening>>>,
     clock: Clock,
     cpu: Cpu,
 }
@@ -262,7 +282,7 @@ struct Start {
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listeners, clock, cpu } = self;
+        let Self { config, cores, mesh, listening, clock, cpu } = self;
         let core = config.id.0;
         let cannot = |why: String| StartError::Core { core, why };
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
@@ -277,7 +297,12 @@ impl Start {
                 // Nobody listens only when the process ends anyway.
                 let _ = teller.send(Notice::End);
             });
-            let parts = Parts { core, listeners, mesh, cores, clock, ending, ask_end };
+            let teller = tell.clone();
+            let wish = Box::new(move |wish| {
+                // As above.
+                let _ = teller.send(Notice::Wish(wish));
+            });
+            let parts = Parts { core, listening, mesh, cores, clock, ending, ask_end, wish };
             let serving = || {
                 // As above.
                 let _ = tell.send(Notice::Serving);
@@ -301,7 +326,15 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         packed_hash: config.packed_hash(),
         pool_id,
     };
-    CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
+    CoreConfig {
+        id,
+        cores: config.shards,
+        shard,
+        commit: CommitMode::Immediate,
+        credit: CREDIT,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        seed: entropy(),
+    }
 }
 
 /// Bytes of an extent: less where memory is limited to little. A limit that is set later does not change it.

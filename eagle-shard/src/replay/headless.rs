@@ -18,8 +18,8 @@ use crate::{
     value::{Form, is_collection_head},
 };
 
-/// The heads of collections, or those of large strings, by their ids: the database and entry of each, and its version.
-type Heads = HashMap<CollectionId, (usize, Word, u64)>;
+/// The heads of collections, or those of large strings, by their ids: the database and entry of each.
+type Heads = HashMap<CollectionId, (usize, Word)>;
 
 impl Shard {
     /// Drops what has no head, and heads that have not all that is theirs. The latter is an error unless damage is accepted or
@@ -31,11 +31,11 @@ impl Shard {
             for (_, word) in database.dash.iter().filter(|(_, word)| word.tag() != Form::String.tag()) {
                 let head = self.log.read(offset_of(word));
                 let Some(id) = head.id() else { continue };
-                let version = self.log.found_version(&mut replay.scan, offset_of(word));
                 let heads = if is_collection_head(head) { &mut collections } else { &mut strings };
-                match heads.get(&id) {
-                    Some((_, _, other)) if *other > version => lost.push((db, word)),
-                    _ => lost.extend(heads.insert(id, (db, word, version)).map(|(db, word, _)| (db, word))),
+                if let Some((db, older)) = heads.insert(id, (db, word)) {
+                    let mut version = |word| self.log.found_version(&mut replay.scan, offset_of(word));
+                    let is_newer = version(word) > version(older);
+                    lost.extend(if is_newer { Some((db, older)) } else { heads.insert(id, (db, older)) });
                 }
             }
         }
@@ -91,7 +91,7 @@ impl Shard {
 
 /// Moves heads that are not whole to those that are lost.
 fn take_lost(heads: &mut Heads, lost: &mut Vec<(usize, Word)>, mut is_whole: impl FnMut(CollectionId, Word) -> bool) {
-    heads.retain(|id, (db, word, _)| {
+    heads.retain(|id, (db, word)| {
         let whole = is_whole(*id, *word);
         if !whole {
             lost.push((*db, *word));

@@ -178,6 +178,17 @@ impl LargeStrings {
         self.extend(id, chunks);
     }
 
+    /// The tables of all strings: offsets of chunks, and what these hash to.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &[u64], &[u64])> {
+        self.strings.iter().map(|(id, string)| (*id, &string.chunks[..], &string.stamps[..]))
+    }
+
+    /// Adds a string whose chunks lie here, and hash to this.
+    pub(crate) fn restore(&mut self, id: CollectionId, chunks: Vec<u64>, stamps: Vec<u64>) {
+        self.chunks += chunks.len();
+        self.strings.insert(id, LargeString { chunks, stamps });
+    }
+
     /// Forgets the strings that are not to be kept; what is returned are their chunks.
     pub(crate) fn retain(&mut self, keep: impl Fn(CollectionId) -> bool) -> Vec<Vec<u64>> {
         let gone: Vec<CollectionId> = self.strings.keys().copied().filter(|id| !keep(*id)).collect();

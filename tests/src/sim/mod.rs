@@ -21,6 +21,7 @@ use eagle_node::{
         event::{Actions, ConnId, CoreId, Event, Now, Peer},
         gate::CommitMode,
         message::Message,
+        outbox::MESSAGE_BYTES_MAX,
     },
     shared::Shared,
 };
@@ -122,6 +123,8 @@ impl Sim {
                 },
                 commit,
                 credit: plan.credit,
+                // Every other seed's messages are split all the time.
+                message_bytes_max: if plan.seed.is_multiple_of(2) { 64 } else { MESSAGE_BYTES_MAX },
                 seed: plan.seed,
             };
             Core::new(&config, Arc::clone(&shared)).expect("a small shard fits")
@@ -290,6 +293,13 @@ impl Sim {
                 let due = link.back().map_or(due, |(last, _)| due.max(*last));
                 link.push_back((due, message));
             }
+        }
+        for configure in actions.configure.drain(..) {
+            // There is no process to act on: what is left is to publish.
+            let change = |present: &Config| present.with(&configure.pairs(), configure.is_local);
+            let result = self.cores[core].shared().change_config(change);
+            let now = self.now();
+            self.cores[core].step(Event::Configured { gather: configure.gather, result }, now, &mut self.actions);
         }
         if let Some(position) = actions.commit.take() {
             let due = self.delay();

@@ -51,12 +51,10 @@ pub(super) struct Headless {
 }
 
 impl Headers {
-    /// The highest sequence that was given out, for all that can be known: of the extents opened since the last sync, of which there
-    /// cannot be more than there are places, any header may be missing while records are there; those must never verify again.
+    /// The highest sequence that is told.
     pub(super) fn sequence_max(&self) -> u64 {
-        let told = self.latest.iter().copied().max().unwrap_or(0);
-        let implied = self.headless.iter().filter_map(|headless| headless.sequence).max().unwrap_or(0);
-        told.max(implied) + self.latest.len() as u64
+        let implied = self.headless.iter().filter_map(|headless| headless.sequence);
+        self.latest.iter().copied().chain(implied).max().unwrap_or(0)
     }
 
     /// How many places say that they were used and are free.
