@@ -64,6 +64,8 @@ pub mod command;
 pub mod config;
 pub mod core;
 pub mod crowd;
+pub mod faults;
+pub mod loading;
 pub mod log;
 pub mod runtime;
 pub mod shared;

@@ -9,6 +9,8 @@ use std::sync::{
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::crowd::Crowd;
+use crate::faults::Faults;
+use crate::loading::Loading;
 use crate::runtime::published::Published;
 
 /// What the cores of a node share.
@@ -37,6 +39,10 @@ pub struct Shared {
     replication_ids: (u64, AtomicU64),
     /// What the cores take of the memory that the node may.
     pub budget: Budget,
+    /// How far the cores are with loading their pools.
+    pub loading: Loading,
+    /// What is to go wrong with the pools' media, for tests.
+    pub faults: Faults,
     /// What all clients take.
     pub crowd: Crowd,
 }
@@ -72,6 +78,8 @@ impl Shared {
             used_memory_peak: AtomicU64::new(0),
             replication_ids: (seed.rotate_left(32), AtomicU64::new(0)),
             budget: Budget::default(),
+            loading: Loading::default(),
+            faults: Faults::default(),
             crowd: Crowd::default(),
         }
     }

@@ -225,6 +225,8 @@ pub struct Log {
     next_version: u64,
     /// The extent that was opened last for appending: its sequence, 0 for none, and its number.
     last_appended: (u64, u32),
+    /// What the next extent's header will say for the layer above.
+    hint: u64,
     position: Position,
     /// Extents up to which room is granted: with [`RESERVE_EXTENTS`] kept back, and with none.
     extents_max: usize,
@@ -272,6 +274,7 @@ impl Log {
             bytes_tombstones: 0,
             next_version: 1,
             last_appended: (0, 0),
+            hint: 0,
             position: Position::default(),
             extents_max,
             extents_max_privileged: extents_max,

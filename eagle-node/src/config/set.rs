@@ -97,6 +97,9 @@ impl Config {
             let refused = |wrong| SetError::Refused(name.to_ascii_lowercase(), Refusal::Wrong(wrong));
             row.set(&mut changed, value).map_err(refused)?;
         }
+        changed.check().map_err(|(name, why)| {
+            SetError::Refused(name.as_bytes().to_vec(), Refusal::Wrong(Wrong::NotAvailable(why)))
+        })?;
         Ok(changed)
     }
 
@@ -148,7 +151,7 @@ impl Config {
     /// Which of the names are of a directive that has no effect, for the log.
     #[must_use]
     pub fn without_effect(names: &[&[u8]]) -> Vec<&'static str> {
-        let without = |row: &&Directive| matches!(row.place, Place::Kept);
+        let without = |row: &&Directive| matches!(row.place, Place::Kept) && row.name != "save";
         names.iter().filter_map(|name| table::find(name)).filter(without).map(|row| row.name).collect()
     }
 }

@@ -17,6 +17,7 @@ use super::{
     Core, MergeCall,
     dispatch::{Flow, Order},
     event::{Configure, ConnId, CoreId, Now},
+    gate::Level,
     message::{Kind, Outcome, Token},
     session::{Halt, Session},
     session_mut,
@@ -64,6 +65,8 @@ pub(super) struct Gather {
     pub failed: bool,
     /// Keys are not to count as used.
     pub no_touch: bool,
+    /// How durable what the reply promises must be.
+    pub level: Level,
     /// The connection waits for it.
     pub barrier: bool,
 }
@@ -71,7 +74,7 @@ pub(super) struct Gather {
 /// A gather that has its reply.
 #[derive(Debug)]
 pub(super) struct Finished {
-    conn: ConnId,
+    pub(super) conn: ConnId,
     request: u32,
     reply: Vec<u8>,
     failed: bool,
@@ -104,6 +107,7 @@ impl Core {
             reports: Vec::new(),
             failed: false,
             no_touch: order.no_touch,
+            level: order.level,
             barrier,
         };
         self.gathers.insert(gather) as u32
@@ -392,9 +396,10 @@ impl Core {
     }
 }
 
-/// A node command as a question to other cores: its parts have no time of their own.
+/// A node command as a question to other cores: its parts have no time of their own, and promise nothing.
 fn node_order<'a>(spec: &'static Spec, args: Args<'a>, db: DbId, protocol: Protocol) -> Order<'a> {
-    Order { spec, args, db, protocol, key: None, no_touch: false, now: Now::default() }
+    let (no_touch, level, now) = (false, Level::Written, Now::default());
+    Order { spec, args, db, protocol, key: None, no_touch, level, now }
 }
 
 /// Several shards' replies become one; the first error wins.

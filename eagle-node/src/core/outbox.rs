@@ -133,6 +133,7 @@ mod tests {
             protocol: Protocol::Resp2,
             key: None,
             no_touch: false,
+            level: crate::core::gate::Level::Written,
             now: Now::default(),
         };
         outbox.ask(Token::Gather { gather: nth, part: 0 }, CONN, Kind::Run, &order);

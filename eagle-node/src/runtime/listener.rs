@@ -17,12 +17,16 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{listening::Bound, preflight::StartError};
+
+/// How long a port may be taken by a process that has just ended.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where to listen, from the configuration.
 #[derive(Clone, Debug)]
@@ -167,9 +171,23 @@ fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
     }
 }
 
+/// A socket of ours alone on the address. A process that was killed lets go of its sockets when the kernel has ended its rings,
+/// some milliseconds after it is gone: whoever starts the next one at once finds the port taken and not for long.
+fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
+    let until = Instant::now() + PORT_PATIENCE;
+    loop {
+        match bind_tcp(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(PORT_PATIENCE / 50);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// One socket a core on the address, which nobody else listens on.
 fn listen_tcp(address: SocketAddr, wanted: &Wanted<'_>, cores: u16) -> io::Result<(SocketAddr, Vec<Listener>)> {
-    let probe = bind_tcp(address, false)?;
+    let probe = bind_alone(address)?;
     let bound = probe.local_addr()?.as_socket().expect("bound to one");
     drop(probe);
     let listener = || {

@@ -164,6 +164,7 @@ pub struct Scan {
     /// Extents whose headers are gone: never written whole, or damaged. They get one that is invalid on purpose.
     headless: Vec<Headless>,
     version_max: u64,
+    hint: u64,
     id_max: u64,
     report: RecoveryReport,
     bytes_total: u64,
@@ -181,6 +182,11 @@ impl Scan {
     /// What was found so far.
     pub const fn report(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    /// The number that the newest extent's header carries for the layer above; 0 for none.
+    pub const fn hint(&self) -> u64 {
+        self.hint
     }
 
     /// The extents of the checkpoint that are not as they were.
@@ -248,6 +254,7 @@ impl Log {
             gaps: Vec::new(),
             headless: Vec::new(),
             version_max: 0,
+            hint: 0,
             id_max: 0,
             report: RecoveryReport::default(),
             bytes_total: 0,
@@ -265,6 +272,7 @@ impl Log {
         }
         self.extents.skip_sequences(headers.sequence_max() + 1);
         scan.report.extents = found.len() as u64;
+        scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
         scan.report.extents_all = self.extents.len() as u64;
         scan.report.extents_freed = headers.freed();
         for (_, header) in found {
