@@ -261,7 +261,8 @@ pub enum ExtentKind {
 }
 
 impl ExtentKind {
-    const fn from_byte(byte: u8) -> Option<Self> {
+    /// The kind of this number.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Appended,
             2 => Self::Compacted,

@@ -51,9 +51,10 @@ pub use checksum::ExtentSeed;
 pub use domain::Domain;
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
+pub use layout::ExtentKind;
 pub use log::{
     CheckError, Commit, Damage, DamageKind, EXTENT_KINDS, Edit, Found, KINDS, Log, LogConfig, LogState, Policy,
-    RecoveryReport, Scan, Stale, Usage, Walk,
+    RecoveryReport, Scan, ScrubPlace, Scrubbed, Stale, Usage, Walk,
 };
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use pool::PoolFile;

@@ -25,6 +25,7 @@ mod group;
 mod medium;
 mod overwrite;
 mod recover;
+mod scrub;
 mod space;
 mod state;
 mod tombstone;
@@ -34,6 +35,7 @@ pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
 pub use recover::{Damage, DamageKind, EXTENT_KINDS, KINDS, RecoveryReport, Scan};
+pub use scrub::{ScrubPlace, Scrubbed};
 pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};

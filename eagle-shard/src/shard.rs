@@ -25,6 +25,7 @@ use crate::{
     keyspace::{Database, offset_of},
     limit::Limit,
     replay::{Replay, log_config},
+    scrub::Scrub,
     spec::Run,
     value::{Form, PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
 };
@@ -170,6 +171,7 @@ pub struct Shard {
     /// Keys of which parts were damaged and that were dropped; and their records that still count as alive.
     pub(crate) keys_lost: u64,
     pub(crate) lost_heads: Vec<PoolOffset>,
+    pub(crate) scrub: Scrub,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -220,6 +222,7 @@ impl Shard {
             recovery: RecoveryReport::default(),
             keys_lost: 0,
             lost_heads: Vec::new(),
+            scrub: Scrub::default(),
             config,
         }
     }
