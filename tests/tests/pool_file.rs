@@ -227,7 +227,10 @@ fn check_tells_sound_damaged_and_unreadable_apart_and_changes_nothing() {
     damaged[at] ^= 4;
     fs::write(&path, &damaged).expect("a file");
     let (text, code) = check(folder.path(), &["--json"]);
-    assert!(code == 1 && text.contains("\"condition\": \"damaged\"") && text.contains("\"what\": \"records\""), "{text}");
+    assert!(
+        code == 1 && text.contains("\"condition\": \"damaged\"") && text.contains("\"what\": \"records\""),
+        "{text}"
+    );
     let place = text.split("\"byte\": ").nth(1).and_then(|rest| rest.split(',').next()).expect("a place");
     let place: usize = place.parse().expect("a number");
     assert!(place < at && at < place + 64, "{place} for {at}");

@@ -364,7 +364,8 @@ impl Log {
                 scan.drop_extent(self, *id, survey, durable);
                 continue;
             }
-            if survey.is_sealed {
+            // Durable to its end: what is not whole in it is damage, and no end of the log.
+            if survey.is_sealed || durable.is_none() {
                 scan.planned.push(Planned { id: *id, durable: None, until: None, known });
                 continue;
             }

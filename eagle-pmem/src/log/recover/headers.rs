@@ -7,7 +7,8 @@
 //! - its records: the checksum of each is seeded with the extent's sequence, and so gives it away;
 //! - the extent that was opened next, which names it.
 //!
-//! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left.
+//! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
+//! what may be the body of a run.
 
 use super::{Damage, DamageKind, Scan, marker_of};
 use crate::checksum::ExtentSeed;
@@ -38,6 +39,8 @@ pub(super) struct Headers {
     taken: Vec<bool>,
     /// The highest sequence that a header, valid or not any more, tells of each place; 0 for none.
     latest: Vec<u64>,
+    /// Where something else lies than a header or zeros: perhaps the body of a run that was torn.
+    unclear: Vec<bool>,
 }
 
 /// An extent without header.
@@ -62,9 +65,11 @@ impl Headers {
         self.former.iter().filter(|(id, _)| !self.taken[id.index()]).count() as u64
     }
 
-    /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use.
+    /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use,
+    /// which may be as the body of a run whose head was torn.
     pub(super) fn was_written(&self, (sequence, index): (u64, u32)) -> bool {
-        sequence == 0 || self.latest.get(index as usize).is_some_and(|latest| *latest >= sequence)
+        let index = index as usize;
+        sequence == 0 || self.latest.get(index).is_some_and(|latest| *latest >= sequence || self.unclear[index])
     }
 }
 
@@ -74,6 +79,7 @@ impl Log {
     pub(super) fn find_headers(&self) -> Headers {
         let (count, pool_id) = (self.extents.len() as u32, self.extents.pool_id());
         let (mut found, mut former, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unclear = vec![false; count as usize];
         for index in 0..count {
             let id = ExtentId::from_index(index);
             let bytes = self.header_bytes(id);
@@ -82,8 +88,12 @@ impl Log {
                 (Ok(header), _) if header.pool_id != pool_id => {}
                 (Ok(header), _) if fits(&header) => found.push((id, header)),
                 (_, Some(header)) if header.pool_id == pool_id => former.push((id, header)),
-                _ if was_made_invalid(bytes) => {}
-                _ => bare.push(id),
+                _ => {
+                    unclear[index as usize] = bytes.iter().any(|byte| *byte != 0);
+                    if !was_made_invalid(bytes) {
+                        bare.push(id);
+                    }
+                }
             }
         }
         found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
@@ -109,7 +119,7 @@ impl Log {
             is_like: looks_like_header(self.header_bytes(id), pool_id),
         });
         let headless = headless.filter(|headless| headless.is_like || headless.sequence.is_some()).collect();
-        Headers { found, former, headless, taken, latest }
+        Headers { found, former, headless, taken, latest, unclear }
     }
 
     fn header_bytes(&self, id: ExtentId) -> &[u8; extent_header::BYTES] {
