@@ -307,7 +307,8 @@ pub enum ExtentHeaderError {
     Kind(u8),
     /// The checksum agrees, yet it speaks for no extent.
     Run,
-    /// The checksum agrees, yet its sequence or version is beyond what a pool comes to ([`NUMBER_MAX`]).
+    /// The checksum agrees, yet its sequence or version is beyond what a pool comes to ([`NUMBER_MAX`]), or it tells of extents that
+    /// were opened after it.
     Number,
 }
 
@@ -362,7 +363,9 @@ impl ExtentHeader {
         if run == 0 {
             return Err(ExtentHeaderError::Run);
         }
-        if u64_at(SEQUENCE).max(u64_at(VERSION_BASE)) > NUMBER_MAX {
+        let sequence = u64_at(SEQUENCE);
+        let is_behind = u64_at(WHOLE_BEFORE) <= sequence && [EXCEPT, BEFORE].iter().all(|at| u64_at(*at) <= sequence);
+        if sequence.max(u64_at(VERSION_BASE)) > NUMBER_MAX || !is_behind {
             return Err(ExtentHeaderError::Number);
         }
         Ok(Self {

@@ -35,13 +35,16 @@ fn digest(shard: &Shard) -> Digest {
     Digest::of_databases(databases.map(|db| (db, shard.digest(db, NOW))))
 }
 
+/// All that a key and field (none of a string) ever held, long values by their hashes.
+type Held = HashMap<(Vec<u8>, Vec<u8>), HashSet<Vec<u8>>>;
+
 /// A shard and the file that it is kept in, which loses nothing.
 struct Bed {
     shard: Shard,
     file: Vec<u8>,
     lookup: Lookup,
     /// All that a key (and field) ever held, by hashes.
-    held: HashMap<(Vec<u8>, Vec<u8>), HashSet<Vec<u8>>>,
+    held: Held,
 }
 
 impl Bed {
@@ -137,7 +140,7 @@ impl Bed {
     }
 
     /// Every value shown is one that was held.
-    fn check_values(&mut self, held: &HashMap<(Vec<u8>, Vec<u8>), HashSet<Vec<u8>>>) -> usize {
+    fn check_values(&mut self, held: &Held) -> usize {
         let mut count = 0;
         for db in (0..DATABASES).map(DbId) {
             for key in self.bulks(db, &[b"KEYS", b"*"]) {
@@ -157,10 +160,10 @@ impl Bed {
 
 /// A value, or what stands for a long one.
 fn brief(value: Vec<u8>) -> Vec<u8> {
-    if value.len() < 64 { value } else { format!("{} {:x}", value.len(), crc32(&value)).into_bytes() }
+    if value.len() < 64 { value } else { format!("{} {:x}", value.len(), fnv(&value)).into_bytes() }
 }
 
-fn crc32(bytes: &[u8]) -> u64 {
+fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -269,7 +272,7 @@ struct Tally {
     lost_keys: u64,
 }
 
-fn accept(file: Vec<u8>, held: &HashMap<(Vec<u8>, Vec<u8>), HashSet<Vec<u8>>>, tally: &mut Tally) {
+fn accept(file: Vec<u8>, held: &Held, tally: &mut Tally) {
     let mut bed = Bed::open(file, true).unwrap_or_else(|error| panic!("accepted: {error}"));
     tally.values += bed.check_values(held);
     tally.lost_keys += bed.shard.keys_lost();
