@@ -25,6 +25,7 @@ mod group;
 mod medium;
 mod overwrite;
 mod recover;
+mod scrub;
 mod space;
 mod state;
 mod tombstone;
@@ -33,7 +34,8 @@ pub use append::Edit;
 pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
-pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
+pub use recover::{Damage, DamageKind, EXTENT_KINDS, KINDS, RecoveryReport, Scan};
+pub use scrub::{ScrubPlace, Scrubbed};
 pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};

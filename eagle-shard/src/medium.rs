@@ -44,6 +44,9 @@ impl Shard {
     /// A sync is done. Another commit may be due then: [`Shard::position`] tells.
     pub fn end_sync(&mut self, mark: SyncMark) {
         self.log.end_sync(mark);
+        if self.replay.is_none() && self.log.is_settled() && !self.lost_heads.is_empty() {
+            self.bury_lost_heads();
+        }
     }
 
     /// Whether something waits for a sync although no reply does: freed extents, to be used again, and

@@ -182,15 +182,22 @@ impl Log {
             *position
         });
         for (index, body_of) in due {
-            let start = self.extents.start(ExtentId::from_index(index));
-            if let Some(sequence) = body_of {
-                let header = ExtentHeader { sequence, ..self.extents.header_of_body() };
-                let place = start..start + extent_header::BYTES as u64;
-                self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
-                self.note_written(place);
+            let id = ExtentId::from_index(index);
+            match body_of {
+                Some(sequence) => self.write_invalid_header(id, sequence, 1),
+                None => self.invalidate_header(self.extents.start(id)),
             }
-            self.invalidate_header(start);
         }
+    }
+
+    /// Gives an extent, or run, that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
+    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64, run: u32) {
+        let start = self.extents.start(id);
+        let place = start..start + extent_header::BYTES as u64;
+        let header = ExtentHeader { sequence, run, ..self.extents.header_of_body() };
+        self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
+        self.note_written(place);
+        self.invalidate_header(start);
     }
 
     /// Makes the header at `start` invalid by its first word, which is written whole whatever happens.
@@ -267,7 +274,8 @@ impl Log {
     /// Writes the seal of an extent at `at`, where its records end.
     pub(super) fn write_seal_at(&mut self, id: ExtentId, at: u64) {
         let extent = self.extents.get(id);
-        let count = u32::try_from(extent.records).expect("an extent has fewer bytes than that").to_le_bytes();
+        // Only what stands for damaged records can be said to be more than fit.
+        let count = u32::try_from(extent.records).unwrap_or(u32::MAX).to_le_bytes();
         let seed = extent.seed;
         let value: &[&[u8]] = &[&count];
         let parts = RecordParts { tag: meta::SEAL, ..RecordParts::new(Kind::Meta, &[], value) };
