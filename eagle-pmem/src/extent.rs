@@ -79,6 +79,7 @@ pub struct Extent {
     pub(crate) except: u64,
     /// The extent that records were appended to before.
     pub(crate) before: (u64, u32),
+    pub(crate) hint: u64,
 }
 
 impl Extent {
@@ -98,6 +99,7 @@ impl Extent {
         whole_before: 0,
         except: 0,
         before: (0, 0),
+        hint: 0,
     };
 
     /// What it is at present.
@@ -253,6 +255,11 @@ impl Extents {
         }
     }
 
+    /// The number of the extent that the byte lies in, of a run's body too.
+    pub(crate) const fn index_of(&self, byte: u64) -> u32 {
+        ((byte - SUPERBLOCKS_BYTES as u64) >> self.shift) as u32
+    }
+
     /// Where the extent begins.
     pub(crate) const fn start(&self, id: ExtentId) -> u64 {
         SUPERBLOCKS_BYTES as u64 + ((id.0 as u64) << self.shift)
@@ -351,6 +358,7 @@ impl Extents {
             whole_before: extent.whole_before,
             except: extent.except,
             before: extent.before,
+            hint: extent.hint,
         }
     }
 
@@ -365,6 +373,7 @@ impl Extents {
             whole_before: 0,
             except: 0,
             before: (0, 0),
+            hint: 0,
         }
     }
 
@@ -431,6 +440,11 @@ impl Extents {
         growth.failed = growth.under_way.take();
     }
 
+    /// Lets no extent be opened with a sequence below this one.
+    pub(crate) fn skip_sequences(&mut self, next: u64) {
+        self.next_sequence = self.next_sequence.max(next);
+    }
+
     /// How many extents the pool has, in whatever state.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
@@ -455,6 +469,7 @@ impl Extents {
             whole_before: header.whole_before,
             except: header.except,
             before: header.before,
+            hint: header.hint,
             ..Extent::FREE
         };
     }

@@ -26,6 +26,7 @@ mod medium;
 mod overwrite;
 mod recover;
 mod space;
+mod state;
 mod tombstone;
 
 pub use append::Edit;
@@ -33,6 +34,7 @@ pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
 pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
+pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::domain::Domain;
@@ -212,6 +214,8 @@ pub struct Log {
     next_version: u64,
     /// The extent that was opened last for appending: its sequence, 0 for none, and its number.
     last_appended: (u64, u32),
+    /// What the next extent's header will say for the layer above.
+    hint: u64,
     position: Position,
     /// Extents up to which room is granted: with [`RESERVE_EXTENTS`] kept back, and with none.
     extents_max: usize,
@@ -259,6 +263,7 @@ impl Log {
             bytes_tombstones: 0,
             next_version: 1,
             last_appended: (0, 0),
+            hint: 0,
             position: Position::default(),
             extents_max,
             extents_max_privileged: extents_max,

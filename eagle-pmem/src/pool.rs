@@ -137,7 +137,7 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Makes the name of a file durable.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -289,6 +289,7 @@ impl Shard {
     /// Ends a batch: what is to be made durable, and the position that replies to it wait for.
     pub fn commit(&mut self) -> Commit<'_> {
         self.measure_room();
+        self.hint_size();
         self.log.commit()
     }
 

@@ -39,8 +39,6 @@ pub(super) struct Pool {
     pub(super) file: PoolFile,
     /// The same file, opened again.
     pub(super) growth_file: File,
-    /// Whether it was there before.
-    pub(super) is_old: bool,
 }
 
 /// What new pools are made with.
@@ -148,7 +146,7 @@ impl Folder {
             if superblock.hash_seed != first.hash_seed {
                 return differs("seed", format!("{:#x}", superblock.hash_seed), format!("{:#x}", first.hash_seed));
             }
-            pools.push(Pool { file, growth_file: reopen(&path)?, is_old: true });
+            pools.push(Pool { file, growth_file: reopen(&path)? });
         }
         if self.shards > shards {
             return Err(StartError::Pools(format!(
@@ -184,7 +182,7 @@ impl Folder {
                 checkpoint: 0,
             };
             let file = PoolFile::create(&path, &superblock).map_err(|error| pool_error(&path, &error))?;
-            pools.push(Pool { file, growth_file: reopen(&path)?, is_old: false });
+            pools.push(Pool { file, growth_file: reopen(&path)? });
         }
         fs::remove_file(&creating).and_then(|()| sync_dir()).map_err(|error| file_error(&creating, &error))?;
         Ok(pools)
@@ -314,13 +312,13 @@ mod tests {
         let dir = Temporary::new("together");
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         drop(folder);
         let folder = take(&dir.0);
         assert_eq!((folder.shards(0).unwrap(), folder.shards(2).unwrap()), (Some(2), Some(2)));
         assert!(sentence(folder.shards(3)).contains("are of 2 shards and --shards asks for 3"));
         let pools = folder.open(2, Fresh { hash_seed: 8, ..FRESH }).unwrap();
-        assert!(pools.iter().all(|pool| pool.is_old && pool.file.superblock().hash_seed == 7));
+        assert!(pools.iter().all(|pool| !pool.file.is_new() && pool.file.superblock().hash_seed == 7));
         let (first, second) = (folder.path(0), folder.path(1));
         let kept = fs::read(&second).unwrap();
         fs::remove_file(&second).unwrap();
@@ -346,7 +344,7 @@ mod tests {
         fs::write(dir.0.join(CREATING), b"").unwrap();
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         assert!(!dir.0.join(CREATING).exists());
     }
 }

@@ -22,6 +22,7 @@ use eagle_node::{
         event::{Actions, ConnId, CoreId, Event, Now, Peer, Storage, Stored},
         gate::CommitMode,
         message::Message,
+        outbox::MESSAGE_BYTES_MAX,
     },
     loading::Loading,
     shared::Shared,
@@ -146,7 +147,7 @@ impl Sim {
     #[must_use]
     pub fn open(plan: Plan, config: Config, images: Vec<Vec<u8>>) -> Self {
         let shard = |(index, image): (u16, Vec<u8>)| {
-            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, false);
+            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, None, false);
             (shard.expect("a small shard fits"), Medium::new(image))
         };
         let shards = (0..).zip(images).map(shard).collect();
@@ -160,11 +161,13 @@ impl Sim {
         let shared = Arc::new(shared);
         let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
         let (mut cores, mut media) = (Vec::new(), Vec::new());
-        for (index, (shard, medium)) in (0..).zip(shards) {
-            let (id, shard_config) = (CoreId(index), shard.config().clone());
+        for (index, (over, medium)) in (0..).zip(shards) {
+            let (id, shard) = (CoreId(index), over.config().clone());
             let (count, credit, seed) = (plan.cores, plan.credit, plan.seed);
-            let config = CoreConfig { id, cores: count, shard: shard_config, commit, credit, seed };
-            cores.push(Core::with_shard(&config, Arc::clone(&shared), shard));
+            // Every other seed's messages are split all the time.
+            let message_bytes_max = if plan.seed.is_multiple_of(2) { 64 } else { MESSAGE_BYTES_MAX };
+            let config = CoreConfig { id, cores: count, shard, commit, credit, message_bytes_max, seed };
+            cores.push(Core::with_shard(&config, Arc::clone(&shared), over));
             media.push(medium);
         }
         let count = usize::from(plan.cores);
@@ -476,7 +479,7 @@ fn kind(action: &Storage) -> Stored {
 
 /// A shard over a medium on which there was nothing, ready to serve.
 fn new_pool(config: &ShardConfig, medium: &mut Medium) -> Shard {
-    let mut shard = Shard::with_image(config, &medium.contents(), false).expect("a small shard fits");
+    let mut shard = Shard::with_image(config, &medium.contents(), None, false).expect("a small shard fits");
     while shard.loading().is_some() {
         shard.load(UnixMs(STARTED_UNIX_MS), 1).expect("there is nothing to be damaged");
         let commit = shard.commit();
