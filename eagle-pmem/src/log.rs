@@ -93,6 +93,18 @@ impl LogConfig {
         Ok((capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent) as usize)
     }
 
+    /// The same where there is a medium, which is not to grow beyond the capacity; but what it has already must be reached.
+    fn addressable_on_medium(&self, medium_bytes: u64) -> Result<usize, PoolError> {
+        let most = self.addressable()?;
+        let capacity = (self.capacity_bytes / self.extent_bytes as u64) as usize;
+        let there = medium_bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(self.extent_bytes as u64) as usize;
+        let bytes_max = POOL_BYTES_MAX;
+        if medium_bytes > bytes_max {
+            return Err(PoolError::Capacity { bytes: medium_bytes, bytes_min: 0, bytes_max });
+        }
+        Ok(most.min(capacity).max(there))
+    }
+
     const fn mapped_bytes(&self, addressable: usize) -> usize {
         SUPERBLOCKS_BYTES + addressable * self.extent_bytes
     }

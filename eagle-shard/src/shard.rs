@@ -169,6 +169,8 @@ pub struct Shard {
     pub(crate) recovery: RecoveryReport,
     /// Keys whose elements were damaged altogether.
     pub(crate) keys_lost: u64,
+    /// Whether it began with a checkpoint.
+    pub(crate) took_checkpoint: bool,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -218,6 +220,7 @@ impl Shard {
             replay: None,
             recovery: RecoveryReport::default(),
             keys_lost: 0,
+            took_checkpoint: false,
             config,
         }
     }

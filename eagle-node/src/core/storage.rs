@@ -299,6 +299,13 @@ impl Core {
         self.commit_failed();
     }
 
+    /// All cores are drained: brings the shard's background work to an end, so that the next start finds it whole.
+    pub fn prepare_to_end(&mut self) {
+        if self.has_medium && self.is_loaded() && !self.gate.failed() {
+            self.shard.prepare_to_end();
+        }
+    }
+
     /// Nothing is in flight on the medium, and everything is as durable as it can be.
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -266,7 +266,16 @@ impl CoreLoop {
 
     async fn run(&mut self) -> io::Result<()> {
         // When all cores have drained, nobody asks this one for anything any more: what it has is made durable, and it ends.
-        while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) || !self.core.is_settled() {
+        let mut prepared = false;
+        loop {
+            if self.ending.drained.load(Ordering::Acquire) >= usize::from(self.cores) {
+                if !mem::replace(&mut prepared, true) {
+                    self.core.prepare_to_end();
+                }
+                if self.core.is_settled() {
+                    break;
+                }
+            }
             let now = self.clock.now();
             let worked = self.turn(now);
             if let Some(why) = self.broken.take() {

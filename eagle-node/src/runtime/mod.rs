@@ -350,11 +350,13 @@ impl Start {
             .map_err(|error| cannot(error.to_string()))?;
         executor.run(async {
             let accept_damage = shared.config().1.accept_damage;
-            let (shard, growth_file) = match pool {
-                Some(pool) => (Shard::with_pool(&config.shard, pool.file, None, accept_damage), Some(pool.growth_file)),
-                None => (Shard::new(config.shard.clone()), None),
+            let opened = match pool {
+                Some(pool) => {
+                    pool.into_shard(&config.shard, accept_damage).map(|(shard, growth_file)| (shard, Some(growth_file)))
+                }
+                None => Shard::new(config.shard.clone()).map(|shard| (shard, None)),
             };
-            let shard = shard.map_err(|error| cannot(error.to_string()))?;
+            let (shard, growth_file) = opened.map_err(|error| cannot(error.to_string()))?;
             let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
             let core = Core::with_shard(&config, shared, shard);
@@ -379,7 +381,11 @@ impl Start {
                 // As above.
                 let _ = tell.send(Notice::Serving);
             };
-            core_loop::run(parts, serving).await.map_err(|error| cannot(error.to_string()))
+            let core = core_loop::run(parts, serving).await.map_err(|error| cannot(error.to_string()))?;
+            if core.is_settled() && !core.has_failed() && !core.is_opening() {
+                pools::write_checkpoint(core.shard());
+            }
+            Ok(core)
         })
     }
 }

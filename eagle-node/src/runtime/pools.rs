@@ -3,6 +3,7 @@
 //! ```text
 //!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id
 //!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
+//!  DIR/shard-00.checkpoint   its index as of the last orderly end: spares the next start the reading of what came before
 //!  DIR/eagle.creating   there while pools are made for the first time: what lies beside it was never used
 //! ```
 //!
@@ -13,9 +14,11 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Write as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use eagle_pmem::{PoolFile, SlotMap, Superblock};
+use eagle_pmem::{Checkpoint, CheckpointWriter, PoolError, PoolFile, SlotMap, Superblock};
+use eagle_shard::shard::{Shard, ShardConfig};
 
 use super::preflight::StartError;
 use crate::config::{Config, PoolMode};
@@ -39,6 +42,46 @@ pub(super) struct Pool {
     pub(super) file: PoolFile,
     /// The same file, opened again.
     pub(super) growth_file: File,
+}
+
+impl Pool {
+    /// Opens a shard over the pool, with the checkpoint beside it if there is one that fits. One that does not is removed: it would
+    /// not fit what is written from now on.
+    ///
+    /// # Errors
+    /// The shard cannot be made, or the checkpoint can be neither used nor removed.
+    pub(super) fn into_shard(self, config: &ShardConfig, accept_damage: bool) -> Result<(Shard, File), PoolError> {
+        let path = checkpoint_path(self.file.path());
+        let checkpoint = Checkpoint::open(&path, self.file.superblock().pool_id)?;
+        let shard = Shard::with_pool(config, self.file, checkpoint.as_ref(), accept_damage)?;
+        drop(checkpoint);
+        if !shard.took_checkpoint() {
+            Checkpoint::remove(&path)?;
+        }
+        Ok((shard, self.growth_file))
+    }
+}
+
+/// Writes a checkpoint of a shard that has ended in order, all of it being durable; without a pool there is nothing to do. Without
+/// one the next start takes longer, and that is all.
+pub(super) fn write_checkpoint(shard: &Shard) {
+    let Some(pool) = shard.pool_file().filter(|_| shard.can_checkpoint()) else {
+        return;
+    };
+    let begun = Instant::now();
+    let path = checkpoint_path(pool.path());
+    let written = CheckpointWriter::create(&path, pool.superblock().pool_id).and_then(|mut writer| {
+        shard.write_checkpoint(&mut writer)?;
+        writer.finish()
+    });
+    match written {
+        Ok(()) => tracing::info!("Wrote {} in {} ms", path.display(), begun.elapsed().as_millis()),
+        Err(error) => tracing::warn!("No checkpoint, so the next start reads the whole pool: {error}"),
+    }
+}
+
+fn checkpoint_path(pool: &Path) -> PathBuf {
+    pool.with_extension("checkpoint")
 }
 
 /// What new pools are made with.

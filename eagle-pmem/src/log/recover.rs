@@ -173,8 +173,8 @@ impl Log {
         let superblock = *file.superblock();
         let config =
             LogConfig { pool_id: superblock.pool_id, extent_bytes: superblock.extent_bytes, replayed: true, ..config };
-        let addressable = config.addressable()?;
-        let bytes = file.bytes().min(config.mapped_bytes(addressable) as u64);
+        let bytes = file.bytes();
+        let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
         #[cfg(not(miri))]
         if !file.is_new() {
@@ -191,11 +191,11 @@ impl Log {
     /// As [`Log::of_file`].
     pub fn of_image(image: &[u8], config: LogConfig, state: Option<&LogState>) -> Result<(Self, Scan), PoolError> {
         let config = LogConfig { replayed: true, ..config };
-        let addressable = config.addressable()?;
-        let bytes = image.len().min(config.mapped_bytes(addressable));
+        let bytes = image.len() as u64;
+        let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
-        mapping.bytes_mut(0..bytes as u64).copy_from_slice(&image[..bytes]);
-        Ok(Self::on_medium(config, mapping, addressable, bytes as u64).begin_scan(state))
+        mapping.bytes_mut(0..bytes).copy_from_slice(image);
+        Ok(Self::on_medium(config, mapping, addressable, bytes).begin_scan(state))
     }
 
     fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64) -> Self {
