@@ -337,7 +337,8 @@ pub struct RecoveryFigures {
 }
 
 impl RecoveryFigures {
-    fn add(&mut self, other: Self) {
+    /// Adds another core's.
+    pub fn add(&mut self, other: Self) {
         self.records += other.records;
         self.bytes += other.bytes;
         self.torn_bytes += other.torn_bytes;
