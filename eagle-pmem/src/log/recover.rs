@@ -424,7 +424,6 @@ impl Log {
                     let planned = *scan.planned.get(scan.at)?;
                     scan.at += 1;
                     let (used, records) = planned.known;
-                    self.bytes_used -= used;
                     Reader::new(self, planned.id, planned.durable, planned.until).behind(used, records)
                 }
             };
@@ -438,9 +437,7 @@ impl Log {
                     scan.report.records += 1;
                     scan.report.kinds[record.kind() as usize] += 1;
                     scan.report.bytes += len;
-                    let extent = self.extents.get_mut(reader.id());
-                    extent.used = reader.used();
-                    extent.records = reader.ordinal();
+                    self.count_read(&reader);
                     scan.reader = Some(reader);
                     if !is_meta {
                         return Some(Found { offset, version, record: self.read(offset) });
@@ -460,11 +457,16 @@ impl Log {
         }
     }
 
-    fn end_of_extent(&mut self, reader: &Reader, end: End, scan: &mut Scan) {
+    /// Counts what was read of an extent as used: before a record of it can be found alive, so that usage is right at any moment.
+    fn count_read(&mut self, reader: &Reader) {
         let extent = self.extents.get_mut(reader.id());
+        self.bytes_used += reader.used() - extent.used;
         extent.used = reader.used();
         extent.records = reader.ordinal();
-        self.bytes_used += extent.used;
+    }
+
+    fn end_of_extent(&mut self, reader: &Reader, end: End, scan: &mut Scan) {
+        self.count_read(reader);
         let extent = reader.id().raw();
         match end {
             End::Sealed | End::Whole => {}
