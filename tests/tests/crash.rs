@@ -111,7 +111,8 @@ impl Bed {
         };
         let value = vec![rng.u8(b'a'..=b'z'); long];
         let words: Vec<Vec<u8>> = match rng.u8(0..100) {
-            0..35 => vec!["SET".into(), one.into(), value],
+            0..32 => vec!["SET".into(), one.into(), value],
+            32..35 => vec!["MSET".into(), one.into(), value.clone(), other.into(), value, "both".into(), "v".into()],
             35..40 => vec!["SET".into(), one.into(), value, "PX".into(), "1000000".into()],
             40..48 => vec!["DEL".into(), one.into()],
             48..52 => vec!["APPEND".into(), one.into(), vec![b'+'; long.min(500)]],
