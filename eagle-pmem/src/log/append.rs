@@ -174,7 +174,9 @@ impl Log {
         let opened = self.extents.open(count, kind, self.next_version, &synced);
         let id = opened.expect("room is reserved before it is used");
         if lane == Lane::Appended {
-            self.extents.get_mut(id).before = self.last_appended;
+            if !self.domain.is_in_place() {
+                self.extents.get_mut(id).before = self.last_appended;
+            }
             self.last_appended = (self.extents.get(id).sequence, id.raw());
         }
         self.write_header(id);
@@ -194,6 +196,9 @@ impl Log {
     pub(super) fn write_header(&mut self, id: ExtentId) {
         let header = self.extents.header(id).to_bytes();
         let start = self.extents.start(id);
+        if self.domain.is_in_place() {
+            return self.write_header_in_place(start, &header);
+        }
         let range = start..start + header.len() as u64;
         self.mapping.bytes_mut(range.clone()).copy_from_slice(&header);
         self.note_written(range);
