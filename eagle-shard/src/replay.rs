@@ -12,7 +12,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use eagle_pmem::{CollectionId, Kind, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan};
+use eagle_pmem::{
+    CollectionId, Kind, Log, LogConfig, Persistence, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan,
+};
 
 use crate::{
     call::UnixMs,
@@ -145,6 +147,21 @@ impl Shard {
     pub fn with_image(config: &ShardConfig, image: &[u8], accept_damage: bool) -> Result<Self, PoolError> {
         let config = ShardConfig { in_place: false, ..config.clone() };
         let (log, scan) = Log::of_image(image, log_config(&config))?;
+        Ok(Self::loading_from(config, log, scan, accept_damage))
+    }
+
+    /// The same, where the bytes lie in simulated memory that is its own medium.
+    ///
+    /// # Errors
+    /// As [`Shard::with_pool`].
+    pub fn with_simulated(
+        config: &ShardConfig,
+        image: &[u8],
+        medium: Box<dyn Persistence>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
+        let config = ShardConfig { in_place: false, ..config.clone() };
+        let (log, scan) = Log::of_simulated(image, log_config(&config), medium)?;
         Ok(Self::loading_from(config, log, scan, accept_damage))
     }
 
@@ -486,5 +503,6 @@ pub(crate) fn log_config(config: &ShardConfig) -> LogConfig {
         capacity_bytes: config.capacity_max,
         replayed: !config.in_place,
         huge_pages: config.huge_pages,
+        map: config.map,
     }
 }

@@ -3,6 +3,7 @@
 pub mod fuzz;
 pub mod grammar;
 pub mod medium;
+pub mod memory;
 pub mod process;
 pub mod sim;
 pub mod transcript;

@@ -37,6 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eagle_pmem::MapMode;
 use eagle_shard::shard::ShardConfig;
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -300,6 +301,7 @@ fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConf
         huge_pages: !config.disable_thp,
         packed_hash: config.packed_hash(),
         pool_id,
+        map: MapMode::Auto,
     };
     CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
 }

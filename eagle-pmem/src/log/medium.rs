@@ -87,10 +87,9 @@ impl Log {
     pub fn grown(&mut self) -> Result<(), PoolError> {
         let range = self.extents.growing().expect("a growth is under way");
         let mapped = self.map_growth(range);
-        if mapped.is_ok() {
-            self.extents.grown()
-        } else {
-            self.extents.growth_failed()
+        match mapped {
+            Ok(()) => self.extents.grown(),
+            Err(_) => self.extents.growth_failed(),
         }
         mapped
     }
