@@ -42,6 +42,5 @@ if ! user_sets dir "$@"; then
 fi
 
 set -- ${config:+"$config"} ${defaults[@]+"${defaults[@]}"} "$@"
-say "nothing is kept yet: this version holds its data in memory, and a restart begins empty"
 say "starting eagle-node $*"
 exec "$CARGO_TARGET_DIR/release/eagle-node" "$@"

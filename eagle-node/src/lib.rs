@@ -63,6 +63,8 @@ pub mod budget;
 pub mod command;
 pub mod config;
 pub mod core;
+pub mod faults;
+pub mod loading;
 pub mod log;
 pub mod runtime;
 pub mod shared;

@@ -8,6 +8,8 @@ use std::sync::{
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::faults::Faults;
+use crate::loading::Loading;
 use crate::runtime::published::Published;
 
 /// What the cores of a node share.
@@ -36,6 +38,10 @@ pub struct Shared {
     replication_ids: (u64, AtomicU64),
     /// What the cores take of the memory that the node may.
     pub budget: Budget,
+    /// How far the cores are with loading their pools.
+    pub loading: Loading,
+    /// What is to go wrong with the pools' media, for tests.
+    pub faults: Faults,
 }
 
 /// What a node runs on, for `INFO`.
@@ -69,6 +75,8 @@ impl Shared {
             used_memory_peak: AtomicU64::new(0),
             replication_ids: (seed.rotate_left(32), AtomicU64::new(0)),
             budget: Budget::default(),
+            loading: Loading::default(),
+            faults: Faults::default(),
         }
     }
 

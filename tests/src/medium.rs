@@ -51,6 +51,28 @@ impl Medium {
         }
     }
 
+    /// The writes in flight fail: any part of them has completed.
+    pub fn fail_writes(&mut self, rng: &mut Rng) {
+        self.in_flight.retain(|_| rng.bool());
+        self.complete();
+    }
+
+    /// A write that completes at once, whatever else is in flight.
+    ///
+    /// # Panics
+    /// If it begins or ends within a sector.
+    pub fn write_now(&mut self, range: &Range<u64>, bytes: &[u8]) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.write(range, bytes);
+        self.complete();
+        self.in_flight = in_flight;
+    }
+
+    /// The sync in flight fails: nothing is durable by it.
+    pub fn fail_sync(&mut self) {
+        self.syncing = None;
+    }
+
     /// A sync begins.
     pub fn begin_sync(&mut self) {
         self.syncing = Some(self.cached.iter().map(|(at, versions)| (*at, versions.len())).collect());

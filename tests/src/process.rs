@@ -8,6 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 pub struct Process {
     child: Child,
     port: u16,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Process {
@@ -40,8 +41,17 @@ impl Process {
     /// It does not start.
     #[must_use]
     pub fn start(binary: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(binary, &Arc::new(TempDir::new().expect("a temporary folder")), arguments)
+    }
+
+    /// Starts a server in a folder, in which another may have served before.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_in(binary: &Path, dir: &Arc<TempDir>, arguments: &[&str]) -> Self {
         for _ in 0..5 {
-            let dir = TempDir::new().expect("a temporary folder");
+            let dir = Arc::clone(dir);
             let port = free_port();
             // A configuration file comes first, as Redis wants it.
             let file = arguments.iter().take_while(|word| !word.starts_with("--")).count();
@@ -99,6 +109,12 @@ impl Process {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Its folder, to start another in it when this one has ended.
+    #[must_use]
+    pub fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.dir)
     }
 
     /// What it has printed.
@@ -200,9 +216,10 @@ fn pings(port: u16) -> io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     io::Write::write_all(&mut stream, b"PING\r\n")?;
-    // +PONG, or -NOAUTH where a password is set.
+    // +PONG, or -NOAUTH where a password is set; -LOADING while it is not ready.
     let mut reply = [0; 5];
-    stream.read_exact(&mut reply)
+    stream.read_exact(&mut reply)?;
+    if &reply == b"-LOAD" { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }
 
 #[expect(clippy::print_stderr, reason = "why a server does not start belongs into the test's output")]

@@ -117,6 +117,26 @@ impl Wire {
         self.command(&words)
     }
 
+    /// Sends one request, whose reply is not waited for.
+    ///
+    /// # Panics
+    /// The connection is broken.
+    pub fn send(&mut self, words: &[&[u8]]) {
+        self.write(&encode(words)).expect("the server reads");
+    }
+
+    /// Whether nothing has come that was not read.
+    ///
+    /// # Panics
+    /// The connection is broken.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a mode of the socket");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a mode of the socket");
+        self.start == self.received.len() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The socket itself.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {

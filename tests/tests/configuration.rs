@@ -14,10 +14,11 @@ use eagle_tests::{
 };
 
 /// Directives whose default is not Redis 7.0's, and why.
-const OTHER_DEFAULTS: [(&str, &str); 4] = [
+const OTHER_DEFAULTS: [(&str, &str); 5] = [
+    ("appendonly", "pools keep all data unless asked not to"),
     ("dir", "each server's own"),
     ("port", "each server's own"),
-    ("save", "nothing is kept on disk yet"),
+    ("save", "pools keep all data, and there are no snapshots yet"),
     ("timeout", "idle clients are closed after five minutes"),
 ];
 
@@ -34,7 +35,7 @@ const OTHER_COMPLAINTS: [(&str, &str); 8] = [
 ];
 
 /// What our refusal of a value says that asks for what is not there yet.
-const NOT_YET: [&str; 2] = ["not available yet", "nothing is kept on disk yet"];
+const NOT_YET: [&str; 2] = ["not available yet", "with 'pool none' nothing is kept"];
 
 /// Pairs of `CONFIG GET`.
 fn get(wire: &mut Wire, name: &str) -> BTreeMap<String, String> {
@@ -130,8 +131,6 @@ fn what_promises_durability_or_protection_does_not_start() {
     let file = dir.path().join("eagledb.conf");
     let path = file.to_str().expect("text");
     for line in [
-        "save 900 1",
-        "appendonly yes",
         "replicaof 127.0.0.1 6379",
         "min-replicas-to-write 1",
         "masterauth secret",
@@ -142,7 +141,6 @@ fn what_promises_durability_or_protection_does_not_start() {
         "user alice on >secret ~* +@all",
         "rename-command FLUSHALL \"\"",
         "cluster-enabled yes",
-        "pool file",
     ] {
         fs::write(&file, format!("# first\n{line}\n")).expect("written");
         let (code, said) = run_eagledb(&[path]);
@@ -150,7 +148,17 @@ fn what_promises_durability_or_protection_does_not_start() {
         assert_eq!(code, 1, "{line}: {said}");
         assert!(said.contains(&format!("{path}, line 2: '{name}': ")), "{line}: {said}");
     }
-    fs::write(&file, "save \"\"\nappendonly no\ntls-port 0\naclfile \"\"\nnotify-keyspace-events KEA\n")
+    for line in ["save 900 1", "appendonly yes"] {
+        fs::write(&file, format!("# first\n{line}\npool none\n")).expect("written");
+        let (code, said) = run_eagledb(&[path]);
+        let name = line.split(' ').next().expect("a name");
+        assert_eq!(code, 1, "{line}: {said}");
+        assert!(
+            said.contains(&format!("{path}, line 2: '{name}': with 'pool none' nothing is kept")),
+            "{line}: {said}"
+        );
+    }
+    fs::write(&file, "pool none\nsave \"\"\nappendonly no\ntls-port 0\naclfile \"\"\nnotify-keyspace-events KEA\n")
         .expect("written");
     let node = Process::eagledb(&[path, "--shards", "1"]);
     let mut wire = connected(&node);
@@ -173,9 +181,9 @@ fn the_environment_is_a_source() {
     let (code, said) = run("EAGLE_CONF_PORTS", "1");
     assert_eq!(code, Some(1), "{said}");
     assert_eq!(said, "environment variable EAGLE_CONF_PORTS: 'ports': no such directive; --help lists all\n");
-    let (code, said) = run("EAGLE_CONF_APPENDONLY", "yes");
+    let (code, said) = run("EAGLE_CONF_TLS_PORT", "1");
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.starts_with("environment variable EAGLE_CONF_APPENDONLY: 'appendonly': "), "{said}");
+    assert!(said.starts_with("environment variable EAGLE_CONF_TLS_PORT: 'tls-port': "), "{said}");
 }
 
 #[test]

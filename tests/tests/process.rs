@@ -73,7 +73,7 @@ fn what_is_missing_to_start_is_one_sentence() {
         (vec!["--no-such-directive", "1"], "no-such-directive"),
         (vec!["--port", "99999999"], "port"),
         (vec!["--dir", "/nowhere/at/all", "--port", "0"], "/nowhere/at/all"),
-        (vec!["--appendonly", "yes"], "appendonly"),
+        (vec!["--appendonly", "yes", "--pool", "none"], "appendonly"),
         (vec!["/no/such/file.conf"], "/no/such/file.conf"),
     ] {
         let (code, text) = run_eagledb(&arguments);

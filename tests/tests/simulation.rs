@@ -1,5 +1,6 @@
 //! Whole nodes in the simulator: each test runs many seeds; `EAGLE_SEED=n` runs the one that a failure printed.
 
+use eagle_node::core::event::Stored;
 use eagle_resp::Value;
 use eagle_shard::slot::SlotId;
 use eagle_tests::{
@@ -72,12 +73,7 @@ fn replies(mut bytes: &[u8]) -> usize {
 
 /// Sends one command and returns its reply.
 fn ask(sim: &mut Sim, at: (usize, eagle_node::core::event::ConnId), words: &[&str]) -> Value {
-    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    let before = sim.connection(at).received.len();
-    sim.send(at, &encode(&words));
-    let whole = |sim: &Sim| Value::parse(&sim.connection(at).received[before..]).expect("well-formed").is_some();
-    assert!(sim.run_until(20_000, whole), "seed {}: {words:?} is answered", sim.plan.seed);
-    Value::parse(&sim.connection(at).received[before..]).expect("well-formed").expect("whole").0
+    sim.ask(at, words)
 }
 
 #[test]
@@ -372,7 +368,8 @@ fn a_failed_commit_acknowledges_nothing() {
     for _ in 0..400 {
         sim.step();
     }
-    assert!(sim.fail_commit(0) && sim.fail_commit(1), "both shards had a commit under way");
+    let fail = |sim: &mut Sim, core| sim.fail(core, Stored::Write, 5);
+    assert!(fail(&mut sim, 0) && fail(&mut sim, 1), "both shards had a commit under way");
     assert!(sim.run_until(400, |sim| { writers.iter().all(|at| sim.connection(*at).closed) }));
     for at in &writers {
         assert!(sim.connection(*at).received.is_empty(), "nothing was acknowledged");

@@ -11,7 +11,10 @@ use super::{
     connection::{checked_name, is_word},
     help as write_help, pausing, refuse,
 };
-use crate::core::{Core, NodeCall, replies::Mute};
+use crate::{
+    config::SyncMode,
+    core::{Core, NodeCall, replies::Mute},
+};
 
 const OWN: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE);
 const OTHERS: Flags = Flags::ADMIN.union(OWN);
@@ -41,6 +44,14 @@ pub(super) const ROWS: &[Spec] = &[Spec {
 }];
 
 const SUBCOMMANDS: &[Spec] = &[
+    Spec {
+        name: "client|durability",
+        syntax: "{mode: ALWAYS | EVERYSEC | NO | DEFAULT}",
+        arity: 3,
+        since: "7.2.0",
+        summary: "Sets how durable replies to the connection promise their effects to be, in place of what is configured.",
+        ..CLIENT
+    },
     Spec {
         name: "client|getredir",
         arity: 2,
@@ -196,6 +207,7 @@ const SUBCOMMANDS: &[Spec] = &[
 ];
 
 pub(super) const RUNS: &[(&str, NodeRun)] = &[
+    ("client|durability", NodeRun::Here(durability)),
     ("client|getredir", NodeRun::Here(getredir)),
     ("client|getname", NodeRun::Here(getname)),
     ("client|help", NodeRun::Here(help)),
@@ -215,6 +227,8 @@ pub(super) const RUNS: &[(&str, NodeRun)] = &[
 ];
 
 const HELP: &[&str] = &[
+    "DURABILITY (ALWAYS|EVERYSEC|NO|DEFAULT)",
+    "    Set what replies to this connection promise of the pool, as 'sync' does for all.",
     "GETREDIR",
     "    Return the client ID we are redirecting to when tracking is enabled.",
     "GETNAME",
@@ -271,6 +285,21 @@ const HELP: &[&str] = &[
 
 fn help(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     write_help("CLIENT", HELP, &mut call.reply);
+    Ok(())
+}
+
+fn durability(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+    const NO_POOL: &str = "ERR nothing is kept without a pool, so no reply can promise it";
+    let word = &call.args[2];
+    let named = SyncMode::ALL.into_iter().find(|mode| is(word, mode.name()));
+    if named.is_none() && !is(word, "DEFAULT") {
+        return Err(Error::Syntax);
+    }
+    if !core.keeps() && named.is_some_and(|mode| mode != SyncMode::No) {
+        return Err(Error::Line(NO_POOL));
+    }
+    call.session.durability = named;
+    call.reply.ok();
     Ok(())
 }
 

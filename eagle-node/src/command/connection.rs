@@ -138,6 +138,7 @@ fn reset(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     session.authenticated = core.config().requirepass.is_empty();
     session.no_evict = false;
     session.no_touch = false;
+    session.durability = None;
     session.mute(Mute::Off);
     call.reply.protocol = Protocol::Resp2;
     call.reply.simple("RESET");

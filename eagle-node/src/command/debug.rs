@@ -15,10 +15,14 @@ use eagle_shard::{
 };
 
 use super::{Asked, Begin, NodeRun, help as write_help, refuse};
-use crate::core::{
-    Core, MergeCall, NodeCall,
-    pause::{Paused, Purpose},
-    stats::{CoreReport, Part},
+use crate::{
+    core::{
+        Core, MergeCall, NodeCall,
+        event::CoreId,
+        pause::{Paused, Purpose},
+        stats::{CoreReport, Part},
+    },
+    faults::Fault,
 };
 
 /// A sleep is at most this long, in milliseconds: some 30 years.
@@ -64,6 +68,10 @@ const HELP: &[&str] = &[
     "    default.",
     "SLEEP <seconds>",
     "    Stop the server for <seconds>. Decimals allowed.",
+    "STORAGE <fault> [core]",
+    "    From now on this goes wrong with the pools' media, of one core or of all:",
+    "    DELAY-SYNC <ms>, FAIL-WRITE <errno>, FAIL-SYNC <errno>, SHORT-WRITE,",
+    "    ENOSPC-GROWTH. OFF ends it all.",
     "STRINGMATCH-LEN <len> <pattern>",
     "    Whether <pattern> matches a string of <len> times 'a'.",
 ];
@@ -162,6 +170,7 @@ fn here(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
             }
             call.reply.ok();
         }
+        (3..=5, name) if is(name, "STORAGE") => storage(core, call)?,
         (4, name) if is(name, "STRINGMATCH-LEN") => {
             const LEN_MAX: i64 = 1 << 20;
             let len = args::integer(&args[2])?;
@@ -178,6 +187,42 @@ fn here(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
             refuse(core, call, line.as_bytes());
         }
     }
+    Ok(())
+}
+
+/// Lets something go wrong with the media of pools, or no longer.
+fn storage(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+    let args = call.args;
+    let word = &args[2];
+    let number = |at: usize| args.get(at).ok_or(Error::Syntax).and_then(args::integer);
+    let code = |at| i32::try_from(number(at)?).ok().filter(|code| *code > 0).ok_or(Error::NotInteger);
+    let (fault, next) = match word {
+        word if is(word, "OFF") => {
+            core.shared().faults.clear();
+            call.reply.ok();
+            return Ok(());
+        }
+        word if is(word, "DELAY-SYNC") => {
+            let ms = u64::try_from(number(3)?).map_err(|_| Error::NotInteger)?;
+            (Fault::DelaySync(ms), 4)
+        }
+        word if is(word, "FAIL-WRITE") => (Fault::FailWrite(code(3)?), 4),
+        word if is(word, "FAIL-SYNC") => (Fault::FailSync(code(3)?), 4),
+        word if is(word, "SHORT-WRITE") => (Fault::ShortWrite, 3),
+        word if is(word, "ENOSPC-GROWTH") => (Fault::NoSpace, 3),
+        _ => return Err(Error::Syntax),
+    };
+    let only = match args.len() - next {
+        0 => None,
+        1 => Some(CoreId(u16::try_from(number(next)?).map_err(|_| Error::NotInteger)?)),
+        _ => return Err(Error::Syntax),
+    };
+    tracing::warn!(
+        "a client had storage go wrong: {fault:?}, of {}",
+        only.map_or("all cores".to_owned(), |core| format!("core {}", core.0))
+    );
+    core.shared().faults.set(fault, only);
+    call.reply.ok();
     Ok(())
 }
 

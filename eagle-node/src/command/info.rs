@@ -12,7 +12,7 @@ use super::{Asked, Begin, NodeRun, sections::SECTIONS};
 use crate::core::{
     Core, MergeCall, NodeCall,
     event::Now,
-    stats::{CoreReport, DatabaseFigures, Figures, Part},
+    stats::{CoreReport, DatabaseFigures, Figures, Part, RecoveryFigures},
 };
 
 pub(super) const RUN: NodeRun = NodeRun::Every { begin, each, merge };
@@ -58,6 +58,11 @@ fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
         clients_memory: 0,
         query_bytes_max: 0,
         unsent_bytes_max: 0,
+        storage: core.storage_counted().0.clone(),
+        syncs_in_flight: core.storage_counted().1,
+        pool_bytes: core.shard().pool_file_bytes(),
+        has_failed: core.has_failed(),
+        recovery: recovery(core),
     };
     for db in (0..core.config().databases).map(DbId) {
         let shard = core.shard();
@@ -75,6 +80,16 @@ fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
         figures.unsent_bytes_max = figures.unsent_bytes_max.max(session.unsent_bytes() as u64);
     }
     CoreReport { core: core.id(), part: Part::Figures(Box::new(figures)) }
+}
+
+fn recovery(core: &Core) -> RecoveryFigures {
+    let report = core.shard().recovery();
+    RecoveryFigures {
+        records: report.records,
+        bytes: report.bytes,
+        torn_bytes: report.torn_bytes,
+        damaged: report.damage.len() as u64,
+    }
 }
 
 fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod pausing;
 mod sections;
 pub mod server;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -119,12 +120,28 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 7] =
-    [connection::ROWS, client::ROWS, introspection::ROWS, config::ROWS, debug::ROWS, memory::ROWS, server::ROWS];
+const ROWS: [&[Spec]; 8] = [
+    connection::ROWS,
+    client::ROWS,
+    introspection::ROWS,
+    config::ROWS,
+    debug::ROWS,
+    memory::ROWS,
+    server::ROWS,
+    waiting::ROWS,
+];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 7] =
-    [connection::RUNS, client::RUNS, introspection::RUNS, config::RUNS, debug::RUNS, memory::RUNS, server::RUNS];
+const RUNS: [&[(&str, NodeRun)]; 8] = [
+    connection::RUNS,
+    client::RUNS,
+    introspection::RUNS,
+    config::RUNS,
+    debug::RUNS,
+    memory::RUNS,
+    server::RUNS,
+    waiting::RUNS,
+];
 
 struct Table {
     rows: Vec<Row>,

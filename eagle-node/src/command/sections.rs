@@ -197,25 +197,72 @@ fn memory(node: &Node<'_>, text: &mut String) {
 }
 
 fn persistence(node: &Node<'_>, text: &mut String) {
-    none(text, &["loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
+    let (figures, config, loading) = (&node.figures, node.core.config(), &node.core.shared().loading);
+    line(text, "loading", u8::from(loading.is_on()));
+    none(text, &["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     line(text, "current_fork_perc", "0.00");
     none(text, &["current_save_keys_processed", "current_save_keys_total"]);
-    // Nothing was ever saved: all changes since the start.
-    line(text, "rdb_changes_since_last_save", node.figures.writes_processed());
+    // No snapshot was ever taken: all changes since the start.
+    line(text, "rdb_changes_since_last_save", figures.writes_processed());
     line(text, "rdb_bgsave_in_progress", 0);
     line(text, "rdb_last_save_time", node.core.shared().started_unix_ms / 1000);
     line(text, "rdb_last_bgsave_status", "ok");
     line(text, "rdb_last_bgsave_time_sec", -1);
     line(text, "rdb_current_bgsave_time_sec", -1);
     none(text, &["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
-    none(text, &["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
+    // The pools are the log, and compaction its rewriting, which never fails and is always under way.
+    let has_log = node.core.keeps() && config.appendonly();
+    line(text, "aof_enabled", u8::from(has_log));
+    none(text, &["aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     line(text, "aof_last_rewrite_time_sec", -1);
     line(text, "aof_current_rewrite_time_sec", -1);
     line(text, "aof_last_bgrewrite_status", "ok");
     none(text, &["aof_rewrites", "aof_rewrites_consecutive_failures"]);
-    line(text, "aof_last_write_status", "ok");
+    line(text, "aof_last_write_status", if figures.has_failed { "err" } else { "ok" });
     none(text, &["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
-    line(text, "pool", "none");
+    if has_log {
+        line(text, "aof_current_size", figures.pool_bytes);
+        none(text, &["aof_base_size", "aof_pending_rewrite", "aof_buffer_length"]);
+        line(text, "aof_pending_bio_fsync", figures.syncs_in_flight);
+        line(text, "aof_delayed_fsync", figures.storage.syncs_delayed);
+    }
+    if loading.is_on() {
+        loading_lines(node, text);
+    }
+    pool_lines(node, text);
+}
+
+fn loading_lines(node: &Node<'_>, text: &mut String) {
+    let loading = &node.core.shared().loading;
+    let (bytes, started_ms) = (loading.bytes(), loading.started_unix_ms());
+    let part = ratio(bytes.bytes_done, bytes.bytes_total);
+    let took_s = node.now.unix.0.saturating_sub(started_ms) as f64 / 1000.0;
+    line(text, "loading_start_time", started_ms / 1000);
+    line(text, "loading_total_bytes", bytes.bytes_total);
+    line(text, "loading_rdb_used_mem", 0);
+    line(text, "loading_loaded_bytes", bytes.bytes_done);
+    line(text, "loading_loaded_perc", format!("{:.2}", 100.0 * part));
+    line(text, "loading_eta_seconds", if part > 0.0 { (took_s / part - took_s).ceil() as u64 } else { 1 });
+}
+
+fn pool_lines(node: &Node<'_>, text: &mut String) {
+    let (figures, config) = (&node.figures, node.core.config());
+    let (storage, recovery) = (&figures.storage, &figures.recovery);
+    let us = |percent| storage.latency.percentile_ns(percent) / 1000;
+    let mode = if node.core.shard().pool_file().is_some() { "file" } else { "none" };
+    line(text, "eagle_pool_mode", mode);
+    line(text, "eagle_sync", config.sync().name());
+    line(text, "eagle_commits", storage.commits);
+    line(text, "eagle_commit_latency_us_p50", us(50.0));
+    line(text, "eagle_commit_latency_us_p99", us(99.0));
+    line(text, "eagle_committed_bytes", storage.bytes);
+    line(text, "eagle_syncs", storage.syncs);
+    line(text, "eagle_growths_failed", storage.growths_failed);
+    line(text, "eagle_recovery_records", recovery.records);
+    line(text, "eagle_recovery_bytes", recovery.bytes);
+    line(text, "eagle_recovery_torn_bytes", recovery.torn_bytes);
+    line(text, "eagle_recovery_damaged", recovery.damaged);
+    line(text, "eagle_recovery_ms", node.core.shared().loading.took_ms());
 }
 
 fn stats(node: &Node<'_>, text: &mut String) {

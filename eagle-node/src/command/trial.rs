@@ -42,7 +42,8 @@ impl Trial {
         let core = |index| {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let id = CoreId(index);
-            let config = CoreConfig { id, cores, shard, commit: CommitMode::Immediate, credit: 64, seed: 1 };
+            let commit = CommitMode::Immediate;
+            let config = CoreConfig { id, cores, shard, commit, credit: 64, seed: 1 };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {

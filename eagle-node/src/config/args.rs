@@ -71,6 +71,7 @@ impl Config {
         for (name, values) in &line.flags {
             settings.apply(name, values, Source::Flag, 0)?;
         }
+        settings.check()?;
         let maxmemory = settings.config.maxmemory;
         if (1..MAXMEMORY_ODD).contains(&maxmemory) {
             settings.notes.push(format!(
@@ -278,8 +279,8 @@ mod tests {
             (&["--"], "command line: '': no such directive; --help lists all"),
             (&["-p", "1"], "command line: '-p' is neither a file nor a flag; flags begin with --, see --help"),
             (
-                &["--pool", "file"],
-                "command line: 'pool': pools in files are not available yet, so the only value is 'none'",
+                &["--appendonly", "yes", "--pool", "none"],
+                "command line: 'appendonly': with 'pool none' nothing is kept, so the only value is 'no'",
             ),
         ] {
             assert_eq!(start(args).unwrap_err().to_string(), complaint);

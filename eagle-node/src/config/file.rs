@@ -4,7 +4,7 @@
 //! `\n \r \t \b \a \xHH`, `'...'` takes `\'` only. `include path` reads another file in place, or all that a pattern of
 //! file names (`conf.d/*.conf`) finds, by name. What comes later replaces what came before. An error names the file, the line, the directive and what to do.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use eagle_shard::glob;
 
@@ -28,6 +28,10 @@ const REFUSED: [(&str, &str); 5] = [
 
 /// Directives that Redis still reads and forgets.
 const FORGOTTEN: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
+
+/// What is said of snapshots that are asked for.
+const SAVE_NOTE: &str =
+    "directive 'save' is kept: no snapshots are taken at these times, as every change is in the pools anyway";
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub struct Settings {
     pub config: Config,
     /// What the log should say about it at start.
     pub notes: Vec<String>,
+    /// Where each directive was set last.
+    sources: BTreeMap<&'static str, Source>,
 }
 
 impl Settings {
@@ -146,6 +152,7 @@ impl Settings {
     /// Sets one directive from its words.
     pub fn set(&mut self, name: &[u8], values: &[Vec<u8>], source: Source) -> Result<(), ConfigError> {
         let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let set_by = source.clone();
         let wrong = |reason: String| ConfigError { source: Some(source), reason: format!("'{shown}': {reason}") };
         if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
             return Err(wrong((*reason).to_owned()));
@@ -163,10 +170,21 @@ impl Settings {
             _ => Err(Wrong::WordCount),
         };
         set.map_err(|refused| wrong(refused.to_string()))?;
-        if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
+        self.sources.insert(row.name, set_by);
+        if row.name == "save" && self.config.kept.contains_key(row.name) {
+            self.notes.push(SAVE_NOTE.to_owned());
+        } else if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
             self.notes.push(format!("directive '{shown}' is accepted but has no effect"));
         }
         Ok(())
+    }
+
+    /// Finds, when all is read, what cannot be had together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.config.check().map_err(|(name, why)| {
+            let source = self.sources.get(name).cloned();
+            ConfigError { source, reason: format!("'{name}': {why}") }
+        })
     }
 
     /// Ends reading a file: its absolute path is part of the configuration.
@@ -314,7 +332,6 @@ mod tests {
                 "list-max-ziplist-entries 5\ntls-port 1",
                 "line 2: 'tls-port': TLS is not available yet, so the value cannot be changed; remove the directive",
             ),
-            ("appendonly yes", "line 1: 'appendonly': nothing is kept on disk yet, so the only value is 'no'"),
             (
                 "rename-command FLUSHALL \"\"",
                 "line 1: 'rename-command': renaming and disabling commands is not available yet; remove the line",

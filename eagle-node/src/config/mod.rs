@@ -11,8 +11,9 @@
 //!
 //! Every directive is one row of [`table::TABLE`]; the row knows its grammar, bounds, default and its place in
 //! [`Config`], so that file, flags, `CONFIG` and the help cannot disagree. A directive that Redis has and EagleDB does
-//! not act on is accepted, kept and echoed, and the log says so; one that promises what EagleDB does not keep yet
-//! (durability, replication, access control) is refused unless its value asks for nothing.
+//! not act on is accepted, kept and echoed, and the log says so; one that promises what EagleDB does not have yet
+//! (replication, access control) is refused unless its value asks for nothing. What cannot be had together is found when all
+//! is read ([`Config::check`]).
 //!
 //! Grammar and error texts: Redis 7.2, `src/config.c` and the self-documented `redis.conf`.
 
@@ -48,6 +49,16 @@ pub struct Config {
     pub dir: String,
     /// Number of cores (and shards); 0: one a physical core.
     pub shards: u16,
+    /// Where pools lie.
+    pub pool: PoolMode,
+    /// When commits are synced, if it was said; [`Config::sync`] tells what holds.
+    pub sync: Option<SyncMode>,
+    /// Whether a log was asked for, if it was said; [`Config::appendonly`] tells what holds.
+    pub appendonly: Option<bool>,
+    /// Bytes that all pools together may take, 0 for no bound.
+    pub pool_size_max: u64,
+    /// Whether pools are opened although what was durable is damaged.
+    pub accept_damage: bool,
     /// Number of databases.
     pub databases: u8,
     /// Connections at most.
@@ -113,11 +124,43 @@ impl Default for Config {
                 panic!("default of {}: {wrong}", row.name);
             }
         }
+        // Nobody has said so yet.
+        (config.sync, config.appendonly) = (None, None);
         config
     }
 }
 
 impl Config {
+    /// When commits are synced: as was said, or not where no log is wanted, or every second.
+    #[must_use]
+    pub fn sync(&self) -> SyncMode {
+        let unsaid = if self.appendonly == Some(false) { SyncMode::No } else { SyncMode::EverySec };
+        self.sync.unwrap_or(unsaid)
+    }
+
+    /// Whether a log is wanted and there is one.
+    #[must_use]
+    pub fn appendonly(&self) -> bool {
+        self.appendonly.unwrap_or(true) && self.pool != PoolMode::None
+    }
+
+    /// Finds what cannot be had together: the directive, and what to do.
+    ///
+    /// # Errors
+    /// If something is.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.pool != PoolMode::None {
+            return Ok(());
+        }
+        if self.appendonly == Some(true) {
+            return Err(("appendonly", "with 'pool none' nothing is kept, so the only value is 'no'"));
+        }
+        if self.kept.contains_key("save") {
+            return Err(("save", "with 'pool none' nothing is kept, so the only value is \"\""));
+        }
+        Ok(())
+    }
+
     /// How a shard makes room by eviction.
     #[must_use]
     pub fn eviction(&self) -> Eviction {
@@ -148,6 +191,11 @@ const BLANK: Config = Config {
     unixsocketperm: 0,
     dir: String::new(),
     shards: 0,
+    pool: PoolMode::Auto,
+    sync: None,
+    appendonly: None,
+    pool_size_max: 0,
+    accept_damage: false,
     databases: 0,
     maxclients: 0,
     timeout: 0,
@@ -226,6 +274,52 @@ pub struct OutputLimits {
     pub replica: OutputLimit,
     /// Clients with subscriptions.
     pub pubsub: OutputLimit,
+}
+
+/// Where pools lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// Nowhere: nothing is kept.
+    None,
+    /// On persistent memory where the folder grants it, else in files.
+    Auto,
+    /// In ordinary files.
+    File,
+    /// In files on persistent memory.
+    Dax,
+}
+
+impl PoolMode {
+    const ALL: [Self; 4] = [Self::None, Self::Auto, Self::File, Self::Dax];
+    const NAMES: &[&str] = &["none", "auto", "file", "dax"];
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// When commits are synced, and so what replies promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Every second.
+    EverySec,
+    /// Before replies leave.
+    Always,
+    /// When the log needs it.
+    No,
+}
+
+impl SyncMode {
+    pub(crate) const ALL: [Self; 3] = [Self::EverySec, Self::Always, Self::No];
+    pub(crate) const NAMES: &[&str] = &["everysec", "always", "no"];
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 /// To whom something dangerous is allowed.
@@ -355,6 +449,32 @@ mod tests {
             OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 }
         );
         assert!(config.protected_mode && config.requirepass.is_empty() && config.kept.is_empty());
+    }
+
+    #[test]
+    fn durability_is_asked_for_by_two_names() {
+        // `appendfsync` is `sync`; `appendonly no` lowers what was not said, in whatever order; without a pool there is no log.
+        let with = |pairs: &[(&str, &str)]| {
+            let mut config = Config::default();
+            for (name, value) in pairs {
+                table::find(name.as_bytes()).unwrap().set(&mut config, value.as_bytes()).unwrap();
+            }
+            config
+        };
+        let shown = |pairs: &[(&str, &str)]| {
+            let config = with(pairs);
+            ["sync", "appendfsync", "appendonly"].map(|name| config.value(name)).join(" ")
+        };
+        assert_eq!(shown(&[]), "everysec everysec yes");
+        assert_eq!(shown(&[("appendfsync", "always")]), "always always yes");
+        assert_eq!(shown(&[("appendonly", "no")]), "no no no");
+        assert_eq!(shown(&[("appendonly", "no"), ("sync", "everysec")]), "everysec everysec no");
+        assert_eq!(shown(&[("appendfsync", "everysec"), ("appendonly", "no")]), "everysec everysec no");
+        assert_eq!(shown(&[("pool", "none")]), "everysec everysec no");
+        assert_eq!(with(&[("pool", "none"), ("appendonly", "no"), ("save", "")]).check(), Ok(()));
+        assert_eq!(with(&[("save", "900 1"), ("appendonly", "yes")]).check(), Ok(()));
+        assert_eq!(with(&[("appendonly", "yes"), ("pool", "none")]).check().unwrap_err().0, "appendonly");
+        assert_eq!(with(&[("save", "900 1"), ("pool", "none")]).check().unwrap_err().0, "save");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     Config,
     file::split,
     form::Form,
-    table::{self, Directive, TABLE},
+    table::{self, Directive, Place, TABLE},
 };
 
 /// The line above what a rewrite adds.
@@ -90,7 +90,13 @@ fn present_lines(row: &Directive, config: &Config, is_named: bool) -> Vec<Vec<u8
         return output_limits(config, is_named);
     }
     let value = row.get(&mut config.clone());
-    let is_default = value == row.get(&mut Config::default());
+    // What follows from other directives is not said; and what was said of these two is, as it would not follow again.
+    let is_default = match row.place {
+        Place::Sync if config.sync.is_none() => return Vec::new(),
+        Place::AppendOnly if config.appendonly.is_none() => return Vec::new(),
+        Place::Sync | Place::AppendOnly => false,
+        _ => value == row.get(&mut Config::default()),
+    };
     if is_default && !is_named {
         return Vec::new();
     }

@@ -83,6 +83,9 @@ impl Config {
         for (row, (name, value)) in rows.iter().zip(pairs) {
             row.set(&mut changed, value).map_err(|wrong| SetError::Refused(name.to_vec(), Refusal::Wrong(wrong)))?;
         }
+        changed.check().map_err(|(name, why)| {
+            SetError::Refused(name.as_bytes().to_vec(), Refusal::Wrong(Wrong::NotAvailable(why)))
+        })?;
         Ok(changed)
     }
 
@@ -128,7 +131,7 @@ impl Config {
     /// Which of the pairs changed a directive that has no effect, for the log.
     #[must_use]
     pub fn without_effect(pairs: &[(&[u8], &[u8])]) -> Vec<&'static str> {
-        let without = |row: &&Directive| matches!(row.place, Place::Kept);
+        let without = |row: &&Directive| matches!(row.place, Place::Kept) && row.name != "save";
         pairs.iter().filter_map(|(name, _)| table::find(name)).filter(without).map(|row| row.name).collect()
     }
 }

@@ -6,7 +6,7 @@
 //! about a directive is written anywhere else.
 
 use super::{
-    Allowed, Config, EvictionPolicy, LogLevel,
+    Allowed, Config, EvictionPolicy, LogLevel, PoolMode, SyncMode,
     form::{Form, OutputClass, Value, Wrong},
     grammar::Grammar,
 };
@@ -59,6 +59,12 @@ pub enum Place {
     LogLevel,
     /// The policy of eviction.
     Policy,
+    /// Where pools lie.
+    Pool,
+    /// When commits are synced.
+    Sync,
+    /// Redis' name for having a log at all.
+    AppendOnly,
     /// A field of [`Config`].
     Allowed(At<Allowed>),
     /// The bounds of unread replies.
@@ -158,6 +164,9 @@ impl Directive {
             (Place::Policy, Value::Choice(index)) => {
                 config.maxmemory_policy = EvictionPolicy::ALL[index];
             }
+            (Place::Pool, Value::Choice(index)) => config.pool = PoolMode::ALL[index],
+            (Place::Sync, Value::Choice(index)) => config.sync = Some(SyncMode::ALL[index]),
+            (Place::AppendOnly, Value::Flag(flag)) => config.appendonly = Some(flag),
             (Place::Allowed(at), Value::Choice(index)) => *at(config) = Allowed::ALL[index],
             (Place::OutputLimits, Value::OutputLimits(limits)) => {
                 for (class, limit) in limits {
@@ -199,6 +208,9 @@ impl Directive {
             Place::Words(at) => Value::Words(at(config).clone()),
             Place::LogLevel => Value::Choice(config.loglevel as usize),
             Place::Policy => Value::Choice(config.maxmemory_policy as usize),
+            Place::Pool => Value::Choice(config.pool as usize),
+            Place::Sync => Value::Choice(config.sync() as usize),
+            Place::AppendOnly => Value::Flag(config.appendonly()),
             Place::Allowed(at) => Value::Choice(*at(config) as usize),
             Place::OutputLimits => {
                 let classes = [OutputClass::Normal, OutputClass::Replica, OutputClass::PubSub];
@@ -239,15 +251,12 @@ const U32: i64 = u32::MAX as i64;
 const MAX: i64 = i64::MAX;
 const MB: i64 = 1 << 20;
 
-const NO_SNAPSHOT: &str = "nothing is kept on disk yet, so the only value is \"\"";
-const NO_LOG: &str = "nothing is kept on disk yet, so the only value is 'no'";
 const NO_REPLICATION: &str = "replication is not available yet, so the only value is \"\"";
 const NO_REPLICA: &str = "replication is not available yet, so the value cannot be changed; remove the directive";
 const NO_REPLICAS: &str = "replication is not available yet, so the only value is 0";
 const NO_CLUSTER: &str = "the cluster is not available yet, so the only value is 'no'";
 const NO_TLS: &str = "TLS is not available yet, so the value cannot be changed; remove the directive";
 const NO_ACL: &str = "access control lists are not available yet, so the only value is \"\"";
-const NO_POOL: &str = "pools in files are not available yet, so the only value is 'none'";
 
 /// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
 #[rustfmt::skip]
@@ -258,7 +267,11 @@ pub const TABLE: &[Directive] = &[
     fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
     fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory").protected(),
     fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
-    only("pool", Form::Text, "none", NO_POOL).at_start(),
+    fixed("pool", Form::Choice(PoolMode::NAMES), "auto", Place::Pool, "where each shard's pool lies: 'file' in 'dir', 'dax' there on persistent memory, 'none' for a cache that keeps nothing; 'auto': dax where the folder grants it, else file"),
+    live("sync", Form::Choice(SyncMode::NAMES), "everysec", Place::Sync, "what a reply promises of a pool in a file: 'always' that it survives power loss; 'everysec' the end of the process, and power loss but for the last second; 'no' the end of the process; with 'appendonly no' the default is 'no'").or("appendfsync"),
+    live("appendonly", Form::Flag, "yes", Place::AppendOnly, "whether that is asked for: 'yes' needs a pool, 'no' means 'sync no' unless 'sync' is set too (the pool is written all the same), and it is 'no' without a pool"),
+    fixed("pool-size-max", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.pool_size_max), "bytes that all pools together may take, 0 for no bound"),
+    fixed("accept-damage", Form::Flag, "no", Place::Flag(|c| &mut c.accept_damage), "open a pool although records that were durable are damaged, without them"),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),
@@ -285,8 +298,6 @@ pub const TABLE: &[Directive] = &[
     fixed("enable-debug-command", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_debug_command), "who may use DEBUG"),
     fixed("enable-protected-configs", Form::Choice(Allowed::NAMES), "no", Place::Allowed(|c| &mut c.enable_protected_configs), "who may set directives that name files"),
 
-    only("save", Form::Grammar(Grammar::SavePoints), "", NO_SNAPSHOT),
-    only("appendonly", Form::Flag, "no", NO_LOG),
     only("replicaof", Form::Words, "", NO_REPLICATION).or("slaveof").at_start(),
     only("min-replicas-to-write", Form::Integer(0, I32), "0", NO_REPLICAS).or("min-slaves-to-write"),
     only("masterauth", Form::Text, "", NO_REPLICA).or("primaryauth"),
@@ -329,6 +340,7 @@ pub const TABLE: &[Directive] = &[
     kept("activedefrag", Form::Flag, "no"),
     kept("activerehashing", Form::Flag, "yes"),
     kept("always-show-logo", Form::Flag, "no").at_start(),
+    kept("save", Form::Grammar(Grammar::SavePoints), ""),
     kept("aof-disable-auto-gc", Form::Flag, "no"),
     kept("aof-load-truncated", Form::Flag, "yes"),
     kept("aof-rewrite-incremental-fsync", Form::Flag, "yes"),
@@ -337,7 +349,6 @@ pub const TABLE: &[Directive] = &[
     kept("aof_rewrite_cpulist", Form::Text, "").or("aof-rewrite-cpulist").at_start(),
     kept("appenddirname", Form::Text, "appendonlydir").at_start(),
     kept("appendfilename", Form::Text, "appendonly.aof").at_start(),
-    kept("appendfsync", Form::Choice(&["everysec", "always", "no"]), "everysec"),
     kept("auto-aof-rewrite-min-size", Form::Memory(0, MAX), "64mb"),
     kept("auto-aof-rewrite-percentage", Form::Integer(0, I32), "100"),
     kept("availability-zone", Form::Text, ""),
@@ -533,13 +544,10 @@ mod tests {
     }
 
     #[test]
-    fn what_would_promise_durability_is_refused() {
-        // `save ""` and `appendonly no` ask for nothing; anything else names what is missing.
+    fn what_would_promise_protection_is_refused() {
+        // A value that asks for nothing is taken; anything else names what is missing.
         let mut config = Config::default();
         for (name, nothing, something) in [
-            ("save", "", "900 1"),
-            ("appendonly", "no", "yes"),
-            ("pool", "none", "file"),
             ("replicaof", "", "host 6379"),
             ("min-replicas-to-write", "0", "1"),
             ("primaryauth", "", "secret"),

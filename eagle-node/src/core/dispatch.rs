@@ -4,7 +4,6 @@
 //! those that are ours are prefetched before the first of them is executed. A batch ends early where the connection has
 //! to wait: behind a barrier, for credit, at its end. What was decoded behind that point is decoded again later.
 
-use eagle_pmem::Position;
 use eagle_resp::{Args, Decoder, Limits, Protocol, Reply, Requests};
 use eagle_shard::{
     call::{Call, DbId, Key},
@@ -20,6 +19,7 @@ use smallvec::SmallVec;
 use super::{
     BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS,
     event::{Actions, ConnId, CoreId, Now, Peer},
+    gate::{Level, Promise},
     message::{Kind, Token},
     session::{Ending, Halt, Session},
     session_mut,
@@ -69,6 +69,8 @@ pub(super) struct Order<'a> {
     pub key: Option<Hashed>,
     /// Keys are not to count as used (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
+    /// How durable what its reply promises must be.
+    pub level: Level,
     pub now: Now,
 }
 
@@ -296,6 +298,9 @@ impl Core {
         if !session.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
             return self.refuse(session, row, Error::Line("NOAUTH Authentication required."));
         }
+        if self.node_loads() && !row.spec.flags.contains(Flags::LOADING) {
+            return self.refuse(session, row, Error::Line("LOADING Redis is loading the dataset in memory"));
+        }
         if self.pause.now().is_some() && self.waits_for_pause(session, row.spec) {
             return Flow::Wait;
         }
@@ -306,6 +311,7 @@ impl Core {
             protocol: session.protocol,
             key: plan.key,
             no_touch: session.no_touch,
+            level: self.level_of(session),
             now,
         };
         let flow = match (&row.node, row.spec.run) {
@@ -396,10 +402,10 @@ impl Core {
     }
 
     /// Executes a command on this core's shard, if there is memory for it: a part of a command that is done whole is not
-    /// to be refused any more. Returns the position that its reply waits for, if it must.
-    pub(super) fn execute(&mut self, order: &Order<'_>, refusable: bool, out: &mut Vec<u8>) -> Option<Position> {
+    /// to be refused any more. Returns what its reply waits for, if it must.
+    pub(super) fn execute(&mut self, order: &Order<'_>, refusable: bool, out: &mut Vec<u8>) -> Option<Promise> {
         let writes = order.spec.writes();
-        if self.gate.failed() && (writes || self.sees_uncommitted(order)) {
+        if self.gate.failed() && (writes || self.promise_of_reading(order).is_some()) {
             Reply::new(out, order.protocol).error_line(
                 "MISCONF Errors writing to the pool: nothing is written and what was not committed is not read until \
                  the server is restarted. See its log.",
@@ -433,11 +439,16 @@ impl Core {
         if !self.gate.waits() {
             return None;
         }
-        if writes {
+        let promise = if writes {
             self.note_written(order);
-            return Some(self.shard.position());
+            Some(Promise { position: self.shard.position(), level: order.level })
+        } else {
+            self.promise_of_reading(order)
+        };
+        if let Some(promise) = promise {
+            self.storage.promised(promise, self.gate.reached());
         }
-        self.sees_uncommitted(order).then(|| self.shard.position())
+        promise
     }
 
     /// Replies with an error to a command that is not begun.
@@ -471,17 +482,21 @@ impl Core {
         }
     }
 
-    fn sees_uncommitted(&self, order: &Order<'_>) -> bool {
-        if !self.gate.dirty() {
-            return false;
+    /// What a reply promises that shows these keys: that what it shows is as durable as its connection asks for.
+    fn promise_of_reading(&self, order: &Order<'_>) -> Option<Promise> {
+        let level = order.level;
+        if !self.gate.dirty(level) {
+            return None;
         }
-        if order.spec.keys.is_empty() {
-            return true;
-        }
-        order
-            .spec
-            .key_indices(order.args.len())
-            .any(|index| self.gate.touches(self.key(&order.args[index]).hashed.hash.raw()))
+        let now = self.shard.position();
+        let position = if order.spec.keys.is_empty() {
+            self.gate.shows_any(level, now)
+        } else {
+            let hashes =
+                order.spec.key_indices(order.args.len()).map(|index| self.key(&order.args[index]).hashed.hash.raw());
+            hashes.filter_map(|hash| self.gate.shows(hash, level, now)).max()
+        };
+        position.map(|position| Promise { position, level })
     }
 
     fn node_command(

@@ -3,9 +3,8 @@
 //! The runtime turns completions of real rings into events and carries actions out; the simulator does both from a
 //! seed. Neither decides anything, and a core waits for nothing: [`super::Core::step`] returns at once, always.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range};
 
-use eagle_pmem::Position;
 use eagle_shard::call::UnixMs;
 
 use super::message::Message;
@@ -122,13 +121,18 @@ pub enum Event<'a> {
         /// Questions and answers.
         message: Box<Message>,
     },
-    /// All up to here is as durable as configured.
-    Committed {
-        /// The end of the commit.
-        position: Position,
+    /// An operation on the pool's medium has ended, well or with an error number of the system.
+    Stored {
+        /// Which; at most one of a kind is under way.
+        what: Stored,
+        /// How.
+        result: Result<(), i32>,
     },
-    /// The commit failed: nothing behind what was committed before may be acknowledged, ever.
-    CommitFailed,
+    /// The shard is to load so many records more of its pool; sent while [`super::Core::loads`].
+    Load {
+        /// About how many.
+        records: usize,
+    },
     /// About ten times a second.
     Tick,
     /// The turn has time left for background work, about so many units (records looked at).
@@ -140,6 +144,34 @@ pub enum Event<'a> {
     },
     /// The process is asked to end: serve what has arrived, take nothing new.
     Drain,
+}
+
+/// What is to be done with the medium of a core's pool. At most one of a kind is under way, and it ends with an
+/// [`Event::Stored`]. Nobody waits for it but by that event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Write the bytes of these ranges of the pool to the same places of the medium. Their memory stays in place until the end.
+    Write {
+        /// Which, in any order.
+        ranges: Vec<Range<u64>>,
+        /// Then make all that was written so far durable; its end is reported after the write's, unless that failed.
+        sync: bool,
+    },
+    /// Make all durable whose writes have ended.
+    Sync,
+    /// Allocate this range of the medium and write zeros to it. Nothing of it is in use.
+    Grow(Range<u64>),
+}
+
+/// What of [`Storage`] has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A write.
+    Write,
+    /// A sync, by itself or behind a write.
+    Sync,
+    /// A growth.
+    Grow,
 }
 
 /// What a core asks for. Filled by [`super::Core::step`] and [`super::Core::end_turn`], emptied by the runtime.
@@ -157,8 +189,10 @@ pub struct Actions {
     /// Messages to other cores, at most one a peer and turn. What a full ring refuses is handed back by
     /// [`super::Core::refused`].
     pub post: Vec<(CoreId, Box<Message>)>,
-    /// Make everything before this position durable and report it.
-    pub commit: Option<Position>,
+    /// What to begin with the pool's medium.
+    pub storage: Vec<Storage>,
+    /// The node cannot go on, and why: it is to end at once.
+    pub broken: Option<String>,
     /// The node is to end (`SHUTDOWN`): tell all cores to drain.
     pub shutdown: bool,
 }

@@ -17,6 +17,7 @@ use super::{
     Core, MergeCall,
     dispatch::{Flow, Order},
     event::{ConnId, CoreId, Now},
+    gate::Level,
     message::{Kind, Outcome, Token},
     session::{Halt, Session},
     session_mut,
@@ -59,6 +60,8 @@ pub(super) struct Gather {
     pub failed: bool,
     /// Keys are not to count as used.
     pub no_touch: bool,
+    /// How durable what the reply promises must be.
+    pub level: Level,
     /// The connection waits for it.
     pub barrier: bool,
 }
@@ -66,7 +69,7 @@ pub(super) struct Gather {
 /// A gather that has its reply.
 #[derive(Debug)]
 pub(super) struct Finished {
-    conn: ConnId,
+    pub(super) conn: ConnId,
     request: u32,
     reply: Vec<u8>,
     failed: bool,
@@ -99,6 +102,7 @@ impl Core {
             reports: Vec::new(),
             failed: false,
             no_touch: order.no_touch,
+            level: order.level,
             barrier,
         };
         self.gathers.insert(gather) as u32
@@ -215,6 +219,7 @@ impl Core {
             protocol: session.protocol,
             key: None,
             no_touch: false,
+            level: self.level_of(session),
             now: Now::default(),
         };
         let gather = self.gather(session, &order, Plan::Reports, usize::from(self.cores), true);

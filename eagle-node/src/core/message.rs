@@ -16,7 +16,7 @@
 use eagle_resp::{ArgRange, Args, Protocol};
 use eagle_shard::{call::DbId, dash::Hashed, spec::Spec};
 
-use super::{dispatch::Order, event::ConnId, stats::CoreReport};
+use super::{dispatch::Order, event::ConnId, gate::Level, stats::CoreReport};
 
 /// Whose an answer is, at the asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Ask {
     pub first_key: Option<Hashed>,
     /// Keys are not to count as used.
     pub no_touch: bool,
+    /// How durable what the answer promises must be.
+    pub level: Level,
     /// Its first argument in the message's `args`.
     pub first_arg: u32,
     /// How many arguments.
@@ -153,6 +155,7 @@ impl Message {
             protocol: order.protocol,
             first_key: order.key,
             no_touch: order.no_touch,
+            level: order.level,
             first_arg,
             argc: order.args.len() as u32,
         });

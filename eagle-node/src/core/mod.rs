@@ -12,7 +12,7 @@
 //! What always holds:
 //! - a core never waits: what cannot go on is kept in a table and goes on by a later event;
 //! - commands of one connection on one shard take effect in order; replies leave in the order of requests;
-//! - no reply leaves before what it promises is committed ([`gate`]);
+//! - no reply leaves before what it promises holds ([`gate`], [`storage`]);
 //! - at most `credit` questions of ordinary commands are under way between two cores, so buffers are bounded;
 //! - a connection executes at most [`SHARE_COMMANDS`] commands and [`SHARE_BYTES`] a turn.
 
@@ -24,17 +24,19 @@ pub mod holds;
 pub mod latency;
 mod memory;
 pub mod message;
+mod opening;
 pub mod pause;
 pub mod remote;
 pub mod replies;
 pub mod session;
 pub mod stats;
 pub mod steps;
+pub mod storage;
 pub mod sweep;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use eagle_pmem::{PoolError, Position};
+use eagle_pmem::PoolError;
 use eagle_resp::{Args, OwnedArgs, Protocol, Reply, Requests};
 use eagle_shard::{
     Budget,
@@ -47,16 +49,21 @@ use slab::Slab;
 use self::{
     dispatch::Planned,
     event::{Actions, ConnId, CoreId, Event, Now, Peer},
-    gate::{CommitMode, Gate},
+    gate::{CommitMode, Gate, Promise, Reached},
     gather::{Finished, Gather},
     holds::Holds,
     memory::Memory,
+    opening::Opening,
     pause::Pause,
-    remote::{HeldAnswer, Link},
+    remote::{HeldAnswer, HeldReport, Link},
     session::{Ending, Session},
     stats::CoreStats,
+    storage::Storage,
 };
-use crate::{config::Config, shared::Shared};
+use crate::{
+    config::{Config, SyncMode},
+    shared::Shared,
+};
 
 /// Commands of one connection executed in one turn, at most: keeps a turn within some 100 us for what others wait for.
 pub const SHARE_COMMANDS: usize = 256;
@@ -115,9 +122,21 @@ pub struct Core {
     /// Whether expired keys leave by themselves when nothing is paused.
     active_expiry: bool,
     gate: Gate,
-    held_answers: VecDeque<HeldAnswer>,
-    /// Position up to which held answers and gated replies were released.
-    released: Position,
+    storage: Storage,
+    /// Whether what was acknowledged outlives the process.
+    has_medium: bool,
+    /// When commits are synced, as configured.
+    sync: SyncMode,
+    opening: Opening,
+    /// Some core of the node still loads.
+    node_loads: bool,
+    /// By level.
+    held_answers: [VecDeque<HeldAnswer>; 2],
+    held_reports: Vec<HeldReport>,
+    /// What the report waits for that is being made, and when it is due (monotonic microseconds).
+    report_by: Option<(Promise, Range<u64>)>,
+    /// Up to where held answers and gated replies were released.
+    released: Reached,
     stats: CoreStats,
     memory: Memory,
     rng: fastrand::Rng,
@@ -164,23 +183,35 @@ pub struct MergeCall<'a> {
 }
 
 impl Core {
-    /// A core with an empty shard.
+    /// A core with an empty shard, without a pool.
     ///
     /// # Errors
     /// The shard's memory cannot be had.
     pub fn new(config: &CoreConfig, shared: Arc<Shared>) -> Result<Self, PoolError> {
-        let mut shard = Shard::new(config.shard.clone())?;
+        Ok(Self::with_shard(config, shared, Shard::new(config.shard.clone())?))
+    }
+
+    /// A core with this shard, made with the shard's part of the configuration.
+    #[must_use]
+    pub fn with_shard(config: &CoreConfig, shared: Arc<Shared>, mut shard: Shard) -> Self {
         let position = shard.position();
+        if shard.loading().is_none() {
+            shared.loading.core_ends(config.id, shared.started_unix_ms);
+        }
         let (version, settings) = shared.config();
         shard.set_eviction(settings.eviction());
         let mut stats = CoreStats::default();
         stats.track_latency(settings.latency_tracking);
-        Ok(Self {
+        Self {
             id: config.id,
             cores: config.cores,
+            sync: settings.sync(),
             config: settings,
             config_version: version,
-            hash_seed: config.shard.seed,
+            hash_seed: shard.config().seed,
+            has_medium: config.commit == CommitMode::Reported || shard.pool_file().is_some(),
+            opening: if shard.loading().is_some() { Opening::Loading } else { Opening::Open },
+            node_loads: shared.loading.is_on(),
             shard,
             sessions: Vec::new(),
             open: 0,
@@ -197,8 +228,11 @@ impl Core {
             reply_at_us: 0,
             active_expiry: true,
             gate: Gate::new(config.commit, position),
-            held_answers: VecDeque::new(),
-            released: position,
+            storage: Storage::default(),
+            held_answers: Default::default(),
+            held_reports: Vec::new(),
+            report_by: None,
+            released: Reached::all(position),
             stats,
             memory: Memory::default(),
             rng: fastrand::Rng::with_seed(config.seed),
@@ -211,7 +245,7 @@ impl Core {
             spare: Vec::new(),
             shutdown: false,
             shared,
-        })
+        }
     }
 
     /// Tells the core what happened. What follows from it is in `actions`, more of it after [`Self::end_turn`].
@@ -223,8 +257,8 @@ impl Core {
             Event::Accepted { conn, peer, fd } => self.accepted(conn, peer, fd, now),
             Event::EndOfStream { conn } => self.end_of_stream(conn),
             Event::Gone { conn } => self.gone(conn),
-            Event::Committed { position } => self.gate.done(position),
-            Event::CommitFailed => self.commit_failed(),
+            Event::Stored { what, result } => self.stored(what, result, now),
+            Event::Load { records } => self.load(records, now, actions),
             Event::Tick => self.tick(now, actions),
             Event::Background { units, idle } => self.background(units, idle, now),
             Event::Drain => {
@@ -239,11 +273,12 @@ impl Core {
         self.end_pauses(self.draining, now);
         self.run_backlog(now, actions);
         self.settle(now);
-        self.commit(actions);
+        self.commit(now, actions);
         self.release_answers(now);
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
         self.flush_links(actions);
+        self.node_loads = self.node_loads && self.shared.loading.is_on();
         if std::mem::take(&mut self.shutdown) {
             actions.shutdown = true;
         }
@@ -252,12 +287,12 @@ impl Core {
     /// Hands out what may leave on a connection, into an empty buffer; false if there is nothing, or if what was handed
     /// out before is not all sent.
     pub fn take_output(&mut self, conn: ConnId, into: &mut Vec<u8>) -> bool {
-        let committed = self.gate.committed();
+        let reached = self.gate.reached();
         let spare = &mut self.spare;
         let Some(session) = session_mut(&mut self.sessions, conn) else {
             return false;
         };
-        let taken = session.replies.take(committed, into);
+        let taken = session.replies.take(reached, into);
         if taken {
             session.bytes_out += into.len() as u64;
             self.stats.bytes_out += into.len() as u64;
@@ -308,7 +343,8 @@ impl Core {
             && self.finished.is_empty()
             && self.holds.is_empty()
             && self.pause.later.is_empty()
-            && self.held_answers.is_empty()
+            && self.held_answers.iter().all(VecDeque::is_empty)
+            && self.held_reports.is_empty()
             && self.links.iter().all(|link| link.outbox.is_empty() && link.outstanding == 0)
             && self
                 .sessions
@@ -374,6 +410,7 @@ impl Core {
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
         self.shard.set_eviction(self.config.eviction());
+        self.sync = self.config.sync();
         self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
         self.shard.set_packed_hash(self.config.packed_hash());
@@ -468,6 +505,7 @@ impl Core {
     fn gone(&mut self, conn: ConnId) {
         if let Some(session) = session_mut(&mut self.sessions, conn) {
             self.memory.forget(session);
+            self.pause.later.retain(|(_, finished)| finished.conn != conn);
             self.sessions[conn.index as usize] = None;
             self.open -= 1;
             self.shared.client_left();
@@ -475,6 +513,11 @@ impl Core {
     }
 
     fn background(&mut self, units: u32, idle: bool, now: Now) {
+        // While it loads, at the end, and after a failure nothing more is begun.
+        if self.opening != Opening::Open || self.draining || self.gate.failed() {
+            self.background_due = false;
+            return;
+        }
         let progress = self.shard.background(now.unix, Budget { records: units as usize, is_idle: idle });
         self.background_due = progress.more;
     }

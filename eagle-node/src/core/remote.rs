@@ -7,22 +7,24 @@
 //! Without credit the connection halts before that command, nothing else does. So what is under way between two cores
 //! is bounded, and nobody ever waits for room: a ring that is full leaves the message in the outbox for the next turn.
 //!
-//! **Commit.** An answer promises what a reply does; one that must wait for a commit is held here by its position, and
-//! those that need not overtake it: the asker's reply queue puts them in order.
+//! **Commit.** An answer promises what a reply does; one that must wait for a commit is held here by its promise, and
+//! those that need not overtake it: the asker's reply queue puts them in order. A report that says whether something is durable
+//! is held likewise, but not beyond the time that its asker waits.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
-use eagle_pmem::Position;
 use eagle_resp::Args;
 
 use super::{
     Core,
     dispatch::Order,
     event::{Actions, ConnId, CoreId, Now},
+    gate::{Level, Promise},
     holds::Waiting,
     message::{Answer, Ask, Kind, Message, Outcome, Token},
     session::Halt,
     session_mut,
+    stats::{CoreReport, Part},
 };
 use crate::command::{self, NodeRun};
 
@@ -45,13 +47,23 @@ pub(super) struct Link {
     spare: Vec<Box<Message>>,
 }
 
-/// An answer whose promise is not committed yet.
+/// An answer whose promise does not hold yet.
 #[derive(Debug)]
 pub(super) struct HeldAnswer {
     to: CoreId,
     token: Token,
-    position: Position,
+    promise: Promise,
     bytes: Vec<u8>,
+}
+
+/// A report of whether a promise holds, due when it does or when the time is over.
+#[derive(Debug)]
+pub(super) struct HeldReport {
+    to: CoreId,
+    token: Token,
+    promise: Promise,
+    /// When it is made at the earliest and at the latest, monotonic microseconds.
+    due_us: Range<u64>,
 }
 
 impl Core {
@@ -89,6 +101,7 @@ impl Core {
             protocol: order.protocol,
             first_key: order.key,
             no_touch: order.no_touch,
+            level: order.level,
             first_arg: 0,
             argc: order.args.len() as u32,
         };
@@ -133,6 +146,7 @@ impl Core {
             protocol: ask.protocol,
             key: ask.first_key,
             no_touch: ask.no_touch,
+            level: ask.level,
             now,
         };
         match ask.kind {
@@ -147,7 +161,12 @@ impl Core {
                     }
                     _ => unreachable!("only a command of all cores asks for reports: {}", ask.spec.name),
                 };
-                self.answer(from, ask.token, Outcome::Report(Box::new(report)));
+                match std::mem::take(&mut self.report_by) {
+                    Some((promise, due_us)) => {
+                        self.held_reports.push(HeldReport { to: from, token: ask.token, promise, due_us });
+                    }
+                    None => self.answer(from, ask.token, Outcome::Report(Box::new(report))),
+                }
             }
             Kind::Hold | Kind::Run | Kind::RunPart => {
                 if !self.holds.is_empty() && self.holds.stops(ask, from, args) {
@@ -171,9 +190,10 @@ impl Core {
         let gate = self.execute(order, ask.kind == Kind::Run, &mut bytes);
         self.stats.served += 1;
         match gate {
-            Some(position) if position > self.gate.committed() => {
+            Some(promise) if !self.gate.reached().holds(promise) => {
                 let held = bytes.split_off(start);
-                self.held_answers.push_back(HeldAnswer { to: from, token: ask.token, position, bytes: held });
+                let answers = &mut self.held_answers[promise.level as usize];
+                answers.push_back(HeldAnswer { to: from, token: ask.token, promise, bytes: held });
                 self.links[from.index()].outbox.answer_bytes = bytes;
             }
             _ => {
@@ -194,6 +214,7 @@ impl Core {
                 protocol: waiting.ask.protocol,
                 key: waiting.ask.first_key,
                 no_touch: waiting.ask.no_touch,
+                level: waiting.ask.level,
                 now,
             };
             self.serve_now(waiting.from, &waiting.ask, &order);
@@ -252,31 +273,61 @@ impl Core {
 
     /// Answers whose promise holds now go into their outboxes.
     pub(super) fn release_answers(&mut self, now: Now) {
-        let committed = self.gate.committed();
-        while self.held_answers.front().is_some_and(|held| held.position <= committed) {
-            let held = self.held_answers.pop_front().expect("looked at");
-            let outbox = &mut self.links[held.to.index()].outbox;
-            outbox.answer_bytes.extend_from_slice(&held.bytes);
-            self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() });
+        let reached = self.gate.reached();
+        for level in [Level::Written, Level::Synced] {
+            let answers = level as usize;
+            while let Some(held) = self.held_answers[answers].pop_front_if(|held| reached.holds(held.promise)) {
+                let outbox = &mut self.links[held.to.index()].outbox;
+                outbox.answer_bytes.extend_from_slice(&held.bytes);
+                self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() });
+            }
         }
+        self.release_reports(now);
         self.settle(now);
+    }
+
+    fn release_reports(&mut self, now: Now) {
+        let (reached, draining) = (self.gate.reached(), self.draining);
+        let is_due = |held: &mut HeldReport| {
+            let holds = held.due_us.start <= now.mono_us && reached.holds(held.promise);
+            holds || held.due_us.end <= now.mono_us || draining
+        };
+        let due: Vec<HeldReport> = self.held_reports.extract_if(.., is_due).collect();
+        for held in due {
+            let part = Part::Synced(reached.holds(held.promise));
+            let report = Box::new(CoreReport { core: self.id, part });
+            self.answer(held.to, held.token, Outcome::Report(report));
+        }
+    }
+
+    /// The report that this core is being asked for says whether all that it has so far is synced. It is made when that is so, or
+    /// else at the end of this time (monotonic microseconds), and not before its beginning. A sync is begun at once.
+    pub fn report_synced(&mut self, due_us: Range<u64>) {
+        let promise = Promise { position: self.shard.position(), level: Level::Synced };
+        if self.gate.waits() {
+            self.storage.promised(promise, self.gate.reached());
+        }
+        self.report_by = Some((promise, due_us));
     }
 
     /// A commit failed: what waits for it must never be sent.
     pub(super) fn commit_failed(&mut self) {
         self.gate.fail();
-        let committed = self.gate.committed();
+        let reached = self.gate.reached();
         let gated: Vec<ConnId> = self
             .sessions
             .iter()
             .flatten()
-            .filter(|session| session.replies.gated(committed))
+            .filter(|session| session.replies.gated(reached))
             .map(|session| session.conn)
             .collect();
         for conn in gated {
             self.kill(conn, false);
         }
-        for held in std::mem::take(&mut self.held_answers) {
+        for held in self.held_answers.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>() {
+            self.answer(held.to, held.token, Outcome::Failed);
+        }
+        for held in std::mem::take(&mut self.held_reports) {
             self.answer(held.to, held.token, Outcome::Failed);
         }
     }

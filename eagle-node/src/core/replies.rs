@@ -6,19 +6,19 @@
 //!             ▼   ▼   ▼ │ wait   ready  wait   ready
 //!  out  [ r1  r2  r3 ]  │ slots ───────────────────▶        parked [ r5 r7 ]
 //!             ▲         │
-//!             gate: from here on nothing leaves before position p is committed
+//!             gate: from here on nothing leaves before what is promised here holds
 //! ```
 //!
 //! As long as nothing is awaited, a reply is encoded straight into `out`. Once the oldest awaited reply arrives it goes
 //! to `out` at once, and what was ready behind it follows. A reply whose promise needs a commit puts a gate before
-//! itself; gates' positions only grow, so the first one that is not passed decides what may leave.
+//! itself, unless the last gate covers it; the first gate that is not passed decides what may leave.
 //!
 //! Invariants: `slots` is empty or its first is waiting; `parked` is empty when `slots` is, and else at most twice what is
 //! parked, beyond a small constant.
 
 use std::collections::VecDeque;
 
-use eagle_pmem::Position;
+use super::gate::{Promise, Reached};
 
 /// Buffers beyond this capacity in bytes are not kept by a quiet connection.
 const KEPT_MAX: usize = 16 << 10;
@@ -43,8 +43,8 @@ enum Slot {
     Waiting,
     /// Filled as well, but with nothing.
     Muted,
-    /// Its reply lies in `parked`, and promises what is durable at `gate`.
-    Ready { start: usize, end: usize, gate: Option<Position> },
+    /// Its reply lies in `parked` and promises this.
+    Ready { start: usize, end: usize, gate: Option<Promise> },
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ struct Gate {
     /// First byte of `out` that waits.
     from: usize,
     /// What it waits for.
-    position: Position,
+    promise: Promise,
 }
 
 /// The replies of one connection on their way out.
@@ -73,7 +73,7 @@ pub struct Replies {
 
 impl Replies {
     /// Encodes a reply that is known now. `write` gets the buffer to append to and says what the reply promises.
-    pub fn now(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Position>) {
+    pub fn now(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Promise>) {
         if self.mute != Mute::Off {
             // Executed all the same.
             write(&mut Vec::new());
@@ -117,7 +117,7 @@ impl Replies {
     }
 
     /// Fills the place kept for `request`. The reply is as durable as it promises, but for `gate`.
-    pub fn fill(&mut self, request: u32, reply: &[u8], gate: Option<Position>) {
+    pub fn fill(&mut self, request: u32, reply: &[u8], gate: Option<Promise>) {
         let index = request.wrapping_sub(self.first) as usize;
         let (reply, gate) = match self.slots[index] {
             Slot::Waiting => (reply, gate),
@@ -167,25 +167,25 @@ impl Replies {
         self.first = self.first.wrapping_add(1);
     }
 
-    fn pass(&mut self, gate: Option<Position>) {
+    fn pass(&mut self, gate: Option<Promise>) {
         self.gate(self.out.len(), gate);
     }
 
-    fn gate(&mut self, from: usize, position: Option<Position>) {
-        let Some(position) = position else { return };
-        if self.gates.back().is_none_or(|last| last.position < position) {
-            self.gates.push_back(Gate { from, position });
+    fn gate(&mut self, from: usize, promise: Option<Promise>) {
+        let Some(promise) = promise else { return };
+        if self.gates.back().is_none_or(|last| !last.promise.covers(promise)) {
+            self.gates.push_back(Gate { from, promise });
         }
     }
 
     /// Moves what may leave into `into`, which is empty; false if there is nothing or a send is under way. Call
     /// [`Self::sent`] as the kernel takes it.
-    pub fn take(&mut self, committed: Position, into: &mut Vec<u8>) -> bool {
+    pub fn take(&mut self, reached: Reached, into: &mut Vec<u8>) -> bool {
         debug_assert!(into.is_empty());
         if self.in_flight > 0 {
             return false;
         }
-        while self.gates.front().is_some_and(|gate| gate.position <= committed) {
+        while self.gates.front().is_some_and(|gate| reached.holds(gate.promise)) {
             self.gates.pop_front();
         }
         match self.gates.front().map(|gate| gate.from) {
@@ -209,16 +209,16 @@ impl Replies {
 
     /// Whether something may be sent now.
     #[must_use]
-    pub fn sendable(&self, committed: Position) -> bool {
-        self.in_flight == 0
-            && self.gates.iter().find(|gate| gate.position > committed).map_or(self.out.len(), |gate| gate.from) > 0
+    pub fn sendable(&self, reached: Reached) -> bool {
+        let stops = |gate: &&Gate| !reached.holds(gate.promise);
+        self.in_flight == 0 && self.gates.iter().find(stops).map_or(self.out.len(), |gate| gate.from) > 0
     }
 
-    /// Whether replies wait for a position beyond `committed`, in `out` or parked.
+    /// Whether replies promise what does not hold yet, in `out` or parked.
     #[must_use]
-    pub fn gated(&self, committed: Position) -> bool {
-        self.gates.back().is_some_and(|gate| gate.position > committed)
-            || self.slots.iter().any(|slot| matches!(slot, Slot::Ready { gate: Some(gate), .. } if *gate > committed))
+    pub fn gated(&self, reached: Reached) -> bool {
+        let parked = |slot: &Slot| matches!(slot, Slot::Ready { gate: Some(gate), .. } if !reached.holds(*gate));
+        self.gates.iter().any(|gate| !reached.holds(gate.promise)) || self.slots.iter().any(parked)
     }
 
     /// Bytes not yet taken by the kernel, what waits and what is parked included.
@@ -260,11 +260,17 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use eagle_pmem::Position;
+
+    use super::{super::gate::Level, *};
+
+    fn at(committed: u64) -> Reached {
+        Reached::all(Position::from_raw(committed))
+    }
 
     fn take(replies: &mut Replies, committed: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        replies.take(Position::from_raw(committed), &mut bytes);
+        replies.take(at(committed), &mut bytes);
         replies.sent(bytes.len());
         bytes
     }
@@ -272,7 +278,7 @@ mod tests {
     fn put(replies: &mut Replies, reply: &[u8], gate: Option<u64>) {
         replies.now(|out| {
             out.extend_from_slice(reply);
-            gate.map(Position::from_raw)
+            gate.map(|raw| Promise { position: Position::from_raw(raw), level: Level::Written })
         });
     }
 
@@ -326,10 +332,38 @@ mod tests {
         put(&mut replies, b"e", Some(20));
         assert_eq!(take(&mut replies, 9), b"a");
         replies.fill(remote, b"d", None);
-        assert!(!replies.sendable(Position::from_raw(9)));
+        assert!(!replies.sendable(at(9)));
         assert_eq!(take(&mut replies, 10), b"bcd");
-        assert!(replies.gated(Position::from_raw(19)));
+        assert!(replies.gated(at(19)));
         assert_eq!(take(&mut replies, 20), b"e");
+    }
+
+    #[test]
+    fn a_gate_waits_at_its_level() {
+        // Synced is more than written. Behind a gate that waits for a sync, what is only to be written waits too; a gate for less
+        // than what the last one waits for adds nothing.
+        let mut replies = Replies::default();
+        let mut put = |reply: &[u8], raw, level| {
+            replies.now(|out| {
+                out.extend_from_slice(reply);
+                Some(Promise { position: Position::from_raw(raw), level })
+            });
+        };
+        put(b"a", 10, Level::Written);
+        put(b"b", 20, Level::Synced);
+        put(b"c", 15, Level::Synced);
+        put(b"d", 30, Level::Written);
+        let mut take = |written, synced| {
+            let [written, synced] = [written, synced].map(Position::from_raw);
+            let mut bytes = Vec::new();
+            replies.take(Reached { written, synced }, &mut bytes);
+            replies.sent(bytes.len());
+            bytes
+        };
+        assert_eq!(take(10, 0), b"a");
+        assert_eq!(take(40, 19), b"");
+        assert_eq!(take(29, 20), b"bc");
+        assert_eq!(take(30, 20), b"d");
     }
 
     #[test]
@@ -338,11 +372,11 @@ mod tests {
         let mut replies = Replies::default();
         put(&mut replies, b"xy", None);
         let mut bytes = Vec::new();
-        assert!(replies.take(Position::from_raw(0), &mut bytes));
+        assert!(replies.take(at(0), &mut bytes));
         put(&mut replies, b"z", None);
-        assert!(!replies.take(Position::from_raw(0), &mut Vec::new()));
+        assert!(!replies.take(at(0), &mut Vec::new()));
         replies.sent(1);
-        assert!(!replies.sendable(Position::from_raw(0)));
+        assert!(!replies.sendable(at(0)));
         replies.sent(1);
         assert_eq!(take(&mut replies, 0), b"z");
     }

@@ -7,6 +7,8 @@
 use eagle_resp::{Decoder, Protocol};
 use eagle_shard::{call::DbId, spec::Spec};
 
+use crate::config::SyncMode;
+
 use super::{
     event::{ConnId, CoreId, Now, Peer},
     replies::{Mute, Replies},
@@ -67,6 +69,8 @@ pub struct Session {
     pub no_touch: bool,
     /// `CLIENT NO-EVICT`.
     pub no_evict: bool,
+    /// `CLIENT DURABILITY`: what its replies promise, if not what is configured.
+    pub durability: Option<SyncMode>,
     /// When it came, monotonic microseconds.
     pub created_us: u64,
     /// When it last sent something or took something sent to it, monotonic microseconds.
@@ -121,6 +125,7 @@ impl Session {
             authenticated: false,
             no_touch: false,
             no_evict: false,
+            durability: None,
             created_us: now.mono_us,
             active_us: now.mono_us,
             last: None,

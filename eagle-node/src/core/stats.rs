@@ -16,6 +16,7 @@ use eagle_shard::{
 use super::{
     event::{CoreId, Now},
     latency::{Bucket, Histogram},
+    storage::Counted,
 };
 use crate::command::{self, Row};
 
@@ -245,6 +246,8 @@ pub enum Part {
     Memory(Box<MemoryFigures>),
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
+    /// Whether what it had when it was asked is synced: for `WAITAOF`.
+    Synced(bool),
 }
 
 /// One database's keys.
@@ -305,6 +308,38 @@ pub struct Figures {
     pub query_bytes_max: u64,
     /// The most bytes of unread replies of one connection.
     pub unsent_bytes_max: u64,
+    /// What it counted of its medium.
+    pub storage: Counted,
+    /// Syncs in flight.
+    pub syncs_in_flight: u64,
+    /// Bytes of its pool's file.
+    pub pool_bytes: u64,
+    /// A write or sync of its pool has failed.
+    pub has_failed: bool,
+    /// What was found when its pool was loaded.
+    pub recovery: RecoveryFigures,
+}
+
+/// What was found when a core's pool, or by [`RecoveryFigures::add`] all pools of the node, was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryFigures {
+    /// Whole records, dead ones included.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes at the end that were dropped.
+    pub torn_bytes: u64,
+    /// Places that are damaged.
+    pub damaged: u64,
+}
+
+impl RecoveryFigures {
+    fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.torn_bytes += other.torn_bytes;
+        self.damaged += other.damaged;
+    }
 }
 
 impl Figures {
@@ -347,6 +382,11 @@ impl Figures {
         self.clients_memory += other.clients_memory;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.unsent_bytes_max = self.unsent_bytes_max.max(other.unsent_bytes_max);
+        self.storage.add(&other.storage);
+        self.syncs_in_flight += other.syncs_in_flight;
+        self.pool_bytes += other.pool_bytes;
+        self.has_failed |= other.has_failed;
+        self.recovery.add(other.recovery);
     }
 
     /// Commands executed.

@@ -140,8 +140,8 @@ impl Core {
         let args = std::mem::take(&mut gather.args);
         let parts = std::mem::take(&mut gather.parts);
         let (conn, protocol, db, spec) = (gather.conn, gather.protocol, gather.db, gather.spec);
-        let no_touch = gather.no_touch;
-        let order = Order { spec, args: args.as_args(), db, protocol, key: None, no_touch, now };
+        let (no_touch, level) = (gather.no_touch, gather.level);
+        let order = Order { spec, args: args.as_args(), db, protocol, key: None, no_touch, level, now };
 
         if let Stage::Holding(held) = progress.stage
             && let Some((core, keys)) = progress.holding.get(held)

@@ -20,25 +20,11 @@ const LINGER_BYTES_MAX: usize = 16 << 10;
 const SWEEP_TICKS: usize = 10;
 
 impl Core {
-    /// Commits what the turn has written.
-    pub(super) fn commit(&mut self, actions: &mut Actions) {
-        if !self.gate.ready() || self.shard.position() == self.gate.committed() {
-            return;
-        }
-        let position = self.shard.commit().position;
-        self.gate.begin(position);
-        if self.gate.waits() {
-            actions.commit = Some(position);
-        } else {
-            self.released = self.gate.committed();
-        }
-    }
-
     /// Sends, pauses, closes: what each session of this turn needs.
     pub(super) fn look_after_sessions(&mut self, now: Now, actions: &mut Actions) {
-        let committed = self.gate.committed();
-        if self.gate.waits() && self.released != committed {
-            self.released = committed;
+        let reached = self.gate.reached();
+        if self.gate.waits() && self.released != reached {
+            self.released = reached;
             for conn in std::mem::take(&mut self.gated) {
                 self.list(conn);
             }
@@ -69,7 +55,7 @@ impl Core {
                 continue;
             }
             pace(session, actions);
-            if session.replies.sendable(committed) {
+            if session.replies.sendable(reached) {
                 match linger(session, now) {
                     Linger::No => actions.send.push(conn),
                     Linger::Begins => self.lingering.push_back((conn, session.linger_until_us)),
@@ -79,7 +65,7 @@ impl Core {
                 if let Some(buffer) = session.replies.reclaim() {
                     self.spare.push(buffer);
                 }
-                if self.gate.waits() && session.replies.gated(committed) {
+                if self.gate.waits() && session.replies.gated(reached) {
                     self.gated.push(conn);
                 }
             }

@@ -4,7 +4,7 @@
 //! ```text
 //!  a turn:  connections that are over ─┐
 //!           completions ───────────────┼─▶ Core::step ─▶ Core::end_turn ─▶ actions ─▶ messages posted, sends queued
-//!           messages, the tick ────────┘                                        │
+//!           messages, the tick ────────┘                                        │ (and storage begun)
 //!  between: work left ──▶ submit, next turn          one io_uring_enter a turn ◀┘
 //!           none ──▶ nap in the ring (at most a millisecond)
 //!           none for a millisecond ──▶ sleep in glommio until the ring's eventfd
@@ -46,10 +46,11 @@ use super::{
     listener::Listener,
     mesh::{Mesh, Sleep},
     ring::{self, Completion, Input, Ring, Tag},
+    storage::Storage,
 };
 use crate::core::{
     Core,
-    event::{Actions, ConnId, Event, Now},
+    event::{self, Actions, ConnId, Event, Now},
     message::Message,
     sweep::LINGER_US,
 };
@@ -66,6 +67,10 @@ const YIELD_US: u64 = 1_000;
 const REFUSED_NAP: Duration = Duration::from_micros(50);
 /// Units of background work in a turn in which something else was done, and in one in which nothing was.
 const BACKGROUND_UNITS: [u32; 2] = [64, 512];
+/// Microseconds that a slice of loading is to take, about: what a client waits for an answer meanwhile.
+const LOAD_US: u64 = 2_000;
+/// Records of the first slice, and of one at least and at most.
+const LOAD_RECORDS: [usize; 3] = [4096, 64, 1 << 20];
 
 /// How the cores of a node end together.
 #[derive(Debug, Default)]
@@ -94,6 +99,10 @@ pub(super) struct Parts {
     pub(super) ending: Arc<Ending>,
     /// Called when the core asks for the node's end.
     pub(super) ask_end: Box<dyn Fn()>,
+    /// Called when the core, which loads, has its data.
+    pub(super) loaded: Box<dyn Fn()>,
+    /// The file of its pool, if it has one, and the same opened again.
+    pub(super) pool: Option<(OwnedFd, File)>,
 }
 
 /// Drives a core until the node ends, and hands it back. Runs as a task of the core's executor, and makes its ring there.
@@ -107,6 +116,11 @@ pub(super) async fn run(parts: Parts, serving: impl FnOnce()) -> io::Result<Core
     let ran = core_loop.run().await;
     watchdog.cancel();
     core_loop.ring.cancel_all();
+    if core_loop.storage.as_ref().is_some_and(|storage| !storage.is_quiet()) {
+        // The kernel may still read the log's memory: it is never let go of.
+        mem::forget(core_loop);
+        return ran.and_then(|()| Err(io::Error::other("an operation on its pool did not end")));
+    }
     ran.map(|()| core_loop.core)
 }
 
@@ -158,6 +172,15 @@ struct CoreLoop {
     clock: Clock,
     ending: Arc<Ending>,
     ask_end: Box<dyn Fn()>,
+    loaded: Box<dyn Fn()>,
+    /// The core does not serve yet.
+    is_opening: bool,
+    /// Of the core's pool, if it has a file.
+    storage: Option<Storage>,
+    /// Records of the next slice of loading.
+    load_records: usize,
+    /// Why the core cannot go on.
+    broken: Option<String>,
     bed: Rc<Bed>,
     /// glommio's view of the bed's eventfd.
     alarm: BufferedFile,
@@ -180,7 +203,9 @@ struct CoreLoop {
 
 impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { core, listeners, mesh, cores, clock, ending, ask_end } = parts;
+        let Parts { core, listeners, mesh, cores, clock, ending, ask_end, loaded, pool } = parts;
+        let is_opening = core.is_opening();
+        let storage = pool.map(|(file, growth_file)| Storage::new(core.id(), file, growth_file));
         let mut ring = Ring::new()?;
         // One eventfd for all that ends a sleep: completions, other cores, the watchdog.
         let eventfd = mesh.pillow().try_clone_to_owned()?;
@@ -199,6 +224,11 @@ impl CoreLoop {
             clock,
             ending,
             ask_end,
+            loaded,
+            is_opening,
+            storage,
+            load_records: LOAD_RECORDS[0],
+            broken: None,
             bed: Rc::new(bed),
             alarm,
             slices: Vec::new(),
@@ -215,10 +245,15 @@ impl CoreLoop {
     }
 
     async fn run(&mut self) -> io::Result<()> {
-        while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) {
+        // When all cores have drained, nobody asks this one for anything any more: what it has is made durable, and it ends.
+        while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) || !self.core.is_settled() {
             let now = self.clock.now();
             let worked = self.turn(now);
+            if let Some(why) = self.broken.take() {
+                return Err(io::Error::other(why));
+            }
             let work_left = self.core.has_work()
+                || self.core.loads()
                 || self.connections.any_over()
                 || self.ring.has_completions()
                 || !self.starved.is_empty();
@@ -259,12 +294,19 @@ impl CoreLoop {
         if !self.drain_told && self.ending.draining.load(Ordering::Acquire) {
             self.drain(now);
         }
+        if self.core.loads() {
+            self.load(now);
+        }
         if self.core.background_due() {
             let units = BACKGROUND_UNITS[usize::from(!worked)];
             self.core.step(Event::Background { units, idle: !worked }, now, &mut self.actions);
         }
         self.core.end_turn(now, &mut self.actions);
         self.carry_out();
+        if self.is_opening && !self.core.is_opening() {
+            self.is_opening = false;
+            (self.loaded)();
+        }
         if self.drain_told && !worked {
             self.count_drained();
         }
@@ -289,10 +331,32 @@ impl CoreLoop {
                 Some(Completion::Send { tag, result }) => self.sent(tag, result, now),
                 Some(Completion::Accept { listener, result, more }) => self.accepted(listener, result, more, now),
                 Some(Completion::Bell) => self.arm_bell = true,
+                Some(Completion::Storage { operation, result }) => self.stored(operation, result, now),
                 None => return nth > 0,
             }
         }
         true
+    }
+
+    fn stored(&mut self, operation: u32, result: Result<usize, i32>, now: Now) {
+        let storage = self.storage.as_mut().expect("an operation on a pool's file needs one");
+        storage.completed(operation, result, &mut self.ring, &self.core.shared().faults);
+        while let Some((what, result)) = storage.next_ended() {
+            self.core.step(Event::Stored { what, result }, now, &mut self.actions);
+        }
+    }
+
+    /// Loads a slice, and finds out how large the next is to be.
+    fn load(&mut self, now: Now) {
+        let begin_us = self.clock.mono_us();
+        self.core.step(Event::Load { records: self.load_records }, now, &mut self.actions);
+        let took_us = self.clock.mono_us() - begin_us;
+        let [_, least, most] = LOAD_RECORDS;
+        if took_us > LOAD_US {
+            self.load_records = (self.load_records / 2).max(least);
+        } else if took_us < LOAD_US / 2 {
+            self.load_records = (self.load_records * 2).min(most);
+        }
     }
 
     fn received(&mut self, tag: Tag, result: Result<usize, i32>, input: Option<Input>, more: bool, now: Now) {
@@ -427,9 +491,11 @@ impl CoreLoop {
         actions.pause.drain(..).for_each(|conn| self.pause(conn));
         actions.resume.drain(..).for_each(|conn| self.resume(conn));
         actions.send.drain(..).for_each(|conn| self.send(conn));
+        actions.storage.drain(..).for_each(|action| self.store(action));
         if mem::take(&mut actions.shutdown) {
             (self.ask_end)();
         }
+        self.broken = actions.broken.take();
         self.actions = actions;
         for nth in 0..self.slices.len() {
             self.send_slice(self.slices[nth]);
@@ -437,6 +503,15 @@ impl CoreLoop {
         self.slices.clear();
         self.feed();
         self.arm();
+    }
+
+    /// Begins an operation on the pool's file.
+    fn store(&mut self, action: event::Storage) {
+        let storage = self.storage.as_mut().expect("only a core with a pool's file asks for storage");
+        let (shard, faults) = (self.core.shard(), &self.core.shared().faults);
+        // SAFETY: the log keeps the bytes of a commit's ranges in place until it is told that the commit is written, which the
+        // core does when it is told of the write's end; and the core is not dropped before the storage is quiet.
+        unsafe { storage.begin(action, |range| shard.pool_bytes(range), &mut self.ring, faults) };
     }
 
     fn post(&mut self) {

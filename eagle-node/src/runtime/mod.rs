@@ -2,7 +2,7 @@
 //! thread, turns what the world does into their events, and carries their actions out.
 //!
 //! ```text
-//!  main thread:    preflight ─▶ listeners ─▶ a thread a core, pinned (placement) ─▶ waits for the end
+//!  main thread:    preflight ─▶ pools ─▶ listeners ─▶ a thread a core, pinned (placement) ─▶ waits for the end
 //!                                              └─ glommio executor
 //!                                                   └─ core loop: Core, its io_uring (Ring), Connections, Mesh
 //!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
@@ -18,16 +18,19 @@ mod host;
 mod listener;
 pub mod mesh;
 pub mod placement;
+mod pools;
 pub mod preflight;
 pub mod published;
 mod ring;
 pub mod signal;
+mod storage;
 
 use std::{
     fs,
     hash::{BuildHasher, Hasher, RandomState},
     io,
     ops::RangeInclusive,
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::Ordering,
@@ -38,7 +41,7 @@ use std::{
 };
 
 use eagle_pmem::MapMode;
-use eagle_shard::shard::ShardConfig;
+use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use self::{
@@ -47,11 +50,13 @@ use self::{
     listener::{Listener, Wanted},
     mesh::{Alarm, Mesh},
     placement::{Cpu, Cpus},
+    pools::{Folder, Fresh, Pool},
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
-    config::Config,
+    config::{Config, PoolMode},
     core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message},
+    loading::Loading,
     shared::Shared,
 };
 
@@ -97,6 +102,10 @@ pub struct Node {
     told: Receiver<Notice>,
     /// How many cores were started, each on a thread of its own.
     cores: usize,
+    /// The lock on the pools, held to the end.
+    _folder: Option<Folder>,
+    /// It was said that the node serves.
+    told_ready: bool,
 }
 
 /// What the main thread is told.
@@ -106,6 +115,8 @@ enum Notice {
     End,
     /// A core serves.
     Serving,
+    /// A core has its data.
+    Loaded,
     /// A core has ended, or could not start.
     Ended(Result<(), StartError>),
 }
@@ -139,7 +150,7 @@ impl Node {
     ///
     /// # Errors
     /// What broke a core.
-    pub fn wait(self) -> Result<(), StartError> {
+    pub fn wait(mut self) -> Result<(), StartError> {
         let mut deadline: Option<Instant> = None;
         let mut ended = 0;
         while ended < self.cores {
@@ -153,9 +164,13 @@ impl Node {
                     self.alarm.ring();
                 }
                 Ok(Notice::End | Notice::Serving) => {}
+                Ok(Notice::Loaded) => self.tell_ready(),
                 Ok(Notice::Ended(Ok(()))) => ended += 1,
                 Ok(Notice::Ended(Err(error))) => return Err(error),
-                Err(RecvTimeoutError::Timeout) => host::refresh(&self.shared),
+                Err(RecvTimeoutError::Timeout) => {
+                    host::refresh(&self.shared);
+                    self.tell_progress();
+                }
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) && ended < self.cores {
@@ -174,6 +189,12 @@ impl Node {
             config.dir = path.display().to_string();
         }
         let cpus = Cpus::of_this_process()?;
+        let folder = Folder::take(&config)?;
+        if let Some(folder) = &folder
+            && let Some(shards) = folder.shards(config.shards)?
+        {
+            config.shards = shards;
+        }
         if config.shards == 0 {
             config.shards = cpus.default_shards(placement::cpu_quota());
         }
@@ -185,24 +206,57 @@ impl Node {
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
         let now = clock.now();
+        let extent_bytes = extent_bytes(config.maxmemory, config.shards);
+        let fresh = Fresh { hash_seed: entropy(), pool_id: entropy(), extent_bytes };
+        let mut pools: Vec<Option<Pool>> = match &folder {
+            Some(folder) => folder.open(cores, fresh)?.into_iter().map(Some).collect(),
+            None => (0..cores).map(|_| None).collect(),
+        };
+        log_pools(&config);
         let mut shared = Shared::new(config, entropy(), now.unix.0, now.mono_us);
         shared.host = host::read();
+        let loads: Vec<bool> = pools.iter().map(|pool| pool.as_ref().is_some_and(|pool| pool.is_old)).collect();
+        shared.loading = Loading::begin(&loads, now.unix.0);
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
-        let mut node = Self { addresses, shared, ending, alarm, tell, told, cores: 0 };
-        let (seed, pool) = (entropy(), entropy());
-        for ((core, mesh), listeners) in (0..cores).zip(meshes).zip(listeners) {
-            let config = core_config(CoreId(core), &node.shared.config().1, seed, pool);
-            let start = Start { config, cores, mesh, listeners, clock, cpu: cpus.of_core(core) };
+        let mut node =
+            Self { addresses, shared, ending, alarm, tell, told, cores: 0, _folder: folder, told_ready: false };
+        for (((core, mesh), listeners), pool) in (0..cores).zip(meshes).zip(listeners).zip(&mut pools) {
+            let config = core_config(CoreId(core), &node.shared.config().1, fresh, pool.as_ref());
+            let pool = pool.take();
+            let start = Start { config, cores, mesh, listeners, clock, cpu: cpus.of_core(core), pool };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
         node.until_serving()?;
         host::refresh(&node.shared);
-        for address in &node.addresses {
+        node.tell_ready();
+        Ok(node)
+    }
+
+    /// Says that the node serves, once it does.
+    fn tell_ready(&mut self) {
+        let loading = &self.shared.loading;
+        if self.told_ready || loading.is_on() {
+            return;
+        }
+        self.told_ready = true;
+        if loading.started_unix_ms() > 0 {
+            let took_ms = loading.took_ms();
+            tracing::info!("DB loaded from disk: {}.{:03} seconds", took_ms / 1000, took_ms % 1000);
+        }
+        for address in &self.addresses {
             tracing::info!("Ready to accept connections {address}");
         }
-        Ok(node)
+    }
+
+    /// Says how far loading is, while it goes on.
+    fn tell_progress(&self) {
+        let bytes = self.shared.loading.bytes();
+        if self.shared.loading.is_on() && bytes.bytes_total > 0 {
+            let percent = 100.0 * bytes.bytes_done as f64 / bytes.bytes_total as f64;
+            tracing::info!("Loading: {percent:.1} % of {} MB", bytes.bytes_total >> 20);
+        }
     }
 
     /// Starts a core's thread. Nobody joins it: what it says last is that it has ended, and its memory goes with the
@@ -224,10 +278,13 @@ impl Node {
 
     /// Waits until all cores serve. If one cannot, the others end as well.
     fn until_serving(&self) -> Result<(), StartError> {
-        for _ in 0..self.cores {
+        let mut serving = 0;
+        while serving < self.cores {
             match self.told.recv().expect("this thread has a sender") {
-                Notice::Serving => {}
+                Notice::Serving => serving += 1,
+                Notice::Loaded => {}
                 Notice::Ended(Err(error)) => {
+                    self.ending.draining.store(true, Ordering::Release);
                     self.ending.drained.store(usize::MAX, Ordering::Release);
                     self.alarm.ring();
                     return Err(error);
@@ -258,12 +315,13 @@ struct Start {
     listeners: Vec<Listener>,
     clock: Clock,
     cpu: Cpu,
+    pool: Option<Pool>,
 }
 
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listeners, clock, cpu } = self;
+        let Self { config, cores, mesh, listeners, clock, cpu, pool } = self;
         let core = config.id.0;
         let cannot = |why: String| StartError::Core { core, why };
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
@@ -272,13 +330,27 @@ impl Start {
             .make()
             .map_err(|error| cannot(error.to_string()))?;
         executor.run(async {
-            let core = Core::new(&config, shared).map_err(|error| cannot(error.to_string()))?;
+            let accept_damage = shared.config().1.accept_damage;
+            let (shard, growth_file) = match pool {
+                Some(pool) => (Shard::with_pool(&config.shard, pool.file, accept_damage), Some(pool.growth_file)),
+                None => (Shard::new(config.shard.clone()), None),
+            };
+            let shard = shard.map_err(|error| cannot(error.to_string()))?;
+            let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
+            let file = file.map_err(|error| cannot(error.to_string()))?;
+            let core = Core::with_shard(&config, shared, shard);
             let teller = tell.clone();
             let ask_end = Box::new(move || {
                 // Nobody listens only when the process ends anyway.
                 let _ = teller.send(Notice::End);
             });
-            let parts = Parts { core, listeners, mesh, cores, clock, ending, ask_end };
+            let teller = tell.clone();
+            let loaded = Box::new(move || {
+                // As above.
+                let _ = teller.send(Notice::Loaded);
+            });
+            let pool = file.zip(growth_file);
+            let parts = Parts { core, listeners, mesh, cores, clock, ending, ask_end, loaded, pool };
             let serving = || {
                 // As above.
                 let _ = tell.send(Notice::Serving);
@@ -288,22 +360,46 @@ impl Start {
     }
 }
 
-fn core_config(id: CoreId, config: &Config, seed: u64, pool_id: u64) -> CoreConfig {
+fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -> CoreConfig {
+    let superblock = pool.map(|pool| pool.file.superblock());
+    let capacity_max = match config.pool_size_max {
+        0 => SHARD_BYTES_MAX,
+        bytes => SHARD_BYTES_MAX.min(bytes / u64::from(config.shards)),
+    };
     let shard = ShardConfig {
         index: id.0,
         count: config.shards,
-        seed,
+        seed: superblock.map_or(fresh.hash_seed, |superblock| superblock.hash_seed),
         databases: config.databases,
-        extent_size: extent_bytes(config.maxmemory, config.shards),
-        capacity_max: SHARD_BYTES_MAX,
-        in_place: true,
+        extent_size: superblock.map_or(fresh.extent_bytes, |superblock| superblock.extent_bytes),
+        capacity_max,
+        in_place: pool.is_none(),
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
         huge_pages: !config.disable_thp,
         packed_hash: config.packed_hash(),
-        pool_id,
-        map: MapMode::Auto,
+        pool_id: superblock.map_or(fresh.pool_id, |superblock| superblock.pool_id),
+        map: match config.pool {
+            PoolMode::Dax => MapMode::Dax,
+            PoolMode::File => MapMode::File,
+            PoolMode::Auto | PoolMode::None => MapMode::Auto,
+        },
     };
-    CoreConfig { id, cores: config.shards, shard, commit: CommitMode::Immediate, credit: CREDIT, seed: entropy() }
+    CoreConfig {
+        id,
+        cores: config.shards,
+        shard,
+        commit: if pool.is_some() { CommitMode::Reported } else { CommitMode::Immediate },
+        credit: CREDIT,
+        seed: entropy(),
+    }
+}
+
+/// Says what is kept, and when.
+fn log_pools(config: &Config) {
+    match config.pool {
+        PoolMode::None => tracing::info!("Pools: none, nothing is kept"),
+        _ => tracing::info!("Pools: {} ordinary files in {}, sync {}", config.shards, config.dir, config.sync().name()),
+    }
 }
 
 /// Bytes of an extent: less where memory is limited to little. A limit that is set later does not change it.

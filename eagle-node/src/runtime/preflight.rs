@@ -60,6 +60,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// Another process serves from the folder.
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+        /// The process, if it says so.
+        pid: Option<u32>,
+    },
+    /// The pools cannot be used: one sentence.
+    Pools(String),
     /// The machine's CPUs cannot be told.
     Topology(String),
     /// A core could not start.
@@ -127,6 +136,11 @@ impl fmt::Display for StartError {
             Self::Listen { address, error } => {
                 write!(f, "Can't listen on {address}: {error}: correct --bind, --port or --unixsocket.")
             }
+            Self::Locked { dir, pid } => {
+                let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                write!(f, "The pools in '{}' are in use by {who}: stop it or choose another --dir.", dir.display())
+            }
+            Self::Pools(sentence) => f.write_str(sentence),
             Self::Topology(why) => write!(f, "Can't tell this machine's CPUs: {why}: check that /sys is mounted."),
             Self::Core { core, why } => write!(f, "Core {core} can't start: {why}."),
             Self::System { what, error } => write!(f, "Can't {what}: {error}: check this user's limits (`ulimit -a`)."),

@@ -10,8 +10,11 @@
 //!  user data   63      56 55                 32 31                    0
 //!              ┌─────────┬─────────────────────┬──────────────────────┐
 //!              │  kind   │ generation (24 bit) │ index                │   of the connection, or the listener's number
-//!              └─────────┴─────────────────────┴──────────────────────┘
+//!              └─────────┴─────────────────────┴──────────────────────┘   or the storage operation
 //! ```
+//!
+//! Operations can be linked: each begins when the one before it has ended well, or else ends as cancelled. The kernel takes a
+//! chain for one only if it gets it in one piece; if ever it took less ([`Ring::was_chain_cut`]), the order is not known.
 //!
 //! What always holds: a completion without the `MORE` flag is its operation's last; memory and descriptors that were given to an operation
 //! live until then (the caller keeps a connection's until its last completion, the ring its own until it is dropped).
@@ -20,6 +23,7 @@
 use std::{
     collections::VecDeque,
     io,
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU16, Ordering},
@@ -57,6 +61,7 @@ const RECEIVE: u64 = 2;
 const SEND: u64 = 3;
 const BELL: u64 = 4;
 const CANCEL: u64 = 5;
+const STORAGE: u64 = 6;
 const KIND_SHIFT: u32 = 56;
 const GENERATION_SHIFT: u32 = 32;
 const GENERATION_MASK: u32 = (1 << 24) - 1;
@@ -118,6 +123,13 @@ pub(super) enum Completion {
     },
     /// The bell rang; it has to be armed again.
     Bell,
+    /// An operation on a pool's file has ended.
+    Storage {
+        /// Its number.
+        operation: u32,
+        /// Bytes, or an error number.
+        result: Result<usize, i32>,
+    },
 }
 
 /// A piece of input, in a buffer that the caller has until it gives it back.
@@ -135,6 +147,9 @@ pub(super) struct Ring {
     bell_count: Box<u64>,
     /// What found the submission queue full.
     overflow: VecDeque<squeue::Entry>,
+    /// A chain lies in the submission queue.
+    has_chain: bool,
+    chain_was_cut: bool,
 }
 
 impl Ring {
@@ -152,7 +167,14 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let buffers = Buffers::new(&ring)?;
-        Ok(Self { ring, buffers, bell_count: Box::new(0), overflow: VecDeque::new() })
+        Ok(Self {
+            ring,
+            buffers,
+            bell_count: Box::new(0),
+            overflow: VecDeque::new(),
+            has_chain: false,
+            chain_was_cut: false,
+        })
     }
 
     /// Has an eventfd written to when there are completions, while [`Self::ring_aloud`] is on; it starts off.
@@ -209,6 +231,68 @@ impl Ring {
         let len = u32::try_from(bytes.len()).expect("sent in slices");
         let entry = opcode::Send::new(types::Fd(fd.as_raw_fd()), bytes.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build();
         self.push(entry.user_data(Tag::from(conn).user_data(SEND)));
+    }
+
+    /// Makes room for a chain of so many operations; false if there is none, now.
+    pub(super) fn has_room(&mut self, operations: usize) -> bool {
+        let fits = |ring: &mut Self| {
+            let queue = ring.ring.submission();
+            ring_free(&queue) >= operations
+        };
+        if self.overflow.is_empty() && fits(self) {
+            return true;
+        }
+        self.submit();
+        self.overflow.is_empty() && fits(self)
+    }
+
+    /// Whether a chain was cut since this was last asked: what was linked may have begun too early.
+    pub(super) fn was_chain_cut(&mut self) -> bool {
+        std::mem::take(&mut self.chain_was_cut)
+    }
+
+    /// Writes to a file at `offset`. If `linked`, the operation asked for next begins when this has ended well.
+    ///
+    /// # Safety
+    /// The bytes must stay in place until the completion. They may change meanwhile: then it is not said what is written.
+    pub(super) unsafe fn write(
+        &mut self,
+        operation: u32,
+        fd: RawFd,
+        offset: u64,
+        bytes: (*const u8, u32),
+        linked: bool,
+    ) {
+        let entry = opcode::Write::new(types::Fd(fd), bytes.0, bytes.1).offset(offset).build();
+        let entry = if linked { entry.flags(squeue::Flags::IO_LINK) } else { entry };
+        self.has_chain |= linked;
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Makes a file's bytes durable, and what is needed to find them.
+    pub(super) fn sync(&mut self, operation: u32, fd: RawFd) {
+        let entry = opcode::Fsync::new(types::Fd(fd)).flags(types::FsyncFlags::DATASYNC).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Allocates space of a file.
+    pub(super) fn allocate(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
+        let entry = opcode::Fallocate::new(types::Fd(fd), range.end - range.start).offset(range.start).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Ends at once.
+    pub(super) fn nothing(&mut self, operation: u32) {
+        self.push(opcode::Nop::new().build().user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Ends, with `ETIME`, after a while.
+    ///
+    /// # Safety
+    /// The time must stay in place until the completion.
+    pub(super) unsafe fn sleep(&mut self, operation: u32, time: *const types::Timespec) {
+        let entry = opcode::Timeout::new(time).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 
     /// Listens to a bell (an eventfd) until it rings once.
@@ -307,7 +391,8 @@ impl Ring {
             return;
         }
         // SAFETY: the entry names memory and descriptors that live until its last completion: the bell's count and the
-        // group's buffers by this struct, a connection's by its table, a send's bytes by the promise of `send`'s caller.
+        // group's buffers by this struct, a connection's by its table, a send's or write's bytes and a sleep's time by the
+        // promise of the caller.
         if unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.overflow.push_back(entry);
             self.refill();
@@ -343,12 +428,20 @@ impl Ring {
         } else {
             self.ring.submitter().submit_with_args(completions, &args.timespec(&timespec))
         };
+        if std::mem::take(&mut self.has_chain) && !self.ring.submission().is_empty() {
+            self.chain_was_cut = true;
+        }
         match result.as_ref().map_err(io::Error::raw_os_error) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => true,
             Err(Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM)) => false,
             Err(_) => panic!("io_uring_enter: {result:?}"),
         }
     }
+}
+
+/// Operations that a submission queue has room for.
+fn ring_free(queue: &squeue::SubmissionQueue<'_>) -> usize {
+    queue.capacity() - queue.len()
 }
 
 impl Completion {
@@ -370,6 +463,7 @@ impl Completion {
             }
             SEND => Self::Send { tag, result: number },
             BELL => Self::Bell,
+            STORAGE => Self::Storage { operation: index, result: number },
             CANCEL => return None,
             kind => unreachable!("no operation is of kind {kind}"),
         })

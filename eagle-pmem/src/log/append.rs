@@ -179,6 +179,7 @@ impl Log {
             }
             self.last_appended = (self.extents.get(id).sequence, id.raw());
         }
+        self.clear_bodies_in_place(id);
         self.write_header(id);
         let next = self.extents.records_start(id);
         let cursor = &mut self.lanes[lane as usize];

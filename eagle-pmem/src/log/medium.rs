@@ -221,6 +221,22 @@ impl Log {
         self.persist(start, word);
     }
 
+    /// Lets what lies in the body of a run bear no trace of a header, before records are stored over it, where memory is the
+    /// medium: a record's first word in front of the rest of a former header would look like a damaged one.
+    pub(super) fn clear_bodies_in_place(&mut self, id: ExtentId) {
+        if !self.domain.is_in_place() {
+            return;
+        }
+        for back in 1..self.extents.get(id).run {
+            let start = self.extents.start(ExtentId::from_index(id.raw() + back));
+            let names = [0; extent_header::SEQUENCE];
+            if self.mapping.bytes(start..start + names.len() as u64) != names {
+                self.unname_in_place(start);
+                self.persist(start, &names);
+            }
+        }
+    }
+
     /// Lets what lies at `start` be no header, before it returns.
     fn unname_in_place(&mut self, start: u64) {
         let word = [0; extent_header::POOL_ID];

@@ -1,11 +1,12 @@
 //! The simulator: the cores of a node without a machine. One seed decides everything.
 //!
 //! It carries out what cores ask for, as the runtime does, but slowly, unevenly and, where told to, wrongly: messages
-//! between two cores stay in order and are delayed by chance, rings are small, commits take their time and may fail,
+//! between two cores stay in order and are delayed by chance, rings are small, writes and syncs take their time and may fail,
 //! clients' bytes come in pieces. A core cannot tell the difference: it sees events and returns actions.
 //!
 //! What may happen, and what may not: a pair's messages are never lost or reordered (they are memory); commits of
-//! different shards end in any order; time only goes forward.
+//! different shards end in any order; time only goes forward. At any moment there is for each core what its pool would hold if the
+//! process ended or the power failed now ([`Sim::process_image`], [`Sim::crash_image`]).
 
 pub mod client;
 
@@ -18,14 +19,24 @@ use eagle_node::{
     config::Config,
     core::{
         Core, CoreConfig,
-        event::{Actions, ConnId, CoreId, Event, Now, Peer},
+        event::{Actions, ConnId, CoreId, Event, Now, Peer, Storage, Stored},
         gate::CommitMode,
         message::Message,
     },
+    loading::Loading,
     shared::Shared,
 };
-use eagle_pmem::Position;
-use eagle_shard::{call::UnixMs, shard::ShardConfig};
+use eagle_pmem::layout::SUPERBLOCKS_BYTES;
+use eagle_resp::Value;
+use eagle_shard::{
+    call::UnixMs,
+    shard::{Shard, ShardConfig},
+};
+
+use crate::{medium::Medium, wire::encode};
+
+/// When a simulation starts.
+const STARTED_UNIX_MS: u64 = 1_700_000_000_000;
 
 /// What a simulation is made with.
 #[derive(Clone, Debug)]
@@ -38,19 +49,19 @@ pub struct Plan {
     pub credit: u32,
     /// Messages that a ring between two cores takes.
     pub ring: usize,
-    /// Whether replies wait for commits; commits then end when the simulator says so.
+    /// Whether there is a medium and replies wait for it; writes and syncs then end when the simulator says so.
     pub commits: bool,
-    /// Turns that a message or a commit is delayed at most.
+    /// Turns that a message, a write or a sync is delayed at most.
     pub delay_max: u64,
 }
 
 /// Messages on their way between two cores, each with the turn in which it arrives.
 type Link = VecDeque<(u64, Box<Message>)>;
 
-/// A commit under way.
+/// An operation on a medium under way.
 #[derive(Debug)]
 struct UnderWay {
-    position: Position,
+    action: Storage,
     due: u64,
 }
 
@@ -86,9 +97,16 @@ pub struct Sim {
     /// Chance.
     pub rng: fastrand::Rng,
     links: HashMap<(usize, usize), Link>,
-    commits: Vec<Option<UnderWay>>,
-    /// Commits of these cores never end.
+    storage: Vec<Vec<UnderWay>>,
+    media: Vec<Medium>,
+    /// Writes and syncs of these cores never end.
     pub stalled: Vec<bool>,
+    /// Syncs of these cores never end.
+    pub syncs_stalled: Vec<bool>,
+    /// Syncs that have begun, by core.
+    pub syncs: Vec<usize>,
+    /// Why the node could not go on.
+    pub broken: Option<String>,
     connections: HashMap<(usize, ConnId), Connection>,
     next_conn: u32,
     actions: Actions,
@@ -102,38 +120,65 @@ impl Sim {
     }
 
     /// A node of fresh cores with this configuration.
+    ///
+    /// # Panics
+    /// There is no memory for a small shard.
     #[must_use]
     pub fn with_config(plan: Plan, config: Config) -> Self {
-        let string_len_max = usize::try_from(config.proto_max_bulk_len).expect("64 bits");
-        let shared = Arc::new(Shared::new(config, plan.seed, 1_700_000_000_000, 0));
-        let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
-        let core = |index: u16| {
-            let config = CoreConfig {
-                id: CoreId(index),
-                cores: plan.cores,
-                shard: ShardConfig {
-                    index,
-                    count: plan.cores,
-                    extent_size: 1 << 16,
-                    capacity_max: 1 << 30,
-                    in_place: !plan.commits,
-                    string_len_max,
-                    ..ShardConfig::default()
-                },
-                commit,
-                credit: plan.credit,
-                seed: plan.seed,
+        let shard = |index| {
+            let config = shard_config(&plan, &config, index);
+            let mut medium = Medium::new(vec![0; SUPERBLOCKS_BYTES]);
+            let shard = if plan.commits {
+                new_pool(&config, &mut medium)
+            } else {
+                Shard::new(config).expect("a small shard fits")
             };
-            Core::new(&config, Arc::clone(&shared)).expect("a small shard fits")
+            (shard, medium)
         };
+        let shards = (0..plan.cores).map(shard).collect();
+        Self::with_shards(plan, config, shards)
+    }
+
+    /// A node that opens what is on these media, such as a crash has left.
+    ///
+    /// # Panics
+    /// There is no memory for a small shard.
+    #[must_use]
+    pub fn open(plan: Plan, config: Config, images: Vec<Vec<u8>>) -> Self {
+        let shard = |(index, image): (u16, Vec<u8>)| {
+            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, false);
+            (shard.expect("a small shard fits"), Medium::new(image))
+        };
+        let shards = (0..).zip(images).map(shard).collect();
+        Self::with_shards(plan, config, shards)
+    }
+
+    fn with_shards(plan: Plan, config: Config, shards: Vec<(Shard, Medium)>) -> Self {
+        let loads: Vec<bool> = shards.iter().map(|(shard, _)| shard.loading().is_some()).collect();
+        let mut shared = Shared::new(config, plan.seed, STARTED_UNIX_MS, 0);
+        shared.loading = Loading::begin(&loads, STARTED_UNIX_MS);
+        let shared = Arc::new(shared);
+        let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
+        let (mut cores, mut media) = (Vec::new(), Vec::new());
+        for (index, (shard, medium)) in (0..).zip(shards) {
+            let (id, shard_config) = (CoreId(index), shard.config().clone());
+            let (count, credit, seed) = (plan.cores, plan.credit, plan.seed);
+            let config = CoreConfig { id, cores: count, shard: shard_config, commit, credit, seed };
+            cores.push(Core::with_shard(&config, Arc::clone(&shared), shard));
+            media.push(medium);
+        }
         let count = usize::from(plan.cores);
         Self {
-            cores: (0..plan.cores).map(core).collect(),
+            cores,
             turn: 0,
             rng: fastrand::Rng::with_seed(plan.seed),
             links: HashMap::new(),
-            commits: (0..count).map(|_| None).collect(),
+            storage: (0..count).map(|_| Vec::new()).collect(),
+            media,
             stalled: vec![false; count],
+            syncs_stalled: vec![false; count],
+            syncs: vec![0; count],
+            broken: None,
             connections: HashMap::new(),
             next_conn: 0,
             actions: Actions::default(),
@@ -144,7 +189,7 @@ impl Sim {
     /// The time: a turn is a millisecond.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { unix: UnixMs(1_700_000_000_000 + self.turn), unix_sub_us: 0, mono_us: self.turn * 1000 }
+        Now { unix: UnixMs(STARTED_UNIX_MS + self.turn), unix_sub_us: 0, mono_us: self.turn * 1000 }
     }
 
     /// A client connects to a core.
@@ -161,6 +206,19 @@ impl Sim {
     /// A client sends bytes; they arrive in pieces.
     pub fn send(&mut self, at: (usize, ConnId), bytes: &[u8]) {
         self.connections.get_mut(&at).expect("connected").pending.extend(bytes);
+    }
+
+    /// A client sends one command; returns its reply, which comes within 20,000 turns.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn ask(&mut self, at: (usize, ConnId), words: &[&str]) -> Value {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let before = self.connection(at).received.len();
+        self.send(at, &encode(&words));
+        let reply = |sim: &Self| Value::parse(&sim.connection(at).received[before..]).expect("well-formed");
+        assert!(self.run_until(20_000, |sim| reply(sim).is_some()), "seed {}: {words:?} is answered", self.plan.seed);
+        reply(self).expect("whole").0
     }
 
     /// A client's bytes arrive, all at once.
@@ -192,14 +250,45 @@ impl Sim {
         &self.connections[&at]
     }
 
-    /// Ends the commit under way on a core by a failure.
-    pub fn fail_commit(&mut self, core: usize) -> bool {
-        if self.commits[core].take().is_none() {
-            return false;
+    /// Tells every core something.
+    pub fn tell_all(&mut self, event: impl Fn() -> Event<'static>) {
+        for core in 0..self.cores.len() {
+            let now = self.now();
+            self.cores[core].step(event(), now, &mut self.actions);
+            self.carry_out(core);
         }
-        let now = self.now();
-        self.cores[core].step(Event::CommitFailed, now, &mut self.actions);
+    }
+
+    /// Ends an operation under way on a core's medium by a failure; false if there is none of this kind.
+    pub fn fail(&mut self, core: usize, what: Stored, code: i32) -> bool {
+        let Some(at) = self.storage[core].iter().position(|under_way| kind(&under_way.action) == what) else {
+            return false;
+        };
+        self.storage[core].remove(at);
+        match what {
+            Stored::Write => self.media[core].fail_writes(&mut self.rng),
+            Stored::Sync => self.media[core].fail_sync(),
+            Stored::Grow => {}
+        }
+        self.tell(core, what, Err(code));
         true
+    }
+
+    /// What a core's pool would hold after a loss of power now: any of many possible images.
+    #[must_use]
+    pub fn crash_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+        let mut medium = self.media[core].clone();
+        medium.lose_power(rng);
+        medium.contents()
+    }
+
+    /// What a core's pool would hold after the end of the process now: all that is written, and any part of what is being
+    /// written.
+    #[must_use]
+    pub fn process_image(&self, core: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+        let mut medium = self.media[core].clone();
+        medium.kill(rng);
+        medium.contents()
     }
 
     /// One turn of one core, chosen by chance.
@@ -208,8 +297,12 @@ impl Sim {
         let core = self.rng.usize(0..self.cores.len());
         self.deliver_messages(core);
         self.deliver_bytes(core);
-        self.end_commit(core);
+        self.end_storage(core);
         let now = self.now();
+        if self.cores[core].loads() {
+            let records = self.rng.usize(1..200);
+            self.cores[core].step(Event::Load { records }, now, &mut self.actions);
+        }
         if self.rng.u8(0..20) == 0 {
             self.cores[core].step(Event::Tick, now, &mut self.actions);
         }
@@ -269,13 +362,61 @@ impl Sim {
         }
     }
 
-    fn end_commit(&mut self, core: usize) {
-        let due = self.commits[core].as_ref().is_some_and(|commit| commit.due <= self.turn);
-        if due && !self.stalled[core] {
-            let commit = self.commits[core].take().expect("looked at");
-            let now = self.now();
-            self.cores[core].step(Event::Committed { position: commit.position }, now, &mut self.actions);
+    fn tell(&mut self, core: usize, what: Stored, result: Result<(), i32>) {
+        let now = self.now();
+        self.cores[core].step(Event::Stored { what, result }, now, &mut self.actions);
+    }
+
+    /// Ends what is due on a core's medium.
+    fn end_storage(&mut self, core: usize) {
+        let (stalled, syncs_stalled) = (self.stalled[core], self.syncs_stalled[core]);
+        let is_due = |under_way: &mut UnderWay| {
+            let holds = stalled || syncs_stalled && under_way.action == Storage::Sync;
+            under_way.due <= self.turn && !holds
+        };
+        let ended: Vec<UnderWay> = self.storage[core].extract_if(.., is_due).collect();
+        for under_way in ended {
+            let what = kind(&under_way.action);
+            match under_way.action {
+                Storage::Write { ranges, sync } => {
+                    // The system has copied each page at some moment since the beginning.
+                    for range in ranges.iter().filter(|_| self.rng.bool()) {
+                        self.media[core].write(range, self.cores[core].shard().pool_bytes(range.clone()));
+                    }
+                    self.media[core].complete();
+                    if sync {
+                        self.begin(core, Storage::Sync);
+                    }
+                }
+                Storage::Sync => self.media[core].end_sync(),
+                Storage::Grow(range) => {
+                    let zeros = vec![0; (range.end - range.start) as usize];
+                    self.media[core].write_now(&range, &zeros);
+                }
+            }
+            self.tell(core, what, Ok(()));
         }
+    }
+
+    /// Begins an operation on a core's medium.
+    fn begin(&mut self, core: usize, action: Storage) {
+        let what = kind(&action);
+        let of_its_kind = |under_way: &UnderWay| kind(&under_way.action) == what;
+        assert!(!self.storage[core].iter().any(of_its_kind), "one {what:?} is under way a core");
+        match &action {
+            Storage::Write { ranges, .. } => {
+                for range in ranges {
+                    self.media[core].write(range, self.cores[core].shard().pool_bytes(range.clone()));
+                }
+            }
+            Storage::Sync => {
+                self.syncs[core] += 1;
+                self.media[core].begin_sync();
+            }
+            Storage::Grow(_) => {}
+        }
+        let due = self.delay();
+        self.storage[core].push(UnderWay { action, due });
     }
 
     fn carry_out(&mut self, core: usize) {
@@ -291,11 +432,10 @@ impl Sim {
                 link.push_back((due, message));
             }
         }
-        if let Some(position) = actions.commit.take() {
-            let due = self.delay();
-            assert!(self.commits[core].is_none(), "one commit is in flight a shard");
-            self.commits[core] = Some(UnderWay { position, due });
+        for action in actions.storage.drain(..) {
+            self.begin(core, action);
         }
+        self.broken = self.broken.take().or(actions.broken.take());
         for conn in actions.send.drain(..) {
             let mut bytes = Vec::new();
             if self.cores[core].take_output(conn, &mut bytes) {
@@ -322,5 +462,46 @@ impl Sim {
             let now = self.now();
             self.cores[core].step(Event::Gone { conn }, now, &mut self.actions);
         }
+    }
+}
+
+/// What an operation's end is called.
+fn kind(action: &Storage) -> Stored {
+    match action {
+        Storage::Write { .. } => Stored::Write,
+        Storage::Sync => Stored::Sync,
+        Storage::Grow(_) => Stored::Grow,
+    }
+}
+
+/// A shard over a medium on which there was nothing, ready to serve.
+fn new_pool(config: &ShardConfig, medium: &mut Medium) -> Shard {
+    let mut shard = Shard::with_image(config, &medium.contents(), false).expect("a small shard fits");
+    while shard.loading().is_some() {
+        shard.load(UnixMs(STARTED_UNIX_MS), 1).expect("there is nothing to be damaged");
+        let commit = shard.commit();
+        let (position, ranges) = (commit.position, commit.ranges.to_vec());
+        for range in ranges {
+            medium.write_now(&range, shard.pool_bytes(range.clone()));
+        }
+        shard.written(position);
+        let mark = shard.begin_sync();
+        medium.begin_sync();
+        medium.end_sync();
+        shard.end_sync(mark);
+    }
+    shard
+}
+
+/// What a simulated core's shard is made with.
+fn shard_config(plan: &Plan, config: &Config, index: u16) -> ShardConfig {
+    ShardConfig {
+        index,
+        count: plan.cores,
+        extent_size: 1 << 16,
+        capacity_max: 1 << 30,
+        in_place: !plan.commits,
+        string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
+        ..ShardConfig::default()
     }
 }

@@ -1,0 +1,352 @@
+//! The pools of a node: a file a shard, in the node's folder, which one process has at a time.
+//!
+//! ```text
+//!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id
+//!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
+//!  DIR/eagle.creating   there while pools are made for the first time: what lies beside it was never used
+//! ```
+//!
+//! All pools of a node say in their superblocks how many shards it has and with which seed keys are hashed; they are opened
+//! only if they agree with each other, with their names and with the number of shards that is asked for.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read, Write as _},
+    path::{Path, PathBuf},
+};
+
+use eagle_pmem::{PoolFile, SlotMap, Superblock};
+
+use super::preflight::StartError;
+use crate::config::{Config, PoolMode};
+
+const LOCK: &str = "eagle.lock";
+const CREATING: &str = "eagle.creating";
+
+/// The pools of a node's folder, and the lock on it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    /// Held as long as it is open.
+    _lock: File,
+    /// Shards that the pools found are of; 0: there are none yet.
+    shards: u16,
+}
+
+/// A shard's pool.
+pub(super) struct Pool {
+    /// The pool.
+    pub(super) file: PoolFile,
+    /// The same file, opened again.
+    pub(super) growth_file: File,
+    /// Whether it was there before.
+    pub(super) is_old: bool,
+}
+
+/// What new pools are made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fresh {
+    /// Seed of the hashes of keys.
+    pub(super) hash_seed: u64,
+    /// Told apart from others by this, each by its own.
+    pub(super) pool_id: u64,
+    /// Size of an extent.
+    pub(super) extent_bytes: usize,
+}
+
+impl Folder {
+    /// Takes the configured folder for this process; none if there are to be no pools.
+    ///
+    /// # Errors
+    /// Another process has it, it cannot be used, or what is asked for is not to be had there.
+    pub(super) fn take(config: &Config) -> Result<Option<Self>, StartError> {
+        let dir = PathBuf::from(&config.dir);
+        let found = found_in(&dir)?;
+        match config.pool {
+            PoolMode::None => {
+                if let Some((_, path)) = found.first() {
+                    tracing::warn!(
+                        "There are pools in this folder ({}, ...): with 'pool none' they are neither read nor written",
+                        path.display()
+                    );
+                }
+                return Ok(None);
+            }
+            PoolMode::Dax => {
+                return Err(StartError::Pools(
+                    "'pool dax' is not available yet: leave it at 'auto' or say 'pool file'.".to_owned(),
+                ));
+            }
+            PoolMode::Auto | PoolMode::File => {}
+        }
+        let lock = lock(&dir)?;
+        let creating = dir.join(CREATING);
+        let mut found = found_in(&dir)?;
+        if creating.exists() {
+            tracing::warn!("Pools were being made in {} when that process ended: they are made anew", dir.display());
+            for (_, path) in found.drain(..) {
+                fs::remove_file(&path).map_err(|error| file_error(&path, &error))?;
+            }
+        }
+        let shards = u16::try_from(found.len()).unwrap_or(u16::MAX);
+        Ok(Some(Self { dir, _lock: lock, shards }))
+    }
+
+    /// How many shards the folder's pools are of; `None` if there are no pools.
+    ///
+    /// # Errors
+    /// The pools cannot be read, do not belong together, or are of another number than is asked for (0: any).
+    pub(super) fn shards(&self, asked: u16) -> Result<Option<u16>, StartError> {
+        if self.shards == 0 {
+            return Ok(None);
+        }
+        let dir = self.dir.display();
+        let (_, first) = found_in(&self.dir)?.remove(0);
+        let shards = open(&first)?.superblock().shards;
+        if asked != 0 && asked != shards {
+            return Err(StartError::Pools(format!(
+                "The pools in '{dir}' are of {shards} shards and --shards asks for {asked}: say --shards {shards}; dealing \
+                 keys out to another number of shards is not available yet."
+            )));
+        }
+        Ok(Some(shards))
+    }
+
+    /// Opens the pools of so many shards, or makes them.
+    ///
+    /// # Errors
+    /// They cannot be made or read, or do not belong together.
+    pub(super) fn open(&self, shards: u16, fresh: Fresh) -> Result<Vec<Pool>, StartError> {
+        if self.shards == 0 {
+            return self.create(shards, fresh);
+        }
+        let mut pools: Vec<Pool> = Vec::new();
+        for shard in 0..shards {
+            let path = self.path(shard);
+            if !path.exists() {
+                return Err(StartError::Pools(format!(
+                    "'{}' is missing, of the pools of {shards} shards: put it back, or move the others away to begin \
+                     with nothing.",
+                    path.display()
+                )));
+            }
+            let file = open(&path)?;
+            let superblock = file.superblock();
+            let first = pools.first().map_or(superblock, |pool| pool.file.superblock());
+            let differs = |what: &str, found: String, wanted: String| {
+                Err(StartError::Pools(format!(
+                    "'{}' is of {what} {found} and not {wanted}: it does not belong to the other pools of this folder.",
+                    path.display()
+                )))
+            };
+            if superblock.shard != shard {
+                return differs("shard", superblock.shard.to_string(), shard.to_string());
+            }
+            if superblock.shards != shards {
+                return differs("a node with shards", superblock.shards.to_string(), shards.to_string());
+            }
+            if superblock.hash_seed != first.hash_seed {
+                return differs("seed", format!("{:#x}", superblock.hash_seed), format!("{:#x}", first.hash_seed));
+            }
+            pools.push(Pool { file, growth_file: reopen(&path)?, is_old: true });
+        }
+        if self.shards > shards {
+            return Err(StartError::Pools(format!(
+                "There are {} pools in '{}', but they say that they are of {shards} shards: move away what does not belong \
+                 there.",
+                self.shards,
+                self.dir.display()
+            )));
+        }
+        Ok(pools)
+    }
+
+    fn create(&self, shards: u16, fresh: Fresh) -> Result<Vec<Pool>, StartError> {
+        let creating = self.dir.join(CREATING);
+        let sync_dir = || File::open(&self.dir).and_then(|dir| dir.sync_all());
+        File::create(&creating)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| sync_dir())
+            .map_err(|error| file_error(&creating, &error))?;
+        let boot_id = boot_id();
+        let mut pools = Vec::new();
+        for shard in 0..shards {
+            let path = self.path(shard);
+            let superblock = Superblock {
+                generation: 0,
+                pool_id: fresh.pool_id.wrapping_add(u64::from(shard)),
+                shard,
+                shards,
+                slot_map: SlotMap::Modulo,
+                extent_bytes: fresh.extent_bytes,
+                hash_seed: fresh.hash_seed,
+                boot_id,
+                checkpoint: 0,
+            };
+            let file = PoolFile::create(&path, &superblock).map_err(|error| pool_error(&path, &error))?;
+            pools.push(Pool { file, growth_file: reopen(&path)?, is_old: false });
+        }
+        fs::remove_file(&creating).and_then(|()| sync_dir()).map_err(|error| file_error(&creating, &error))?;
+        Ok(pools)
+    }
+
+    fn path(&self, shard: u16) -> PathBuf {
+        self.dir.join(format!("shard-{shard:02}.pool"))
+    }
+}
+
+/// Pools by their shards' numbers, in order.
+fn found_in(dir: &Path) -> Result<Vec<(u16, PathBuf)>, StartError> {
+    let entries = fs::read_dir(dir).map_err(|error| file_error(dir, &error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| file_error(dir, &error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_prefix("shard-").and_then(|name| name.strip_suffix(".pool"));
+        if let Some(Ok(number)) = number.map(str::parse) {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes the folder's lock, and says in it who has it.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join(LOCK);
+    let failed = |error: &io::Error| file_error(&path, error);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // What cannot be read says nothing of who has it.
+            let _ = file.read_to_string(&mut text);
+            return Err(StartError::Locked { dir: dir.to_path_buf(), pid: text.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(&error)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> Result<PoolFile, StartError> {
+    PoolFile::open(path).map_err(|error| pool_error(path, &error))
+}
+
+fn reopen(path: &Path) -> Result<File, StartError> {
+    File::options().write(true).open(path).map_err(|error| file_error(path, &error))
+}
+
+fn pool_error(path: &Path, error: &dyn std::error::Error) -> StartError {
+    StartError::Pools(format!("The pool '{}' cannot be used: {error}.", path.display()))
+}
+
+fn file_error(path: &Path, error: &io::Error) -> StartError {
+    StartError::Pools(format!("'{}' cannot be used: {error}.", path.display()))
+}
+
+/// The kernel's boot id; zeros where there is none to be read, so that every boot is another.
+fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).map_or([0; 16], u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Fresh = Fresh { hash_seed: 7, pool_id: 1, extent_bytes: 1 << 20 };
+
+    fn config(dir: &Path, pool: PoolMode) -> Config {
+        Config { dir: dir.to_string_lossy().into_owned(), pool, ..Config::default() }
+    }
+
+    /// A folder of its own, removed with it.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("eagle-pools-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn take(dir: &Path) -> Folder {
+        Folder::take(&config(dir, PoolMode::File)).unwrap().unwrap()
+    }
+
+    fn sentence<T>(result: Result<T, StartError>) -> String {
+        result.err().unwrap().to_string()
+    }
+
+    #[test]
+    fn one_process_has_a_folder_and_is_named() {
+        // Who comes second is told who came first; after that one has gone, the folder is free.
+        let dir = Temporary::new("lock");
+        let first = take(&dir.0);
+        let refused = sentence(Folder::take(&config(&dir.0, PoolMode::Auto)));
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(Folder::take(&config(&dir.0, PoolMode::None)).unwrap().is_none(), "who keeps nothing needs no lock");
+        drop(first);
+        take(&dir.0);
+        assert!(sentence(Folder::take(&config(&dir.0, PoolMode::Dax))).contains("not available"));
+    }
+
+    #[test]
+    fn pools_are_found_again_and_only_together() {
+        // Made for two shards: opened for two, for as many as there are, and not for three; not with one missing, renamed, or of
+        // another node.
+        let dir = Temporary::new("together");
+        let folder = take(&dir.0);
+        assert_eq!(folder.shards(0).unwrap(), None);
+        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        drop(folder);
+        let folder = take(&dir.0);
+        assert_eq!((folder.shards(0).unwrap(), folder.shards(2).unwrap()), (Some(2), Some(2)));
+        assert!(sentence(folder.shards(3)).contains("are of 2 shards and --shards asks for 3"));
+        let pools = folder.open(2, Fresh { hash_seed: 8, ..FRESH }).unwrap();
+        assert!(pools.iter().all(|pool| pool.is_old && pool.file.superblock().hash_seed == 7));
+        let (first, second) = (folder.path(0), folder.path(1));
+        let kept = fs::read(&second).unwrap();
+        fs::remove_file(&second).unwrap();
+        assert!(sentence(folder.open(2, FRESH)).contains("shard-01.pool' is missing"));
+        fs::copy(&first, &second).unwrap();
+        assert!(sentence(folder.open(2, FRESH)).contains("is of shard 0 and not 1"));
+        let other = Temporary::new("other");
+        take(&other.0).open(2, Fresh { hash_seed: 8, ..FRESH }).unwrap();
+        fs::copy(other.0.join("shard-01.pool"), &second).unwrap();
+        assert!(sentence(folder.open(2, FRESH)).contains("is of seed 0x8 and not 0x7"));
+        fs::write(&second, b"not a pool").unwrap();
+        assert!(sentence(folder.open(2, FRESH)).contains("cannot be used"));
+        fs::write(&second, kept).unwrap();
+        folder.open(2, FRESH).unwrap();
+    }
+
+    #[test]
+    fn pools_that_were_never_finished_are_made_anew() {
+        // The process ended after the first of two: nothing was acknowledged yet, and the next start makes both.
+        let dir = Temporary::new("creating");
+        take(&dir.0).open(2, FRESH).unwrap();
+        fs::remove_file(dir.0.join("shard-01.pool")).unwrap();
+        fs::write(dir.0.join(CREATING), b"").unwrap();
+        let folder = take(&dir.0);
+        assert_eq!(folder.shards(0).unwrap(), None);
+        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        assert!(!dir.0.join(CREATING).exists());
+    }
+}

@@ -1,0 +1,519 @@
+//! Storage carries out what a core asks of its pool's medium ([`crate::core::event::Storage`]), through the core's own ring.
+//!
+//! ```text
+//!  Write  ─▶ a write a range ──(linked)──▶ fdatasync          Grow  ─▶ fallocate ─▶ zeros, piece by piece ─▶ fdatasync
+//!            short: the rest again, then the sync by itself
+//!  Sync   ─▶ fdatasync
+//! ```
+//!
+//! Nothing waits: an operation ends with a completion, and when nothing of what was asked for is left to do, with an event. A
+//! write that the system did in part is done in full before anything is said of it; an error is told, never tried again. A
+//! sync that ended well counts only if it certainly began when the writes before it had ended: one whose chain was broken
+//! (a short write) or cut (see [`super::ring`]) is asked for again.
+//!
+//! The file grows through a descriptor of its own: the system reports a failed write-back once to each, and what
+//! growing hears of it must not be kept from the commit's sync.
+//!
+//! What always holds: memory that the kernel reads (records of the log, the zeros) stays in place while an operation is in flight.
+//! The log promises it for what a commit names until the core has told it that the commit is written, and the core does
+//! after the event; the core loop lets go of neither while [`Storage::is_quiet`] says no.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    ops::Range,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+};
+
+use io_uring::types::Timespec;
+
+use super::ring::Ring;
+use crate::{
+    core::event::{CoreId, Storage as Action, Stored},
+    faults::Faults,
+};
+
+const SYNC: u32 = 1 << 24;
+const GROW: u32 = 2 << 24;
+/// Of [`SYNC`] and what is above, the kind; below, the piece of a write.
+const KIND_MASK: u32 = !0 << 24;
+
+/// The longest chain of writes; of more pieces the sync is asked for when they have ended.
+const CHAIN_MAX: usize = 64;
+/// Bytes of one operation at most; the system does not write more than 2 GiB at once.
+const WRITE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of zeros written at once: few enough not to stand in a commit's way.
+const ZEROS: usize = 256 << 10;
+/// Times that the system may do nothing of a write without saying why.
+const FRUITLESS_MAX: u32 = 1000;
+
+/// A pool's file, as its core writes to it.
+pub(super) struct Storage {
+    core: CoreId,
+    file: OwnedFd,
+    /// The same file, opened again.
+    growth_file: File,
+    write: Option<Write>,
+    sync: Option<Sync>,
+    growth: Option<Growth>,
+    ended: VecDeque<(Stored, Result<(), i32>)>,
+}
+
+/// A write under way.
+struct Write {
+    pieces: Vec<Piece>,
+    /// A sync is to follow it.
+    is_synced: bool,
+    in_flight: usize,
+    fruitless: u32,
+    error: Option<i32>,
+}
+
+/// A range of a write.
+struct Piece {
+    offset: u64,
+    bytes: *const u8,
+    left: u64,
+    /// What its operation fails with although it was not even tried.
+    fault: Option<i32>,
+}
+
+/// A sync under way.
+#[derive(Default)]
+struct Sync {
+    state: SyncState,
+    /// In flight behind the writes of a chain.
+    is_linked: bool,
+    fault: Option<i32>,
+    time: Box<Timespec>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SyncState {
+    /// To be asked for.
+    #[default]
+    Due,
+    /// The time by which it is late runs.
+    Late,
+    /// Asked for.
+    InFlight,
+    /// It has ended.
+    Ended(Result<(), i32>),
+}
+
+/// A growth under way.
+struct Growth {
+    range: Range<u64>,
+    /// What has zeros.
+    done: u64,
+    step: Step,
+    fault: Option<i32>,
+    zeros: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Allocating,
+    Zeroing,
+    Syncing,
+}
+
+impl Storage {
+    /// Of the pool of this core, in this file; `growth_file` is the same file, opened again.
+    pub(super) fn new(core: CoreId, file: OwnedFd, growth_file: File) -> Self {
+        let ended = VecDeque::new();
+        Self { core, file, growth_file, write: None, sync: None, growth: None, ended }
+    }
+
+    /// Begins something; `bytes` gives the memory of a range of the pool.
+    ///
+    /// # Safety
+    /// What `bytes` gives stays in place until the write's end is told by [`Self::next_ended`].
+    pub(super) unsafe fn begin<'a>(
+        &mut self,
+        action: Action,
+        bytes: impl Fn(Range<u64>) -> &'a [u8],
+        ring: &mut Ring,
+        faults: &Faults,
+    ) {
+        match action {
+            Action::Write { ranges, sync } => {
+                assert!(self.write.is_none() && !(sync && self.sync.is_some()), "one write is in flight a core");
+                let piece = |range: &Range<u64>| Piece {
+                    offset: range.start,
+                    bytes: bytes(range.clone()).as_ptr(),
+                    left: range.end - range.start,
+                    fault: None,
+                };
+                let pieces = ranges.iter().map(piece).collect();
+                self.write = Some(Write { pieces, is_synced: sync, in_flight: 0, fruitless: 0, error: None });
+                self.sync = if sync { Some(Sync::default()) } else { self.sync.take() };
+                if faults.is_write_short(self.core) {
+                    self.begin_short(ring);
+                } else {
+                    self.go_on_writing(ring, faults);
+                }
+            }
+            Action::Sync => {
+                assert!(self.sync.is_none(), "one sync is in flight a core");
+                self.sync = Some(Sync::default());
+            }
+            Action::Grow(range) => {
+                assert!(self.growth.is_none(), "one growth is under way a core");
+                let fault = faults.growth_error(self.core);
+                if fault.is_some() {
+                    ring.nothing(GROW);
+                } else {
+                    ring.allocate(GROW, self.growth_file.as_raw_fd(), &range);
+                }
+                let zeros = vec![0; ZEROS].into_boxed_slice();
+                self.growth = Some(Growth { done: range.start, range, step: Step::Allocating, fault, zeros });
+            }
+        }
+        self.settle(ring, faults);
+    }
+
+    /// An operation has ended.
+    pub(super) fn completed(&mut self, operation: u32, result: Result<usize, i32>, ring: &mut Ring, faults: &Faults) {
+        match operation & KIND_MASK {
+            SYNC => self.sync_completed(result.map(drop), ring),
+            GROW => self.growth_completed(result, ring),
+            _ => self.piece_completed(operation as usize, result),
+        }
+        self.settle(ring, faults);
+    }
+
+    /// What has ended, in order.
+    pub(super) fn next_ended(&mut self) -> Option<(Stored, Result<(), i32>)> {
+        self.ended.pop_front()
+    }
+
+    /// Nothing is in flight.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.write.is_none() && self.sync.is_none() && self.growth.is_none()
+    }
+
+    fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Asks for what is left of the write, with the sync behind it if there is to be one and it can be linked.
+    fn go_on_writing(&mut self, ring: &mut Ring, faults: &Faults) {
+        let fd = self.fd();
+        let write = self.write.as_mut().expect("a write goes on");
+        let fault = faults.write_error(self.core);
+        let pieces = write.pieces.iter().filter(|piece| piece.left > 0).count();
+        let links = write.is_synced
+            && pieces <= CHAIN_MAX
+            && fault.is_none()
+            && faults.sync_error(self.core).is_none()
+            && faults.sync_delay_ms(self.core) == 0
+            && ring.has_room(pieces + 1);
+        for (number, piece) in (0..).zip(&mut write.pieces).filter(|(_, piece)| piece.left > 0) {
+            piece.fault = fault;
+            write.in_flight += 1;
+            if fault.is_some() {
+                ring.nothing(number);
+                continue;
+            }
+            let len = piece.left.min(WRITE_BYTES_MAX) as u32;
+            // SAFETY: the log's memory, in place until this write's end is told, as `begin` was promised.
+            unsafe { ring.write(number, fd, piece.offset, (piece.bytes, len), links) };
+        }
+        if links {
+            ring.sync(SYNC, fd);
+            let sync = self.sync.as_mut().expect("to follow the write");
+            (sync.state, sync.is_linked) = (SyncState::InFlight, true);
+        }
+    }
+
+    /// As a system does that writes less than it was asked to: half of the first piece.
+    fn begin_short(&mut self, ring: &mut Ring) {
+        let fd = self.fd();
+        let write = self.write.as_mut().expect("a write begins");
+        if let Some(piece) = write.pieces.first() {
+            let len = piece.left.min(WRITE_BYTES_MAX) as u32;
+            write.in_flight = 1;
+            // SAFETY: as in `go_on_writing`.
+            unsafe { ring.write(0, fd, piece.offset, (piece.bytes, len.div_ceil(2)), false) };
+        }
+    }
+
+    fn piece_completed(&mut self, number: usize, result: Result<usize, i32>) {
+        let write = self.write.as_mut().expect("a piece is of a write");
+        let piece = &mut write.pieces[number];
+        write.in_flight -= 1;
+        match piece.fault.take().map_or(result, Err) {
+            Ok(written @ 1..) => {
+                piece.offset += written as u64;
+                // SAFETY: at most to the end of the piece, of which the kernel has written so much.
+                piece.bytes = unsafe { piece.bytes.add(written) };
+                piece.left -= written as u64;
+                write.fruitless = 0;
+            }
+            // Cancelled, because the one before it in the chain was short or failed; or for no reason: again.
+            Ok(0) | Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                write.fruitless += 1;
+                if write.fruitless > FRUITLESS_MAX {
+                    write.error.get_or_insert(libc::EIO);
+                }
+            }
+            Err(code) => write.error = Some(code),
+        }
+    }
+
+    fn sync_completed(&mut self, result: Result<(), i32>, ring: &mut Ring) {
+        let sync = self.sync.as_mut().expect("a sync that ends is under way");
+        if sync.state == SyncState::Late {
+            sync.state = SyncState::InFlight;
+            match sync.fault {
+                Some(_) => ring.nothing(SYNC),
+                None => ring.sync(SYNC, self.file.as_raw_fd()),
+            }
+            return;
+        }
+        // What was not certainly behind the writes proves nothing.
+        let is_early = self.write.as_ref().is_some_and(|write| write.is_synced);
+        let was_cut = std::mem::take(&mut sync.is_linked) && ring.was_chain_cut();
+        sync.state = match sync.fault.take().map_or(result, Err) {
+            Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => SyncState::Due,
+            Ok(()) if is_early || was_cut => SyncState::Due,
+            ended => SyncState::Ended(ended),
+        };
+    }
+
+    /// Goes on with what can, and tells of what has ended.
+    fn settle(&mut self, ring: &mut Ring, faults: &Faults) {
+        if let Some(write) = &self.write {
+            let is_whole = write.pieces.iter().all(|piece| piece.left == 0);
+            let chain_is_over = !self.sync.as_ref().is_some_and(|sync| sync.is_linked);
+            if is_whole {
+                self.write = None;
+                self.ended.push_back((Stored::Write, Ok(())));
+            } else if write.in_flight == 0 && chain_is_over {
+                match write.error {
+                    Some(code) => {
+                        if write.is_synced {
+                            self.sync = None;
+                        }
+                        self.write = None;
+                        self.ended.push_back((Stored::Write, Err(code)));
+                    }
+                    None => self.go_on_writing(ring, faults),
+                }
+            }
+        }
+        if self.write.as_ref().is_some_and(|write| write.is_synced) {
+            return;
+        }
+        match self.sync.as_ref().map(|sync| sync.state) {
+            Some(SyncState::Due) => self.begin_sync(ring, faults),
+            Some(SyncState::Ended(result)) => {
+                self.sync = None;
+                self.ended.push_back((Stored::Sync, result));
+            }
+            Some(SyncState::Late | SyncState::InFlight) | None => {}
+        }
+    }
+
+    fn begin_sync(&mut self, ring: &mut Ring, faults: &Faults) {
+        let fd = self.fd();
+        let sync = self.sync.as_mut().expect("a sync begins");
+        let late_ms = faults.sync_delay_ms(self.core);
+        sync.fault = faults.sync_error(self.core);
+        if late_ms > 0 {
+            *sync.time = Timespec::from(std::time::Duration::from_millis(late_ms));
+            sync.state = SyncState::Late;
+            // SAFETY: in a box, kept until the sync has ended.
+            unsafe { ring.sleep(SYNC, &raw const *sync.time) };
+        } else {
+            sync.state = SyncState::InFlight;
+            if sync.fault.is_some() { ring.nothing(SYNC) } else { ring.sync(SYNC, fd) }
+        }
+    }
+
+    fn growth_completed(&mut self, result: Result<usize, i32>, ring: &mut Ring) {
+        let growth = self.growth.as_mut().expect("a growth that goes on is under way");
+        let fd = self.growth_file.as_raw_fd();
+        match (growth.fault.take().map_or(result, Err), growth.step) {
+            (Err(libc::EINTR | libc::EAGAIN), Step::Allocating) => return ring.allocate(GROW, fd, &growth.range),
+            (Err(libc::EINTR | libc::EAGAIN), Step::Syncing) => return ring.sync(GROW, fd),
+            // What the file system cannot allocate ahead, the zeros do.
+            (Ok(_) | Err(libc::EOPNOTSUPP), Step::Allocating) => growth.step = Step::Zeroing,
+            (Ok(written @ 1..), Step::Zeroing) => growth.done += written as u64,
+            (Err(libc::EINTR | libc::EAGAIN), Step::Zeroing) => {}
+            (Ok(_), Step::Zeroing) => return self.end_growth(Err(libc::ENOSPC)),
+            (Ok(_), Step::Syncing) => return self.end_growth(Ok(())),
+            (Err(code), _) => return self.end_growth(Err(code)),
+        }
+        if growth.done == growth.range.end {
+            growth.step = Step::Syncing;
+            return ring.sync(GROW, fd);
+        }
+        let len = (growth.range.end - growth.done).min(ZEROS as u64) as u32;
+        // SAFETY: the zeros are the growth's own, which stays until this completion.
+        unsafe { ring.write(GROW, fd, growth.done, (growth.zeros.as_ptr(), len), false) };
+    }
+
+    fn end_growth(&mut self, result: Result<(), i32>) {
+        self.growth = None;
+        self.ended.push_back((Stored::Grow, result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::FileExt,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{faults::Fault, runtime::ring::Completion};
+
+    const CORE: CoreId = CoreId(0);
+
+    /// A pool's file that has no name, what is to be in it, and a ring.
+    struct Bench {
+        ring: Ring,
+        storage: Storage,
+        file: File,
+        memory: Vec<u8>,
+        faults: Faults,
+        /// Completions that were seen.
+        completions: usize,
+    }
+
+    impl Bench {
+        fn new(len: usize) -> Self {
+            let path = std::env::temp_dir().join(format!("eagle-storage-{}-{}", std::process::id(), fastrand::u64(..)));
+            let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+            let growth_file = File::options().write(true).open(&path).expect("the same file");
+            std::fs::remove_file(&path).expect("its name is not needed");
+            let owned = file.try_clone().expect("a descriptor").into();
+            let mut rng = fastrand::Rng::with_seed(1);
+            Self {
+                ring: Ring::new().expect("a ring"),
+                storage: Storage::new(CORE, owned, growth_file),
+                file,
+                memory: (0..len).map(|_| rng.u8(1..)).collect(),
+                faults: Faults::default(),
+                completions: 0,
+            }
+        }
+
+        fn begin(&mut self, action: Action) {
+            let memory = &self.memory;
+            let bytes = |range: Range<u64>| &memory[range.start as usize..range.end as usize];
+            // SAFETY: the memory is not touched before the test has seen the end of all operations.
+            unsafe { self.storage.begin(action, bytes, &mut self.ring, &self.faults) };
+        }
+
+        /// All that ends until nothing is in flight, or a failed test after 10 seconds.
+        fn ended(&mut self) -> Vec<(Stored, Result<(), i32>)> {
+            let until = Instant::now() + Duration::from_secs(10);
+            let mut ended = Vec::new();
+            loop {
+                while let Some(Completion::Storage { operation, result }) = self.ring.next() {
+                    self.completions += 1;
+                    self.storage.completed(operation, result, &mut self.ring, &self.faults);
+                }
+                ended.extend(std::iter::from_fn(|| self.storage.next_ended()));
+                if self.storage.is_quiet() {
+                    return ended;
+                }
+                assert!(Instant::now() < until, "it does not end");
+                self.ring.wait(1, Duration::from_millis(100));
+            }
+        }
+
+        fn assert_written(&self, range: Range<usize>) {
+            let mut bytes = vec![0; range.len()];
+            self.file.read_exact_at(&mut bytes, range.start as u64).expect("the file is that long");
+            assert!(bytes == self.memory[range.clone()], "{range:?} is not what memory has");
+        }
+    }
+
+    #[test]
+    fn ranges_are_written_to_their_places_and_synced_behind() {
+        // One chain of three writes and a sync, four completions; then a write alone, a sync alone.
+        let mut bench = Bench::new(1 << 20);
+        let ranges = vec![0..4096, 8192..100 << 10, 512 << 10..1 << 20];
+        bench.begin(Action::Write { ranges: ranges.clone(), sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Ok(()))]);
+        assert_eq!(bench.completions, 4);
+        for range in ranges {
+            bench.assert_written(range.start as usize..range.end as usize);
+        }
+        bench.begin(Action::Write { ranges: vec![4096..8192], sync: false });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(()))]);
+        bench.assert_written(0..100 << 10);
+        bench.begin(Action::Sync);
+        assert_eq!(bench.ended(), [(Stored::Sync, Ok(()))]);
+    }
+
+    #[test]
+    fn a_write_and_a_sync_of_what_was_before_are_in_flight_together() {
+        // Neither waits for the other: with the sync an hour late the write ends.
+        let mut bench = Bench::new(1 << 20);
+        bench.faults.set(Fault::DelaySync(3_600_000), None);
+        bench.begin(Action::Sync);
+        bench.begin(Action::Write { ranges: vec![0..1 << 20], sync: false });
+        let mut ended = None;
+        while ended.is_none() {
+            bench.ring.wait(1, Duration::from_millis(100));
+            while let Some(Completion::Storage { operation, result }) = bench.ring.next() {
+                bench.storage.completed(operation, result, &mut bench.ring, &bench.faults);
+            }
+            ended = bench.storage.next_ended();
+        }
+        assert_eq!(ended, Some((Stored::Write, Ok(()))));
+        assert!(!bench.storage.is_quiet());
+        bench.ring.cancel_all();
+    }
+
+    #[test]
+    fn a_short_write_is_done_in_full_before_its_sync() {
+        // The first half of the first range, by injection; the rest follows, and the sync counts only behind that.
+        let mut bench = Bench::new(1 << 20);
+        bench.faults.set(Fault::ShortWrite, None);
+        bench.begin(Action::Write { ranges: vec![0..300_000, 300_000..1 << 20], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Ok(()))]);
+        bench.assert_written(0..1 << 20);
+    }
+
+    #[test]
+    fn errors_are_told_once_and_a_failed_write_has_no_sync() {
+        // Of a write with a sync behind it: its own end alone. Real errors too: a descriptor that cannot be written to.
+        let mut bench = Bench::new(1 << 16);
+        bench.faults.set(Fault::FailWrite(libc::EIO), None);
+        bench.begin(Action::Write { ranges: vec![0..4096, 8192..1 << 16], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Err(libc::EIO))]);
+        bench.faults.clear();
+        bench.faults.set(Fault::FailSync(libc::EIO), None);
+        bench.begin(Action::Write { ranges: vec![0..4096], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Err(libc::EIO))]);
+        bench.begin(Action::Sync);
+        assert_eq!(bench.ended(), [(Stored::Sync, Err(libc::EIO))]);
+        bench.faults.clear();
+        bench.storage.file = File::open("/proc/self/exe").expect("this test").into();
+        bench.begin(Action::Write { ranges: vec![0..4096, 8192..1 << 16], sync: true });
+        assert_eq!(bench.ended(), [(Stored::Write, Err(libc::EBADF))]);
+    }
+
+    #[test]
+    fn the_file_grows_by_zeros() {
+        // Allocated and written, not only promised; what does not fit is an error.
+        use std::os::unix::fs::MetadataExt;
+        let mut bench = Bench::new(4 << 20);
+        bench.begin(Action::Grow(4096..2 << 20));
+        assert_eq!(bench.ended(), [(Stored::Grow, Ok(()))]);
+        let space = |bench: &Bench| bench.file.metadata().expect("a file").blocks() * 512;
+        assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
+        assert!(space(&bench) >= (2 << 20) - 4096);
+        bench.faults.set(Fault::NoSpace, None);
+        bench.begin(Action::Grow(2 << 20..4 << 20));
+        assert_eq!(bench.ended(), [(Stored::Grow, Err(libc::ENOSPC))]);
+        assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
+    }
+}

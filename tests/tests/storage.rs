@@ -1,0 +1,290 @@
+//! Real processes with pools in files: locked, slow, full and broken storage, and what is there after a start.
+
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
+
+use eagle_resp::Value;
+use eagle_tests::{
+    process::{Process, eagledb_path, run_eagledb},
+    wire::Wire,
+};
+use tempfile::TempDir;
+
+/// How long the end of a process may take, even on a loaded machine.
+const WAIT: Duration = Duration::from_secs(60);
+
+fn ok() -> Value {
+    Value::Simple(b"OK".to_vec())
+}
+
+fn node(arguments: &[&str]) -> (Process, Wire) {
+    let all: Vec<&str> = ["--pool", "file", "--enable-debug-command", "yes"].iter().chain(arguments).copied().collect();
+    let node = Process::eagledb(&all);
+    let wire = Wire::connect(node.address());
+    (node, wire)
+}
+
+/// Starts anew in the folder of a process that has ended.
+fn again(folder: &Arc<TempDir>, arguments: &[&str]) -> (Process, Wire) {
+    let all: Vec<&str> = ["--pool", "file"].iter().chain(arguments).copied().collect();
+    let node = Process::start_in(&eagledb_path(), folder, &all);
+    let wire = Wire::connect(node.address());
+    (node, wire)
+}
+
+fn info(wire: &mut Wire, field: &str) -> String {
+    let Value::Bulk(text) = wire.text(&["INFO", "persistence"]) else { panic!("INFO is text") };
+    let text = String::from_utf8(text).expect("text");
+    let begin = format!("{field}:");
+    let line = text.lines().find_map(|line| line.strip_prefix(&begin));
+    line.unwrap_or_else(|| panic!("{field} is in {text}")).to_owned()
+}
+
+fn is_misconf(reply: &Value) -> bool {
+    matches!(reply, Value::Error(line) if line.starts_with(b"MISCONF"))
+}
+
+#[test]
+fn a_folder_serves_one_process() {
+    // The second one ends at once and names the first; after that has ended, even by kill -9, the folder is free.
+    let (mut first, _) = node(&["--shards", "1"]);
+    let dir = first.dir().to_str().expect("text").to_owned();
+    let (code, text) = run_eagledb(&["--port", "0", "--unixsocket", &format!("{dir}/s"), "--dir", &dir]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&format!("in use by process {}", first.pid())), "{text}");
+    let folder = first.folder();
+    first.signal("KILL");
+    first.wait(WAIT).expect("it ends");
+    again(&folder, &[]);
+}
+
+#[test]
+fn pools_of_another_number_of_shards_are_refused() {
+    // With the number that was found; without being asked for a number, the server takes theirs.
+    let (mut first, _) = node(&["--shards", "3"]);
+    let folder = first.folder();
+    first.signal("TERM");
+    first.wait(WAIT).expect("it ends");
+    let dir = folder.path().to_str().expect("text");
+    let (code, text) =
+        run_eagledb(&["--port", "0", "--unixsocket", &format!("{dir}/s"), "--dir", dir, "--shards", "2"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("are of 3 shards and --shards asks for 2"), "{text}");
+    let (_node, mut wire) = again(&folder, &[]);
+    let Value::Bulk(text) = wire.text(&["INFO", "server"]) else { panic!("INFO is text") };
+    assert!(String::from_utf8_lossy(&text).contains("\r\nshards:3\r\n"));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_kill_9() {
+    // Under each mode, several times on the same folder: sets, overwrites, deletes; the last state acknowledged is found.
+    for mode in ["always", "everysec", "no"] {
+        let (mut node, mut wire) = node(&["--shards", "2", "--sync", mode]);
+        let folder = node.folder();
+        for round in 0..4 {
+            for key in 0..200 {
+                let (key, value) = (format!("key{key}"), format!("{mode}-{round}-{key}"));
+                match key.len() % 7 {
+                    0 => drop(wire.text(&["DEL", &key])),
+                    _ => assert_eq!(wire.text(&["SET", &key, &value]), ok()),
+                }
+            }
+            assert_eq!(wire.text(&["DEL", &format!("key{round}")]), Value::Integer(1));
+            node.signal("KILL");
+            node.wait(WAIT).expect("it ends");
+            (node, wire) = again(&folder, &["--sync", mode]);
+            assert_eq!(wire.text(&["DBSIZE"]), Value::Integer(199), "{mode}, round {round}: {}", node.log());
+            for key in 0..200 {
+                let expected =
+                    if key == round { Value::Null } else { Value::Bulk(format!("{mode}-{round}-{key}").into_bytes()) };
+                assert_eq!(wire.text(&["GET", &format!("key{key}")]), expected, "{mode}, round {round}");
+            }
+            assert_eq!(info(&mut wire, "loading"), "0");
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_an_orderly_end() {
+    // SIGTERM and SHUTDOWN, with values of all sizes.
+    let (mut node, mut wire) = node(&["--shards", "2"]);
+    let folder = node.folder();
+    let sizes = [0, 1, 100, 5_000, 100_000, 3_000_000];
+    for (nth, size) in sizes.into_iter().enumerate() {
+        assert_eq!(wire.text(&["SET", &format!("key{nth}"), &"v".repeat(size)]), ok());
+    }
+    for end in ["TERM", "SHUTDOWN"] {
+        match end {
+            "TERM" => node.signal("TERM"),
+            _ => wire.send(&[b"SHUTDOWN"]),
+        }
+        assert!(node.wait(WAIT).expect("it ends").success(), "{}", node.log());
+        (node, wire) = again(&folder, &[]);
+        for (nth, size) in sizes.into_iter().enumerate() {
+            let Value::Bulk(value) = wire.text(&["GET", &format!("key{nth}")]) else { panic!("after {end}: key{nth}") };
+            assert_eq!(value.len(), size);
+        }
+    }
+}
+
+#[test]
+fn a_slow_sync_keeps_those_waiting_who_asked_for_it() {
+    // Syncs take an hour. Writes under everysec, reads, and PING are answered meanwhile; WAITAOF says that it is not synced; a
+    // connection that wants its write synced has no reply as long as that is so.
+    let (node, mut wire) = node(&["--shards", "2"]);
+    assert_eq!(wire.text(&["SET", "before", "1"]), ok());
+    assert_eq!(wire.text(&["DEBUG", "STORAGE", "DELAY-SYNC", "3600000"]), ok());
+    for key in 0..100 {
+        assert_eq!(wire.text(&["SET", &format!("key{key}"), "v"]), ok());
+        assert_eq!(wire.text(&["GET", "before"]), Value::Bulk(b"1".to_vec()));
+    }
+    let mut strict = Wire::connect(node.address());
+    assert_eq!(strict.text(&["CLIENT", "DURABILITY", "always"]), ok());
+    strict.send(&[b"SET", b"key0", b"w"]);
+    assert_eq!(wire.text(&["PING"]), Value::Simple(b"PONG".to_vec()));
+    let none = Value::Array(vec![Value::Integer(0), Value::Integer(0)]);
+    assert_eq!(wire.text(&["WAITAOF", "1", "0", "100"]), none);
+    assert_ne!(info(&mut wire, "aof_pending_bio_fsync"), "0");
+    assert!(strict.is_silent(), "what is not synced is not acknowledged to who wants it synced");
+}
+
+#[test]
+fn short_writes_are_done_in_full() {
+    // Each write is done in two pieces; what was acknowledged is there after kill -9, and nobody was told of any error.
+    let (mut node, mut wire) = node(&["--shards", "1", "--sync", "always"]);
+    assert_eq!(wire.text(&["DEBUG", "STORAGE", "SHORT-WRITE"]), ok());
+    for key in 0..50 {
+        assert_eq!(wire.text(&["SET", &format!("key{key}"), &"v".repeat(10_000)]), ok());
+    }
+    let folder = node.folder();
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let (_node, mut wire) = again(&folder, &[]);
+    assert_eq!(wire.text(&["DBSIZE"]), Value::Integer(50));
+}
+
+#[test]
+fn failed_writes_and_syncs_are_final() {
+    // Whose reply waited is closed; writers are refused although the medium is well again, readers of what was there are served,
+    // INFO says so; the process ends in order, and the next start knows nothing of it.
+    for (fault, sync) in [("FAIL-WRITE", "always"), ("FAIL-WRITE", "everysec"), ("FAIL-SYNC", "always")] {
+        let (mut node, mut wire) = node(&["--shards", "1", "--sync", sync]);
+        assert_eq!(wire.text(&["SET", "before", "1"]), ok());
+        assert_eq!(info(&mut wire, "aof_last_write_status"), "ok");
+        assert_eq!(wire.text(&["DEBUG", "STORAGE", fault, "5"]), ok());
+        let mut writer = Wire::connect(node.address());
+        writer.send(&[b"SET", b"key", b"v"]);
+        assert!(writer.reply().is_err(), "{fault} under {sync}: nothing is acknowledged");
+        assert_eq!(wire.text(&["DEBUG", "STORAGE", "OFF"]), ok());
+        assert!(is_misconf(&wire.text(&["SET", "key", "w"])), "{fault} under {sync}");
+        assert_eq!(wire.text(&["GET", "before"]), Value::Bulk(b"1".to_vec()));
+        assert_eq!(info(&mut wire, "aof_last_write_status"), "err");
+        assert!(node.log().contains("Input/output error"), "{}", node.log());
+        let folder = node.folder();
+        node.signal("TERM");
+        assert!(node.wait(WAIT).expect("it ends").success(), "{}", node.log());
+        let (_node, mut wire) = again(&folder, &[]);
+        assert_eq!(wire.text(&["GET", "before"]), Value::Bulk(b"1".to_vec()), "{fault} under {sync}");
+        assert_eq!(wire.text(&["SET", "key", "w"]), ok());
+    }
+}
+
+/// A file system of so many megabytes in memory, mounted for a test that may.
+struct Mount(TempDir);
+
+impl Mount {
+    /// None, with the reason printed, where nobody lets us mount.
+    #[expect(clippy::print_stderr, reason = "why a test shows nothing belongs into its output")]
+    fn new(megabytes: u32) -> Option<Self> {
+        let dir = TempDir::new().expect("a temporary folder");
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            Ok(output) => {
+                eprintln!("skipped, no small file system: {}", String::from_utf8_lossy(&output.stderr).trim());
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped, no small file system: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "what was mounted can be unmounted");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writers_and_nobody_else() {
+    // Values until there is no room: -OOM, not MISCONF. Reads and deletes go on, and after deletes writes do; after a kill -9
+    // everything acknowledged is there.
+    let Some(mount) = Mount::new(24) else { return };
+    let pools = mount.path().join("pools");
+    std::fs::create_dir(&pools).expect("a folder");
+    let dir = pools.to_str().expect("text").to_owned();
+    let start = || {
+        let node = Process::eagledb(&["--pool", "file", "--shards", "1", "--dir", &dir]);
+        let wire = Wire::connect(node.address());
+        (node, wire)
+    };
+    let (mut node, mut wire) = start();
+    let value = "v".repeat(100_000);
+    let mut count = 0;
+    let refusal = loop {
+        match wire.text(&["SET", &format!("key{count}"), &value]) {
+            Value::Simple(_) => count += 1,
+            other => break other,
+        }
+        assert!(count < 1_000, "24 MB hold no 100");
+    };
+    assert!(matches!(&refusal, Value::Error(line) if line.starts_with(b"OOM")), "after {count}: {refusal:?}");
+    assert!(count > 50, "{count} values of 100 KB fit into 24 MB");
+    assert_eq!(wire.text(&["GET", "key0"]), Value::Bulk(value.clone().into_bytes()));
+    for key in 0..count / 2 {
+        assert_eq!(wire.text(&["DEL", &format!("key{key}")]), Value::Integer(1));
+    }
+    // Space is used again as soon as it is safe, which is after a sync or two.
+    let again = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        wire.text(&["SET", "again", &value]) == ok()
+    });
+    assert!(again, "there is room after deletes: {}", node.log());
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let (_node, mut wire) = start();
+    assert_eq!(wire.text(&["DBSIZE"]), Value::Integer(count - count / 2 + 1));
+}
+
+#[test]
+fn a_pool_that_cannot_grow_goes_on_with_what_it_has() {
+    // No space, by injection: what fits is written, then -OOM; when there is space again, so are writes.
+    let (node, mut wire) = node(&["--shards", "1"]);
+    assert_eq!(wire.text(&["DEBUG", "STORAGE", "ENOSPC-GROWTH"]), ok());
+    let value = "v".repeat(1_000_000);
+    let mut count = 0;
+    let refusal = loop {
+        match wire.text(&["SET", &format!("key{count}"), &value]) {
+            Value::Simple(_) => count += 1,
+            other => break other,
+        }
+        assert!(count < 10_000, "a pool that does not grow fills up");
+    };
+    assert!(matches!(&refusal, Value::Error(line) if line.starts_with(b"OOM")), "after {count}: {refusal:?}");
+    assert!(node.log().contains("cannot grow: No space left on device"), "{}", node.log());
+    assert_ne!(info(&mut wire, "eagle_growths_failed"), "0");
+    assert_eq!(wire.text(&["DEBUG", "STORAGE", "OFF"]), ok());
+    let again = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        wire.text(&["SET", "again", &value]) == ok()
+    });
+    assert!(again, "{}", node.log());
+}
