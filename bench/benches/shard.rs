@@ -148,6 +148,55 @@ fn insert(c: &mut Criterion) {
     group.finish();
 }
 
+/// Fields of a large hash, sixteen in a command.
+fn fields(c: &mut Criterion) {
+    const COUNT: usize = 1_000_000;
+    const FIELDS: usize = 16;
+    let mut group = c.benchmark_group("shard/16 fields of a large hash");
+    group.throughput(Throughput::Elements(FIELDS as u64));
+    let mut shard = filled(0);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let put = |shard: &mut Shard, fields: &[[u8; 14]]| {
+        let key = shard.key(b"hash");
+        let old = shard.find(DB, key, NOW);
+        let pairs = fields.iter().map(|field| (&field[..], &VALUE[..16]));
+        shard.set_fields(DB, key, old, pairs).expect("room")
+    };
+    for first in (0..COUNT).step_by(1000) {
+        let fields: Vec<[u8; 14]> = (first..first + 1000).map(key).collect();
+        put(&mut shard, &fields);
+    }
+    group.bench_function("get million", |b| {
+        b.iter(|| {
+            let fields: [[u8; 14]; FIELDS] = std::array::from_fn(|_| key(rng.usize(..COUNT)));
+            let key = shard.key(b"hash");
+            let found = shard.find(DB, key, NOW).expect("a hash");
+            let hash = shard.hash(found).expect("a hash");
+            let mut bytes = 0;
+            hash.get_each(fields.iter().map(|field| &field[..]), |value| bytes += value.map_or(0, <[u8]>::len));
+            assert_eq!(bytes, 16 * FIELDS);
+        });
+    });
+    group.bench_function("overwrite million", |b| {
+        b.iter(|| {
+            let fields: [[u8; 14]; FIELDS] = std::array::from_fn(|_| key(rng.usize(..COUNT)));
+            put(&mut shard, &fields)
+        });
+    });
+    group.bench_function("delete and set million", |b| {
+        b.iter(|| {
+            let fields: [[u8; 14]; FIELDS] = std::array::from_fn(|_| key(rng.usize(..COUNT)));
+            let key = shard.key(b"hash");
+            let found = shard.find(DB, key, NOW).expect("a hash");
+            black_box(shard.delete_fields(DB, key, found, fields.iter().map(|field| &field[..])).expect("room"));
+            put(&mut shard, &fields);
+            shard.commit();
+            shard.background(NOW, Budget { records: 64, is_idle: false });
+        });
+    });
+    group.finish();
+}
+
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -155,5 +204,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(2))
 }
 
-criterion_group! { name = shard; config = config(); targets = single, batch, insert }
+criterion_group! { name = shard; config = config(); targets = single, batch, insert, fields }
 criterion_main!(shard);

@@ -1,6 +1,6 @@
 //! A plain blocking client: one command, one reply. For what is asked beside a measurement, never inside one.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -61,6 +61,23 @@ impl Client {
     /// Sends bytes of requests, whose replies are to be read.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.stream.get_mut().write_all(bytes)?)
+    }
+
+    /// Whether bytes of a reply have come, so that reading it does not wait for its beginning.
+    pub(crate) fn has_reply(&self) -> Result<bool> {
+        if !self.stream.buffer().is_empty() {
+            return Ok(true);
+        }
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true)?;
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false)?;
+        match peeked {
+            Ok(0) => bail!("the server closed the connection"),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends a command that must answer `+OK`.

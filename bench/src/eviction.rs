@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::client::{Client, Reply, encode, info_field};
 use crate::generator::{Generator, Goal};
-use crate::measure::{measure, write_keys};
+use crate::measure::{Measure, measure, write_keys};
+use crate::process::{self, Core};
 use crate::report::{Report, Table};
 use crate::requests::{Requests, key, varied_size};
 use crate::server::{Program, Server};
@@ -29,6 +30,9 @@ const BATCH: usize = 64;
 pub(crate) struct Eviction {
     #[command(flatten)]
     setup: Setup,
+    /// Shards of EagleDB: with several, all servers run on both cores, which the load then shares
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
     /// `maxmemory` in MiB
     #[arg(long, default_value_t = 1024)]
     limit_mib: u64,
@@ -38,7 +42,7 @@ pub(crate) struct Eviction {
     /// Bytes of a value, in the mean
     #[arg(long, default_value_t = 512)]
     value_bytes: usize,
-    /// How many times the limit is written
+    /// How many times the limit is written, 0 for no such load
     #[arg(long, default_value_t = 10)]
     times: u64,
     /// `maxmemory` in MiB for the cache workload, 0 for none
@@ -58,12 +62,14 @@ pub(crate) struct Eviction {
 /// Measures all servers with all policies.
 pub(crate) fn run(arguments: &Eviction) -> Result<()> {
     let mut report = Report::new("Eviction", arguments.setup.json.as_deref());
-    arguments.setup.pin_generator()?;
-    let programs = arguments.setup.programs()?;
+    process::pin_this_thread(&cores(arguments, arguments.setup.generator_core))?;
+    let mut programs = arguments.setup.programs()?;
+    programs[0] = arguments.setup.eagledb(arguments.shards)?;
     report.say(&format!(
-        "{} Bound: maxmemory {} MiB, {} times as much written in values of {} B within 25 %. Hits: maxmemory {} MiB, {} of \
+        "{} EagleDB has {} shards. Bound: maxmemory {} MiB, {} times as much written in values of {} B within 25 %. Hits: maxmemory {} MiB, {} of \
          {} keys asked for, zipf {}.",
         arguments.setup.describe(&programs),
+        arguments.shards,
         arguments.limit_mib,
         arguments.times,
         arguments.value_bytes,
@@ -97,45 +103,65 @@ pub(crate) fn run(arguments: &Eviction) -> Result<()> {
     report.finish()
 }
 
+/// What became of the limit.
+#[derive(Clone, Copy, serde::Serialize)]
+struct Bound {
+    written: Measure,
+    most_resident: u64,
+    empty: u64,
+    keys: u64,
+}
+
 fn measure_policy(arguments: &Eviction, program: &Program, policy: &str) -> Result<(Vec<String>, serde_json::Value)> {
     let limit = arguments.limit_mib << 20;
-    let server = start(arguments, program, policy, arguments.limit_mib)?;
-    let mut generator = Generator::connect(server.port, CONNECTIONS)?;
-    generator.run(&[&Requests::ping(100_000)], PIPELINE, Goal::Once)?;
-    let empty = server.resident_bytes()?;
-    let keys = u32::try_from(limit * arguments.times / arguments.value_bytes as u64).context("fewer keys than 2^32")?;
-    let order: Vec<u32> = (0..keys).collect();
-    let size = |number| varied_size(arguments.value_bytes, number, 0);
-    let written = measure(&server, || write_keys(&mut generator, &order, size, None, PIPELINE))?;
-    let most = server.peak_resident_bytes()?;
-    let kept = field(&server, "keyspace", "db0")?;
-    let kept: u64 = kept.split(',').find_map(|part| part.strip_prefix("keys=")).context("keys of db0")?.parse()?;
-    drop((generator, server));
+    let bound = match arguments.times {
+        0 => None,
+        times => Some(bound(arguments, &start(arguments, program, policy, arguments.limit_mib)?, limit * times)?),
+    };
     let hits = match arguments.cache_mib {
         0 => None,
         mib => Some(hit_ratio(arguments, &start(arguments, program, policy, mib)?)?),
     };
-    let part = |bytes: u64| bytes as f64 / limit as f64;
+    let cell = |text: &dyn Fn(Bound) -> String| bound.map_or("-".into(), text);
+    let part = |bytes: u64| format!("{:.3}", bytes as f64 / limit as f64);
     let cells = vec![
         program.name.clone(),
         policy.to_owned(),
-        format!("{:.0}", written.rate / 1e3),
-        format!("{:.2}", written.cpu_us),
-        format!("{:.3}", part(most)),
-        format!("{:.3}", part(most - empty)),
-        kept.to_string(),
+        cell(&|bound| format!("{:.0}", bound.written.rate / 1e3)),
+        cell(&|bound| format!("{:.2}", bound.written.cpu_us)),
+        cell(&|bound| part(bound.most_resident)),
+        cell(&|bound| part(bound.most_resident - bound.empty)),
+        cell(&|bound| bound.keys.to_string()),
         hits.map_or("-".into(), |hits| format!("{:.2}", hits * 100.0)),
     ];
-    let figures = json!({"server": program.name, "policy": policy, "written": written, "most_resident": most, "empty": empty,
-        "limit": limit, "keys": kept, "hits": hits});
+    let figures = json!({"server": program.name, "policy": policy, "limit": limit, "bound": bound, "hits": hits});
     Ok((cells, figures))
+}
+
+/// Writes so many bytes in keys of their own, and looks at the most memory that was resident meanwhile.
+fn bound(arguments: &Eviction, server: &Server, bytes: u64) -> Result<Bound> {
+    let mut generator = Generator::connect(server.port, CONNECTIONS)?;
+    generator.run(&[&Requests::ping(100_000)], PIPELINE, Goal::Once)?;
+    let empty = server.resident_bytes()?;
+    let keys = u32::try_from(bytes / arguments.value_bytes as u64).context("fewer keys than 2^32")?;
+    let order: Vec<u32> = (0..keys).collect();
+    let size = |number| varied_size(arguments.value_bytes, number, 0);
+    let written = measure(server, || write_keys(&mut generator, &order, size, None, PIPELINE))?;
+    let kept = field(server, "keyspace", "db0")?;
+    let kept = kept.split(',').find_map(|part| part.strip_prefix("keys=")).context("keys of db0")?.parse()?;
+    Ok(Bound { written, most_resident: server.peak_resident_bytes()?, empty, keys: kept })
+}
+
+/// The cores that one side has to itself with one shard; with several, all.
+fn cores(arguments: &Eviction, own: Core) -> Vec<Core> {
+    if arguments.shards > 1 { arguments.setup.both_cores().to_vec() } else { vec![own] }
 }
 
 fn start(arguments: &Eviction, program: &Program, policy: &str, mib: u64) -> Result<Server> {
     let mut program = program.clone();
     let limit = format!("{mib}mb");
     program.arguments.extend(["--maxmemory", &limit, "--maxmemory-policy", policy].map(String::from));
-    arguments.setup.start(&program)
+    Server::start(&program, &cores(arguments, arguments.setup.server_core))
 }
 
 /// A field of a section of INFO.

@@ -4,7 +4,6 @@
 //! stop at the first failure, so that one run shows all.
 
 mod checks;
-mod pinger;
 
 use std::fmt;
 

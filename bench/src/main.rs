@@ -5,8 +5,8 @@
 //! what is measured.
 //!
 //! ```text
-//! compare  memory  elements  eviction  overwrite  crossing  connections  hostile   one sub-command, one question
-//!    └────────┴───────┴────────┴──┬───────┴───────────┴─────────┘
+//! compare  memory  elements  large  eviction  overwrite  crossing  connections  hostile   one sub-command, one question
+//!    └────────┴───────┴───────┴──────┬─┴───────────┴─────────┴─────────┘
 //!    setup ─▶ server ─▶ process     start, pin, CPU time, memory   (peers: where their binaries are)
 //!    requests ─▶ generator ─▶ replies                              the load
 //!    measure ─▶ report                                             the figures
@@ -30,10 +30,12 @@ mod elements;
 mod eviction;
 mod generator;
 mod hostile;
+mod large;
 mod measure;
 mod memory;
 mod overwrite;
 mod peers;
+mod pinger;
 mod process;
 mod redis_benchmark;
 mod replies;
@@ -63,6 +65,8 @@ enum Command {
     Memory(memory::Memory),
     /// Bytes of memory an element of a hash
     Elements(elements::Elements),
+    /// What a hash of ten million fields costs whom: RENAME, COPY, expiry, DEL, and PINGs beside them
+    Large(large::Large),
     /// SET throughput, fresh and after the keyspace was overwritten ten times
     Overwrite(overwrite::Overwrite),
     /// CPU time of commands whose key is another core's (EagleDB on two cores)
@@ -86,6 +90,7 @@ fn main() -> Result<()> {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::Elements(arguments) => elements::run(&arguments),
+        Command::Large(arguments) => large::run(&arguments),
         Command::Overwrite(arguments) => overwrite::run(&arguments),
         Command::Crossing(arguments) => crossing::run(&arguments),
         Command::Connections(arguments) => connections::run(&arguments),

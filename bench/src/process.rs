@@ -59,6 +59,12 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     kilobytes_field(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
 }
 
+/// Bytes of memory that are resident for the process, to within some hundred KiB. Read from counters: [`resident_bytes`] goes over
+/// all of its pages, 14 ms for each GB, in which neither the process may map memory nor this one poll its sockets.
+pub(crate) fn resident_bytes_roughly(pid: u32) -> Result<u64> {
+    kilobytes_field(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
 /// The most bytes of memory that were ever resident for the process.
 pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
     kilobytes_field(&format!("/proc/{pid}/status"), "VmHWM:")

@@ -147,6 +147,11 @@ impl Server {
         process::resident_bytes(self.child.id())
     }
 
+    /// Bytes of memory resident now, nearly, without keeping anybody waiting.
+    pub(crate) fn resident_bytes_roughly(&self) -> Result<u64> {
+        process::resident_bytes_roughly(self.child.id())
+    }
+
     /// The most bytes of memory that were ever resident.
     pub(crate) fn peak_resident_bytes(&self) -> Result<u64> {
         process::peak_resident_bytes(self.child.id())

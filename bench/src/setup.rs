@@ -30,11 +30,11 @@ pub(crate) struct Setup {
 
     /// The core that servers run on
     #[arg(long, default_value_t = 0)]
-    server_core: Core,
+    pub(crate) server_core: Core,
 
     /// The core that the load comes from
     #[arg(long, default_value_t = 1)]
-    generator_core: Core,
+    pub(crate) generator_core: Core,
 
     /// Writes the figures here as JSON too
     #[arg(long, value_name = "FILE")]

@@ -261,6 +261,11 @@ impl Extents {
         }
     }
 
+    /// The number of the extent that the byte lies in, of a run's body too.
+    pub(crate) const fn index_of(&self, byte: u64) -> u32 {
+        ((byte - SUPERBLOCKS_BYTES as u64) >> self.shift) as u32
+    }
+
     /// Where the extent begins.
     pub(crate) const fn start(&self, id: ExtentId) -> u64 {
         SUPERBLOCKS_BYTES as u64 + ((id.0 as u64) << self.shift)
@@ -463,6 +468,11 @@ impl Extents {
     pub(crate) fn growth_failed(&mut self) {
         let growth = self.growth.as_mut().expect("a medium");
         growth.failed = growth.under_way.take();
+    }
+
+    /// Lets no extent be opened with a sequence below this one.
+    pub(crate) fn skip_sequences(&mut self, next: u64) {
+        self.next_sequence = self.next_sequence.max(next);
     }
 
     /// How many extents the pool has, in whatever state.

@@ -31,6 +31,7 @@
 //! Absent on purpose: clocks, threads, locks, and any idea of what keys and values mean. A log
 //! belongs to one shard.
 
+mod checkpoint;
 mod checksum;
 mod domain;
 mod error;
@@ -44,12 +45,14 @@ mod record;
 mod superblock;
 mod sync;
 
+pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use checksum::ExtentSeed;
 pub use domain::{Domain, MapMode, Persistence, WriteBack, write_back_in};
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
 pub use log::{
-    CheckError, Commit, Damage, DamageKind, Edit, Found, Log, LogConfig, Policy, RecoveryReport, Scan, Usage, Walk,
+    CheckError, Commit, Damage, DamageKind, Edit, Found, Log, LogConfig, LogState, Policy, RecoveryReport, Scan, Stale,
+    Usage, Walk,
 };
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use pool::PoolFile;

@@ -26,6 +26,7 @@ mod medium;
 mod overwrite;
 mod recover;
 mod space;
+mod state;
 mod tombstone;
 
 pub use append::Edit;
@@ -33,6 +34,7 @@ pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
 pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
+pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::domain::{Domain, MapMode};

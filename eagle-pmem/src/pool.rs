@@ -188,7 +188,7 @@ fn seek(file: &File, from: u64, what: i32) -> io::Result<Option<u64>> {
 }
 
 /// Makes the name of a file durable.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -2,7 +2,7 @@
 //!
 //! In this order, as far as the budget goes: what was flushed is counted as dead; expired keys are removed; near the limit of memory
 //! room is made ahead of the writers; dead space is compacted down to its bound (and, beyond the budget, in step with what was
-//! appended); heat is aged; memory of extents that are free is given back. A slice of 100 records takes some 10 to 50 us.
+//! appended); heat is aged; memory of extents that are free is given back, of all of them when the shard is at rest. A slice of 100 records takes some 10 to 50 us.
 
 use crate::{call::UnixMs, dash::SegmentId, heat::AGING_PERIOD_SECONDS, shard::Shard};
 
@@ -61,6 +61,9 @@ impl Shard {
         }
         left = left.saturating_sub(self.make_room_ahead(left));
         left = left.saturating_sub(self.compact(left, budget.is_idle));
+        if budget.is_idle && self.is_quiet() && left > 0 {
+            self.log.purge();
+        }
         left = left.saturating_sub(self.age_heat(now, left));
         let has_more = self.give_back(left);
         Progress { records: budget.records - left, more: left == 0 || has_more }

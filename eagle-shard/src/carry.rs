@@ -13,7 +13,7 @@
 //!
 //! Slices that came collect in a collection without a head, an *arrival*, that nobody sees; the last slice gives it one. Both keys
 //! are held meanwhile, so nothing changes under the cursor. If the source goes all the same (a flush, its expiry), the
-//! arrival is abandoned.
+//! arrival is abandoned. A copy within the shard arrives in slices too: [`crate::transfer`].
 
 use eagle_pmem::{CollectionId, layout::record_bytes_max};
 
@@ -75,6 +75,16 @@ impl ExportCursor {
     #[must_use]
     pub fn raw(self) -> u64 {
         self.0.raw()
+    }
+
+    /// Where that is in the table of elements.
+    pub(crate) fn cursor(self) -> Cursor {
+        self.0
+    }
+
+    /// The slice behind the one that ended at `cursor`; `None` at the end.
+    pub(crate) fn behind(cursor: Cursor) -> Option<Self> {
+        (cursor != Cursor::START).then_some(Self(cursor))
     }
 }
 
@@ -164,6 +174,8 @@ pub(crate) struct Arrival {
     db: DbId,
     key: Box<[u8]>,
     id: CollectionId,
+    /// Of this shard's collections the one that it is a copy of.
+    source: Option<CollectionId>,
 }
 
 impl Shard {
@@ -241,9 +253,7 @@ impl Shard {
             }
             (form, encoding) => {
                 if encoding == FIRST {
-                    self.abandon(db, key);
-                    let id = self.new_collection();
-                    self.arrivals.push(Arrival { db, key: key.bytes.into(), id });
+                    self.begin_arrival(db, key, None);
                 }
                 let arrived = self.import_slice(db, key, form, exported);
                 if arrived.is_err() {
@@ -259,8 +269,7 @@ impl Shard {
         let elements = exported.elements();
         let bytes: usize = elements.clone().map(|(field, value)| element_bytes_max(field, value)).sum();
         self.make_room(bytes + record_bytes_max(key.bytes.len(), 0))?;
-        let at = self.arrival(db, key).expect("its first slice came before");
-        let id = self.arrivals[at].id;
+        let id = self.arrival(db, key, None).expect("its first slice came before");
         let log = &mut self.log;
         self.collections.change(id, |arrived| {
             elements.for_each(|(field, value)| {
@@ -268,23 +277,42 @@ impl Shard {
             });
         });
         if Exported::next_slice(&exported.0).is_none() {
-            self.arrivals.swap_remove(at);
-            let old = self.peek(db, key);
-            self.put_collection_head(db, key, old, form, id, exported.expiry());
+            self.end_arrival(db, key, form, exported.expiry());
         }
         Ok(())
     }
 
+    /// From now on slices arrive for this key, from another shard or of a collection of this one.
+    pub(crate) fn begin_arrival(&mut self, db: DbId, key: Key<'_>, source: Option<CollectionId>) {
+        self.abandon(db, key);
+        let id = self.new_collection();
+        self.arrivals.push(Arrival { db, key: key.bytes.into(), id, source });
+    }
+
+    /// What has arrived so far for this key, if that is from there.
+    pub(crate) fn arrival(&self, db: DbId, key: Key<'_>, source: Option<CollectionId>) -> Option<CollectionId> {
+        let arrival = &self.arrivals[self.arrival_at(db, key)?];
+        (arrival.source == source).then_some(arrival.id)
+    }
+
+    /// All has arrived: puts it under its key, in place of what is there. Room for the head must have been made.
+    pub(crate) fn end_arrival(&mut self, db: DbId, key: Key<'_>, form: Form, expiry: Option<UnixMs>) {
+        let at = self.arrival_at(db, key).expect("it has arrived");
+        let arrival = self.arrivals.swap_remove(at);
+        let old = self.peek(db, key);
+        self.put_collection_head(db, key, old, form, arrival.id, expiry);
+    }
+
     /// Drops what has arrived so far of a large collection, if anything has.
     pub fn abandon(&mut self, db: DbId, key: Key<'_>) {
-        if let Some(at) = self.arrival(db, key) {
+        if let Some(at) = self.arrival_at(db, key) {
             let arrival = self.arrivals.swap_remove(at);
             let remains = self.collections.remove(arrival.id);
             self.flushed.push(Dead::Table(remains));
         }
     }
 
-    fn arrival(&self, db: DbId, key: Key<'_>) -> Option<usize> {
+    fn arrival_at(&self, db: DbId, key: Key<'_>) -> Option<usize> {
         self.arrivals.iter().position(|arrival| arrival.db == db && *arrival.key == *key.bytes)
     }
 }

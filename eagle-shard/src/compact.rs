@@ -13,13 +13,14 @@
 //!  room left                    dead space allowed            which extent
 //!  plenty, core busy            LAZY_PERCENT                  cost-benefit by age
 //!  a quarter, or core idle      EAGER_PERCENT                 cost-benefit by age
-//!  core idle for a while        QUIET_PERCENT                 cost-benefit by age
+//!  and nothing appended lately  quiet_percent                 cost-benefit by age
 //!  a few extents                none (`room`: paid by bytes)  greedy
 //! ```
 
 use eagle_pmem::{CollectionId, ExtentId, Found as Met, Kind, Log, Policy, PoolOffset, Record, Walk};
 
 use crate::{
+    call::UnixMs,
     dash::{Hashed, Located, Word},
     limit::DEAD_PERCENT_KEPT,
     shard::Shard,
@@ -30,10 +31,13 @@ use crate::{
 const LAZY_PERCENT: u64 = 35;
 /// The same when memory is short or the core idle.
 const EAGER_PERCENT: u64 = 18;
-/// The same when nothing was appended for a while: copying disturbs nobody then.
-const QUIET_PERCENT: u64 = 8;
-/// Slices on an idle core, since anything was appended, that are a while: half a second of ticks.
-const QUIET_SLICES: u32 = 5;
+/// The same on an idle core when nothing was appended for a while. Copying disturbs nobody then, and in memory it wears nothing out: some
+/// fifty bytes are copied for the last bytes won, once.
+const QUIET_PERCENT: u64 = 2;
+/// The same where what is copied is written to a medium.
+const QUIET_PERCENT_ON_MEDIUM: u64 = 8;
+/// How long nothing was appended in a while, in milliseconds.
+const QUIET_MS: u64 = 200;
 /// Memory is short when less than this of the limit is left, in percent.
 const SHORT_PERCENT: u64 = 25;
 /// Tombstones of all bytes of records, in percent, above which the extents with the oldest dead records are compacted.
@@ -53,6 +57,8 @@ const OWED_BYTES_MAX: u64 = 4 << 20;
 
 /// Records looked at between two questions whether it is enough.
 const STEP_RECORDS: usize = 64;
+/// Bytes moved that count as a record looked at: a slice over long records takes no longer than one over short ones.
+const BYTES_A_RECORD: usize = 1 << 10;
 
 /// Records whose index entries are asked for together.
 const BATCH: usize = 16;
@@ -81,8 +87,10 @@ pub(crate) struct Compactor {
     is_low: bool,
     /// Bytes appended since they were last paid for.
     owed: u64,
-    /// Slices on an idle core since anything was appended.
-    quiet: u32,
+    /// When a slice last found something appended.
+    appended_at: UnixMs,
+    /// Whether that is a while ago.
+    is_quiet: bool,
 }
 
 /// A record met on a walk, with what is asked for ahead.
@@ -117,15 +125,15 @@ impl Compactor {
         self.owed += bytes as u64;
     }
 
-    /// Whether nothing was appended for a while, on an idle core.
-    fn is_quiet(&self) -> bool {
-        self.quiet >= QUIET_SLICES
-    }
-
     /// Bytes that the walk has left behind: free when it ends.
     #[inline]
     pub(crate) fn bytes_passed(&self, log: &Log) -> u64 {
         self.walk.as_ref().map_or(0, |walk| log.bytes_passed(walk))
+    }
+
+    /// Whether an extent is walked.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.walk.is_some()
     }
 
     /// Where the walk is: its extent, and the last record of it that was dealt with.
@@ -143,7 +151,7 @@ impl Shard {
         let left = usage.bytes_max.saturating_sub(usage.bytes);
         let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT || self.is_room_short();
         let percent = match is_idle {
-            true if self.compactor.is_quiet() => QUIET_PERCENT,
+            true if self.compactor.is_quiet => self.quiet_percent(),
             false if !is_short => LAZY_PERCENT,
             _ => EAGER_PERCENT,
         };
@@ -160,8 +168,7 @@ impl Shard {
     /// A slice of compaction, as far as dead space is above its bound: `records`, or more to keep pace with the writers. Returns how
     /// many records it looked at.
     pub(crate) fn compact(&mut self, records: usize, is_idle: bool) -> usize {
-        let is_quiet = is_idle && self.compactor.owed == 0;
-        self.compactor.quiet = if is_quiet { self.compactor.quiet.saturating_add(1) } else { 0 };
+        self.note_quiet();
         let owed = self.compactor.owed.min(OWED_BYTES_MAX) * PACE_PERCENT / 100;
         let (mut to_pay, mut done) = (owed.min(PACE_BYTES_MAX), 0);
         self.compactor.owed = 0;
@@ -178,6 +185,23 @@ impl Shard {
         done
     }
 
+    fn note_quiet(&mut self) {
+        let (now, compactor) = (self.now, &mut self.compactor);
+        if compactor.owed > 0 || compactor.appended_at > now {
+            compactor.appended_at = now;
+        }
+        compactor.is_quiet = now.0 - compactor.appended_at.0 >= QUIET_MS;
+    }
+
+    fn quiet_percent(&self) -> u64 {
+        if self.config.in_place { QUIET_PERCENT } else { QUIET_PERCENT_ON_MEDIUM }
+    }
+
+    /// Whether nothing was appended for a while, as the last slice found it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.compactor.is_quiet
+    }
+
     /// Goes over about `records` records of what is dead or may be. Returns by how many bytes that brought room nearer, or `None` if
     /// nothing can be done.
     pub(crate) fn reclaim(&mut self, records: usize, urgency: Urgency) -> Option<usize> {
@@ -192,12 +216,13 @@ impl Shard {
         };
         let (mut passed, mut done) = (0, 0);
         while done < records {
+            let moved = self.stats.moved_bytes;
             let Some((count, dead)) = self.compact_batch(&mut walk) else {
                 self.compactor.walk = Some(walk);
                 return if done > 0 { Some(passed) } else { None };
             };
             passed += dead;
-            done += count;
+            done += count + (self.stats.moved_bytes - moved) as usize / BYTES_A_RECORD;
             if count < BATCH {
                 self.end_walk(walk);
                 return Some(passed);
@@ -207,13 +232,18 @@ impl Shard {
         Some(passed)
     }
 
+    /// Carries the walk under way to its end, as far as there is room.
+    pub(crate) fn finish_walk(&mut self) {
+        while self.compactor.is_under_way() && self.reclaim(STEP_RECORDS, Urgency::Always).is_some() {}
+    }
+
     fn begin_walk(&mut self, urgency: Urgency) -> Option<Walk> {
         let victim = match urgency {
             Urgency::Always => self.log.victim(Policy::Greedy, 0),
             Urgency::Now => self.log.victim(Policy::Greedy, DEAD_PERCENT_MIN),
             Urgency::Pressed => self.victim_of_pressure(),
             Urgency::Later => {
-                let percent = if self.compactor.is_quiet() { QUIET_PERCENT } else { EAGER_PERCENT };
+                let percent = if self.compactor.is_quiet { self.quiet_percent() } else { EAGER_PERCENT };
                 self.log.victim(Policy::CostBenefit, percent as u8 / 2)
             }
         };
@@ -394,3 +424,6 @@ impl Shard {
             .map(|found| found.1.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

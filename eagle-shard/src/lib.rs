@@ -17,6 +17,7 @@
 mod background;
 pub mod call;
 mod carry;
+mod checkpoint;
 pub mod command;
 mod compact;
 pub mod dash;
@@ -52,3 +53,4 @@ pub use expire::EXPIRY_ROUND_MS;
 pub use heat::IDLE_SECONDS_MAX;
 pub use limit::Room;
 pub use replay::{Loading, ReplayError};
+pub use transfer::Copied;

@@ -13,11 +13,12 @@
 use std::collections::{HashMap, HashSet};
 
 use eagle_pmem::{
-    CollectionId, Kind, Log, LogConfig, Persistence, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan,
+    Checkpoint, CollectionId, Kind, Log, LogConfig, Persistence, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan,
 };
 
 use crate::{
     call::UnixMs,
+    checkpoint::Taken,
     dash::{Dash, Hashed, KeyHash, Located, Word},
     flush::Dead,
     keyspace::offset_of,
@@ -122,12 +123,17 @@ impl std::fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {}
 
 impl Shard {
-    /// A shard over a pool's file. One that is new is empty; else the shard is loading until [`Shard::load`] says that it is not.
-    /// Seed of hashes and pool id are those of the file.
+    /// A shard over a pool's file, and the newest checkpoint of it if there is one. A new pool is empty; else the shard is loading
+    /// until [`Shard::loading`] is `None`. Seed of hashes and pool id are those of the file.
     ///
     /// # Errors
     /// The log cannot be made: the capacity is impossible, or the system refuses the addresses.
-    pub fn with_pool(config: &ShardConfig, pool: PoolFile, accept_damage: bool) -> Result<Self, PoolError> {
+    pub fn with_pool(
+        config: &ShardConfig,
+        pool: PoolFile,
+        checkpoint: Option<&Checkpoint>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
         let superblock = *pool.superblock();
         let config = ShardConfig {
             seed: superblock.hash_seed,
@@ -136,18 +142,27 @@ impl Shard {
             in_place: false,
             ..config.clone()
         };
-        let (log, scan) = Log::of_file(pool, log_config(&config))?;
-        Ok(Self::loading_from(config, log, scan, accept_damage))
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_file(pool, log_config(&config), state.as_ref())?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
     /// A shard over the bytes that a pool's file would hold, loading.
     ///
     /// # Errors
     /// As [`Shard::with_pool`].
-    pub fn with_image(config: &ShardConfig, image: &[u8], accept_damage: bool) -> Result<Self, PoolError> {
+    pub fn with_image(
+        config: &ShardConfig,
+        image: &[u8],
+        checkpoint: Option<&Checkpoint>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
         let config = ShardConfig { in_place: false, ..config.clone() };
-        let (log, scan) = Log::of_image(image, log_config(&config))?;
-        Ok(Self::loading_from(config, log, scan, accept_damage))
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_image(image, log_config(&config), state.as_ref())?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
     /// The same, where the bytes lie in simulated memory that is its own medium.
@@ -158,16 +173,24 @@ impl Shard {
         config: &ShardConfig,
         image: &[u8],
         medium: Box<dyn Persistence>,
+        checkpoint: Option<&Checkpoint>,
         accept_damage: bool,
     ) -> Result<Self, PoolError> {
         let config = ShardConfig { in_place: false, ..config.clone() };
-        let (log, scan) = Log::of_simulated(image, log_config(&config), medium)?;
-        Ok(Self::loading_from(config, log, scan, accept_damage))
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_simulated(image, log_config(&config), state.as_ref(), medium)?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
-    fn loading_from(config: ShardConfig, log: Log, scan: Scan, accept_damage: bool) -> Self {
+    fn loading_from(config: ShardConfig, log: Log, scan: Scan, taken: Option<Taken>, accept_damage: bool) -> Self {
         let mut shard = Self::over(config, log);
-        let (flushed, swapped, tombstones) = (HashMap::new(), None, Vec::new());
+        if let Some(taken) = taken {
+            shard.take_checkpoint(taken, scan.stale());
+        }
+        let marks = shard.databases.iter().filter_map(|database| Some((database.space, (database.flush_mark?, 0))));
+        let (flushed, tombstones) = (marks.collect(), Vec::new());
+        let swapped = shard.swap_mark.map(|mark| (mark, 0));
         shard.replay = Some(Box::new(Replay { scan, flushed, swapped, tombstones, accept_damage }));
         shard
     }
@@ -295,9 +318,12 @@ impl Shard {
         self.apply_flushes(&mut replay);
         self.unbury(&replay.tombstones);
         self.apply_swap(&replay)?;
-        let lost = self.drop_headless();
-        for database in &mut self.databases {
-            database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
+        let mut lost = 0;
+        if replay.scan.report().records > 0 || !replay.scan.stale().is_empty() {
+            lost = self.drop_headless();
+            for database in &mut self.databases {
+                database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
+            }
         }
         let (report, id_max) = self.log.end_scan(replay.scan);
         self.ids_used = self.ids_used.max(id_max);
@@ -313,6 +339,10 @@ impl Shard {
             let (log, seed, scan) = (&mut self.log, self.config.seed, &mut replay.scan);
             let database = &mut self.databases[db];
             database.flush_mark = Some(mark);
+            if version == 0 {
+                // A checkpoint's: what it killed is not in the index.
+                continue;
+            }
             let is_dead = |word: &Word| log.is_newer(scan, version, offset_of(*word));
             let dead: Vec<Word> = database.dash.iter().map(|(_, word)| word).filter(is_dead).collect();
             for word in dead {

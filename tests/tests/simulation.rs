@@ -503,3 +503,45 @@ fn a_large_hash_moves_whole_between_cores() {
         sim.cores.iter().for_each(|core| core.shard().check().expect("a sound shard"));
     }
 }
+
+#[test]
+fn a_large_hash_is_copied_beside_others() {
+    // COPY within a shard, asked for on its core or another: while it goes on in slices the core serves others, who see all of the
+    // copy or nothing; a FLUSHALL in between leaves nothing of either.
+    const FIELDS: usize = 12_000;
+    for seed in seeds(0..12) {
+        let (cores, flushes) = (1 + (seed % 2) as u16, seed % 3 == 2);
+        let mut sim = Sim::new(Plan { seed, cores, credit: 2, ring: 2, commits: seed % 4 < 2, delay_max: 3 });
+        let far = usize::from(cores) - 1;
+        for (nth, home) in [0, far].into_iter().enumerate() {
+            let (copier, other, looker) = (sim.connect(home), sim.connect(0), sim.connect(far));
+            for first in (0..FIELDS).step_by(1000) {
+                let fields: Vec<String> =
+                    (first..first + 1000).flat_map(|n| [format!("f{n}"), format!("v{n}")]).collect();
+                let mut words = vec!["HSET", "{k}from"];
+                words.extend(fields.iter().map(String::as_str));
+                ask(&mut sim, copier, &words);
+            }
+            let (before, looked) = (sim.connection(copier).received.len(), sim.connection(looker).received.len());
+            sim.send(copier, &encode(&[b"COPY", b"{k}from", b"{k}to", b"REPLACE"]));
+            sim.send(looker, &encode(&[b"HLEN", b"{k}to"]));
+            let mut served = 0;
+            while sim.connection(copier).received.len() == before {
+                assert_eq!(ask(&mut sim, other, &["SET", "{k}beside", "v"]), Value::Simple("OK".into()));
+                served += 1;
+                if flushes && served == 3 {
+                    ask(&mut sim, other, &["FLUSHALL"]);
+                }
+                assert!(served < 10_000, "EAGLE_SEED={seed}: the copy ends");
+            }
+            assert!(served >= 3, "EAGLE_SEED={seed}: {served} commands beside a copy of some forty slices");
+            let seen = String::from_utf8(sim.connection(looker).received[looked..].to_vec()).expect("a number");
+            assert!([":0\r\n", ":12000\r\n", ""].contains(&&*seen), "EAGLE_SEED={seed}: {seen}");
+            let lens = ["{k}from", "{k}to"].map(|name| ask(&mut sim, copier, &["HLEN", name]));
+            let all = Value::Integer(if flushes { 0 } else { FIELDS as i64 });
+            assert_eq!(lens, [all.clone(), all], "EAGLE_SEED={seed} {nth}");
+            ask(&mut sim, copier, &["FLUSHALL"]);
+            sim.cores.iter().for_each(|core| core.shard().check().expect("a sound shard"));
+        }
+    }
+}

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 
 use super::Outcome;
-use super::pinger::{Delays, Pinger};
 use crate::client::{connect, encode};
+use crate::pinger::{Delays, Pinger};
 use crate::replies::Expect;
 use crate::requests::{Requests, shuffled};
 use crate::server::Server;

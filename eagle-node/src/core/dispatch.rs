@@ -347,10 +347,13 @@ impl Core {
     }
 
     fn data_command(&mut self, session: &mut Session, order: Order<'_>, owner: CoreId) -> Flow {
-        if self.cores == 1 {
+        if self.cores == 1 && order.spec.route != Route::Keys(Steps::Copy) {
             return self.one_shard(session, order, owner);
         }
         match order.spec.route {
+            Route::Keys(Steps::Copy) if !self.copies_at_once(&order, owner) => {
+                self.begin_steps(session, order, Steps::Copy)
+            }
             Route::Keys(Steps::Single) | Route::Home => self.one_shard(session, order, owner),
             Route::Keys(steps) => {
                 if self.same_owner(order, owner) {
@@ -370,6 +373,13 @@ impl Core {
             Route::Cursor => self.begin_scan(session, order),
             Route::Random => self.begin_random(session, order),
         }
+    }
+
+    /// Whether a COPY is done in one go: what it copies is here, and small. (Where a key is held, or the shard is another core's, one
+    /// cannot know.)
+    fn copies_at_once(&self, order: &Order<'_>, owner: CoreId) -> bool {
+        let is_here = owner == self.id && self.holds.is_empty() && self.same_owner(*order, owner);
+        is_here && !self.shard.is_copied_in_slices(order.db, self.key_at(order.args, 1))
     }
 
     fn same_owner(&self, order: Order<'_>, owner: CoreId) -> bool {

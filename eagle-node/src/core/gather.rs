@@ -277,8 +277,12 @@ impl Core {
 
     /// All answers are in: the next step, or the reply.
     fn complete(&mut self, index: u32, now: Now) {
-        if matches!(self.gathers[index as usize].plan, Plan::Steps(_)) {
-            self.advance(index, now);
+        if let Plan::Steps(progress) = &self.gathers[index as usize].plan {
+            if progress.is_slicing() {
+                self.sliced.push(index);
+            } else {
+                self.advance(index, now);
+            }
             return;
         }
         let mut gather = self.gathers.remove(index as usize);

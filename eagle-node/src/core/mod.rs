@@ -113,6 +113,8 @@ pub struct Core {
     links: Vec<Link>,
     credit: u32,
     gathers: Slab<Gather>,
+    /// Gathers of which another slice is done: they go on at the end of the next turn.
+    sliced: Vec<u32>,
     /// Gathers and steps done: their replies go to sessions at the end of the turn.
     finished: Vec<Finished>,
     holds: Holds,
@@ -222,6 +224,7 @@ impl Core {
             links: (0..config.cores).map(|_| Link::default()).collect(),
             credit: config.credit.max(1),
             gathers: Slab::new(),
+            sliced: Vec::new(),
             finished: Vec::new(),
             holds: Holds::default(),
             pause: Pause::default(),
@@ -272,6 +275,9 @@ impl Core {
     pub fn end_turn(&mut self, now: Now, actions: &mut Actions) {
         self.end_pauses(self.draining, now);
         self.run_backlog(now, actions);
+        for gather in std::mem::take(&mut self.sliced) {
+            self.advance(gather, now);
+        }
         self.settle(now);
         self.commit(now, actions);
         self.release_answers(now);
@@ -318,6 +324,7 @@ impl Core {
     pub fn has_work(&self) -> bool {
         !self.backlog.is_empty()
             || !self.finished.is_empty()
+            || !self.sliced.is_empty()
             || self.links.iter().any(|link| !link.outbox.is_empty())
             || self.background_due
     }

@@ -5,6 +5,7 @@
 //!   ├─ RENAME, RENAMENX   export source ─▶ import at destination ─▶ (committed) ─▶ delete source
 //!   │                        ▲── more? ◀──────────┘
 //!   ├─ COPY               export source ─▶ import at destination, slice by slice
+//!   │  within a shard     copy, slice by slice, one a turn
 //!   ├─ MSETNX             EXISTS at all ─▶ none? MSET at all
 //!   └─ LCS                fetch both ─▶ compute
 //!  release, reply
@@ -45,6 +46,13 @@ pub(super) struct Progress {
     replace: bool,
 }
 
+impl Progress {
+    /// Whether what comes next is another slice of work on one shard, to which nothing but the end of the turn leads.
+    pub(super) fn is_slicing(&self) -> bool {
+        self.stage == Stage::Copying
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// So many shards hold their keys.
@@ -57,6 +65,8 @@ enum Stage {
     Importing {
         next: Option<ExportCursor>,
     },
+    /// A slice is copied within the shard that has both keys.
+    Copying,
     /// The source went before all of it had arrived.
     Abandoning,
     Deleting,
@@ -124,6 +134,9 @@ impl Core {
         match steps {
             Steps::Copy => {
                 let options = data::key::parse_copy(order.args, order.db, self.shard.config().databases)?;
+                if options.db == order.db && order.args.get(1) == order.args.get(2) {
+                    return Err(Error::SameObject);
+                }
                 Ok((options.db, options.replace))
             }
             Steps::Move => Ok((order.db, order.spec.name == "rename")),
@@ -205,7 +218,18 @@ impl Core {
             let question = ask(at(1), &data::EXPORT, order.db, &[&args[1], number.as_bytes()]);
             Next::Ask(Stage::Exporting { is_first }, vec![question])
         };
+        let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
+        let copy = |cursor: &[u8]| {
+            let db = progress.target.0.to_string();
+            let rest: [&[u8]; 5] = [&args[1], &args[2], db.as_bytes(), replace, cursor];
+            Next::Ask(Stage::Copying, vec![ask(at(1), &data::COPY, order.db, &rest)])
+        };
         match (progress.steps, progress.stage) {
+            (Steps::Copy, Stage::Holding(_)) if at(1) == at(2) => copy(b"0"),
+            (_, Stage::Copying) => match bulk(&parts[0]) {
+                Some(cursor) => copy(cursor),
+                None => Next::End(parts[0].clone()),
+            },
             (Steps::Move | Steps::Copy, Stage::Holding(_)) => export(true, ExportCursor::START),
             (_, Stage::Exporting { is_first: false }) if bulk(&parts[0]).is_none() => {
                 Next::Ask(Stage::Abandoning, vec![ask(at(2), &data::ABANDON, progress.target, &[&args[2]])])
@@ -213,13 +237,10 @@ impl Core {
             (steps, Stage::Exporting { .. } | Stage::Abandoning) => match bulk(&parts[0]) {
                 None if steps == Steps::Move => Next::End(line(order, |reply| reply.error_line("ERR no such key"))),
                 None => Next::End(line(order, |reply| reply.integer(0))),
-                Some(value) => {
-                    let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
-                    Next::Ask(
-                        Stage::Importing { next: Exported::next_slice(value) },
-                        vec![ask(at(2), &data::IMPORT, progress.target, &[&args[2], replace, value])],
-                    )
-                }
+                Some(value) => Next::Ask(
+                    Stage::Importing { next: Exported::next_slice(value) },
+                    vec![ask(at(2), &data::IMPORT, progress.target, &[&args[2], replace, value])],
+                ),
             },
             (_, Stage::Importing { .. }) if integer(&parts[0]) == 0 => Next::End(parts[0].clone()),
             (_, Stage::Importing { next: Some(cursor) }) => export(false, cursor),

@@ -376,7 +376,8 @@ mod tests {
     #[cfg(not(miri))]
     fn log_in_place(file: PoolFile) -> (Log, Vec<Vec<u8>>) {
         let config = LogConfig { capacity_bytes: 32 << 20, ..LogConfig::new(0, 32 << 20) };
-        let (mut log, mut scan) = Log::of_memory(file, config, WriteBack::Nothing, Sharing::Plain).unwrap();
+        let log = Log::of_memory(file, config, WriteBack::Nothing, Sharing::Plain).unwrap();
+        let (mut log, mut scan) = log.begin_scan(None);
         let mut values = Vec::new();
         while let Some(found) = next(&mut log, &mut scan) {
             values.push(found);

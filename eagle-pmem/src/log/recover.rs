@@ -19,6 +19,7 @@
 
 mod reader;
 
+use super::state::{KnownExtent, LogState, Stale};
 use super::{Log, LogConfig, Place};
 use crate::domain::{Domain, MapMode, Persistence, WriteBack, write_back_of};
 use crate::error::PoolError;
@@ -36,6 +37,9 @@ use crate::sync::Synced;
 use reader::{End, Reader, Step};
 use std::collections::HashMap;
 use std::fmt;
+
+/// Sequences that no extent gets after a recovery, at least: more than extents can have been opened since the last sync.
+const SEQUENCES_SKIPPED: u64 = 1 << 16;
 
 /// Bytes of a pool that were durable and are not whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +102,8 @@ struct Planned {
     durable: Option<u64>,
     /// Bytes of records to be read; `None`: to the seal.
     until: Option<u64>,
+    /// Bytes and number of records that a checkpoint knows.
+    known: (u64, u64),
 }
 
 /// Damaged records between whole ones.
@@ -125,6 +131,11 @@ pub struct Scan {
     report: RecoveryReport,
     bytes_total: u64,
     bytes_done: u64,
+    /// Extents of which a checkpoint knows the beginning, or all.
+    known: HashMap<ExtentId, KnownExtent>,
+    stale: Stale,
+    /// Extents of lower sequences are known, or were free.
+    known_before: u64,
     /// Ordinals of records by their offsets, of extents for which they were asked.
     ordinals: HashMap<ExtentId, HashMap<u64, u64>>,
 }
@@ -135,6 +146,11 @@ impl Scan {
         &self.report
     }
 
+    /// The extents of the checkpoint that are not as they were.
+    pub const fn stale(&self) -> &Stale {
+        &self.stale
+    }
+
     /// Bytes of extents that were read, and of all that are to be.
     pub const fn progress(&self) -> (u64, u64) {
         (self.bytes_done, self.bytes_total)
@@ -142,12 +158,12 @@ impl Scan {
 }
 
 impl Log {
-    /// The log of a pool's file. The scan finds what it holds; a new one holds nothing. Pool id and extent size are
-    /// those of the file.
+    /// The log of a pool's file. The scan finds what it holds beyond `state`, which is what a checkpoint says of it; a new one
+    /// holds nothing. Pool id and extent size are those of the file.
     ///
     /// # Errors
     /// The capacity is not possible, the system refuses the addresses, or it is to be mapped as it cannot be.
-    pub fn of_file(file: PoolFile, config: LogConfig) -> Result<(Self, Scan), PoolError> {
+    pub fn of_file(file: PoolFile, config: LogConfig, state: Option<&LogState>) -> Result<(Self, Scan), PoolError> {
         let write_back = match config.map {
             MapMode::File => None,
             MapMode::Auto => write_back_of(file.file()).ok(),
@@ -156,10 +172,11 @@ impl Log {
                 Some(write_back_of(file.file()).map_err(refused)?)
             }
         };
-        match write_back {
+        let log = match write_back {
             Some(write_back) => Self::of_memory(file, config, write_back, Sharing::Sync),
             None => Self::of_ordinary_file(file, config),
-        }
+        };
+        Ok(log?.begin_scan(state))
     }
 
     /// The log of a file whose memory is the medium.
@@ -168,7 +185,7 @@ impl Log {
         config: LogConfig,
         write_back: WriteBack,
         sharing: Sharing,
-    ) -> Result<(Self, Scan), PoolError> {
+    ) -> Result<Self, PoolError> {
         let config = config.of_pool(file.superblock());
         let addressable = config.addressable()?;
         let len = config.mapped_bytes(addressable);
@@ -178,10 +195,10 @@ impl Log {
         let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::Dax(write_back));
         log.sharing = sharing;
         log.file = Some(file);
-        Ok(log.begin_scan())
+        Ok(log)
     }
 
-    fn of_ordinary_file(file: PoolFile, config: LogConfig) -> Result<(Self, Scan), PoolError> {
+    fn of_ordinary_file(file: PoolFile, config: LogConfig) -> Result<Self, PoolError> {
         let config = config.of_pool(file.superblock());
         let addressable = config.addressable()?;
         let bytes = file.bytes().min(config.mapped_bytes(addressable) as u64);
@@ -192,15 +209,15 @@ impl Log {
         }
         let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::File);
         log.file = Some(file);
-        Ok(log.begin_scan())
+        Ok(log)
     }
 
     /// The log of a pool whose file would hold these bytes, superblocks included.
     ///
     /// # Errors
     /// As [`Log::of_file`].
-    pub fn of_image(image: &[u8], config: LogConfig) -> Result<(Self, Scan), PoolError> {
-        Self::of_bytes(image, config, Domain::File)
+    pub fn of_image(image: &[u8], config: LogConfig, state: Option<&LogState>) -> Result<(Self, Scan), PoolError> {
+        Ok(Self::of_bytes(image, config, Domain::File)?.begin_scan(state))
     }
 
     /// The log of a pool in simulated memory that is its medium and held these bytes, superblocks and whole extents, when it was
@@ -211,18 +228,19 @@ impl Log {
     pub fn of_simulated(
         image: &[u8],
         config: LogConfig,
+        state: Option<&LogState>,
         medium: Box<dyn Persistence>,
     ) -> Result<(Self, Scan), PoolError> {
-        Self::of_bytes(image, config, Domain::Simulated(medium))
+        Ok(Self::of_bytes(image, config, Domain::Simulated(medium))?.begin_scan(state))
     }
 
-    fn of_bytes(image: &[u8], config: LogConfig, domain: Domain) -> Result<(Self, Scan), PoolError> {
+    fn of_bytes(image: &[u8], config: LogConfig, domain: Domain) -> Result<Self, PoolError> {
         let config = LogConfig { replayed: true, ..config };
         let addressable = config.addressable()?;
         let bytes = image.len().min(config.mapped_bytes(addressable));
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
         mapping.bytes_mut(0..bytes as u64).copy_from_slice(&image[..bytes]);
-        Ok(Self::on_medium(config, mapping, addressable, bytes as u64, domain).begin_scan())
+        Ok(Self::on_medium(config, mapping, addressable, bytes as u64, domain))
     }
 
     fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64, domain: Domain) -> Self {
@@ -235,7 +253,7 @@ impl Log {
         log
     }
 
-    fn begin_scan(mut self) -> (Self, Scan) {
+    pub(super) fn begin_scan(mut self, state: Option<&LogState>) -> (Self, Scan) {
         let mut scan = Scan {
             planned: Vec::new(),
             at: 0,
@@ -248,6 +266,9 @@ impl Log {
             report: RecoveryReport::default(),
             bytes_total: 0,
             bytes_done: 0,
+            known: HashMap::new(),
+            stale: Stale::default(),
+            known_before: 0,
             ordinals: HashMap::new(),
         };
         let found = self.find_extents(&mut scan.report);
@@ -256,9 +277,42 @@ impl Log {
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         scan.report.extents = found.len() as u64;
+        if let Some(state) = state {
+            self.take_state(state, &found, &mut scan);
+        }
         self.plan(&found, &mut scan);
         scan.bytes_total = scan.planned.len() as u64 * self.extents.bytes();
+        let is_as_it_was = state.is_some_and(|state| self.extents.next_sequence() <= state.next_sequence);
+        if is_as_it_was && scan.planned.is_empty() && scan.dropped.is_empty() {
+            // Nothing came after the checkpoint, which counts only what was synced.
+            let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
+            sync.synced = Synced { next_sequence: self.extents.next_sequence(), open: [(0, 0); 2] };
+            sync.is_settled = true;
+        }
         (self, scan)
+    }
+
+    /// Takes over what a checkpoint says of extents that are still there.
+    fn take_state(&mut self, state: &LogState, found: &[(ExtentId, ExtentHeader)], scan: &mut Scan) {
+        scan.version_max = scan.version_max.max(state.next_version.saturating_sub(1));
+        (scan.known, scan.stale) = self.known_extents(state);
+        scan.known_before = state.next_sequence;
+        for (id, known) in &scan.known {
+            known.apply(self.extents.get_mut(*id));
+            self.bytes_used += known.used;
+            self.bytes_live += known.live;
+            self.bytes_tombstones += known.tombstones;
+        }
+        let is_gone = |index: &u32| !scan.known.contains_key(&ExtentId::from_index(*index));
+        let lost = state.extents.iter().filter(|(index, _)| is_gone(index));
+        let lost = lost.filter(|(index, known)| !self.was_written((known.sequence, **index), found));
+        scan.report.damage.extend(lost.map(|(index, known)| Damage {
+            extent: *index,
+            byte: self.extents.start(ExtentId::from_index(*index)),
+            len: known.used,
+            what: DamageKind::Header,
+        }));
+        self.extents.skip_sequences(state.next_sequence);
     }
 
     /// The extents that have a header. A place may lie in a run and still bear the header of a former use: the higher
@@ -311,7 +365,10 @@ impl Log {
 
         let mut marker: Option<Synced> = None;
         let mut surveys: HashMap<ExtentId, Survey> = HashMap::new();
-        for (id, _) in order.iter().filter(|(_, header)| !is_old(header)) {
+        for (id, header) in &order {
+            if is_old(header) || scan.is_known_whole(*id) || scan.was_free(*id, header) {
+                continue;
+            }
             let survey = self.survey(*id, scan);
             marker = survey.marker.or(marker);
             surveys.insert(*id, survey);
@@ -322,17 +379,27 @@ impl Log {
         let mut has_ended = false;
         for (id, header) in order {
             let durable = durable(header);
+            let known = scan.known.get(id);
+            if known.is_some_and(|known| known.is_sealed) {
+                continue;
+            }
+            if scan.was_free(*id, header) {
+                scan.dropped.push(*id);
+                continue;
+            }
+            let known = known.map_or((0, 0), |known| (known.used, known.records));
             let Some(survey) = surveys.get(id) else {
-                scan.planned.push(Planned { id: *id, durable: None, until: None });
+                scan.planned.push(Planned { id: *id, durable: None, until: None, known });
                 continue;
             };
-            has_ended |= !is_moved(header) && !self.was_written(header.before, found);
+            let is_durable = |sequence: u64| marker.is_some_and(|synced| synced.covers(sequence));
+            has_ended |= !is_moved(header) && !is_durable(header.before.0) && !self.was_written(header.before, found);
             if has_ended && !is_moved(header) {
                 scan.drop_extent(self, *id, survey, durable);
                 continue;
             }
             if survey.is_sealed {
-                scan.planned.push(Planned { id: *id, durable: None, until: None });
+                scan.planned.push(Planned { id: *id, durable: None, until: None, known });
                 continue;
             }
             has_ended |= !is_moved(header);
@@ -343,14 +410,15 @@ impl Log {
                 scan.dropped.push(*id);
             } else {
                 let until = if is_damaged { durable } else { Some(whole) };
-                scan.planned.push(Planned { id: *id, durable, until });
+                scan.planned.push(Planned { id: *id, durable, until, known });
                 scan.unsealed.push(*id);
             }
         }
     }
 
-    /// Whether an extent that another one says it came behind was ever written: it is there, or its place shows that it was, or a
-    /// later use.
+    /// Whether an extent of this sequence was ever written at its place: it is there, or its place shows that it was, or a later
+    /// use. A place that was never written to since it was clean holds zeros or the header of a former use; anything else is the
+    /// body of a run.
     fn was_written(&self, (sequence, index): (u64, u32), found: &[(ExtentId, ExtentHeader)]) -> bool {
         let is_later = |(id, header): &(ExtentId, ExtentHeader)| {
             header.sequence >= sequence && (id.raw()..id.raw() + header.run).contains(&index)
@@ -360,14 +428,17 @@ impl Log {
         }
         let start = self.extents.start(ExtentId::from_index(index));
         let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
-        let former = ExtentHeader::former_sequence(bytes.try_into().expect("a header's bytes"));
-        former.is_some_and(|former| former >= sequence)
+        match ExtentHeader::former_sequence(bytes.try_into().expect("a header's bytes")) {
+            Some(former) => former >= sequence,
+            None => bytes.iter().any(|byte| *byte != 0),
+        }
     }
 
     /// Reads an extent of the unsynced end as far as it is whole.
     fn survey(&self, id: ExtentId, scan: &mut Scan) -> Survey {
-        let mut reader = Reader::new(self, id, Some(0), None);
-        let mut survey = Survey::default();
+        let known = scan.known.get(&id).map_or((0, 0), |known| (known.used, known.records));
+        let mut reader = Reader::new(self, id, Some(0), None).behind(known.0, known.1);
+        let mut survey = Survey { bytes: known.0, bytes_of_groups: known.0, ..Survey::default() };
         loop {
             match reader.step(self) {
                 Step::Record { offset, version } => {
@@ -398,7 +469,9 @@ impl Log {
                 None => {
                     let planned = *scan.planned.get(scan.at)?;
                     scan.at += 1;
-                    Reader::new(self, planned.id, planned.durable, planned.until)
+                    let (used, records) = planned.known;
+                    self.bytes_used -= used;
+                    Reader::new(self, planned.id, planned.durable, planned.until).behind(used, records)
                 }
             };
             match reader.step(self) {
@@ -518,6 +591,8 @@ impl Log {
     pub fn end_scan(&mut self, mut scan: Scan) -> (RecoveryReport, u64) {
         assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
         self.next_version = self.next_version.max(scan.version_max + 1);
+        // Extents whose headers never came to be may have left records, which must not verify under a sequence given out anew.
+        self.extents.skip_sequences(self.extents.next_sequence() + (self.extents.len() as u64).max(SEQUENCES_SKIPPED));
         for id in std::mem::take(&mut scan.dropped) {
             let start = self.extents.start(id);
             self.invalidate_header(start);
@@ -609,6 +684,16 @@ struct Survey {
 }
 
 impl Scan {
+    /// Whether a checkpoint knows all of an extent.
+    fn is_known_whole(&self, id: ExtentId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.is_sealed)
+    }
+
+    /// Whether an extent was freed when the checkpoint was taken, and only its header was still there.
+    fn was_free(&self, id: ExtentId, header: &ExtentHeader) -> bool {
+        header.sequence < self.known_before && !self.known.contains_key(&id)
+    }
+
     /// Whether the records handed out so far came in the order of their versions: the appended ones do.
     fn is_in_order(&self, log: &Log) -> bool {
         self.reader.as_ref().is_some_and(|reader| log.extents.get(reader.id()).kind != ExtentKind::Compacted)

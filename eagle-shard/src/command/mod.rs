@@ -46,7 +46,7 @@ pub mod transfer;
 
 pub use key::{CopyOptions, parse_copy};
 pub use lcs::lcs_reply;
-pub use transfer::{ABANDON, EXPORT, FETCH, IMPORT};
+pub use transfer::{ABANDON, COPY, EXPORT, FETCH, IMPORT};
 
 /// Families in the order of the command reference.
 const FAMILIES: [&[Spec]; 13] = [

@@ -1,17 +1,18 @@
-//! Rows for what crosses shards: a node's own questions to a shard, which no client can ask.
+//! Rows for what crosses shards or is done in slices: a node's own questions to a shard, which no client can ask.
 //!
-//! | command                      | reply                                                     | for                  |
-//! | ---------------------------- | --------------------------------------------------------- | -------------------- |
-//! | `#export key cursor`         | the value with its expiry as bytes, or a slice, or null   | `RENAME`, `COPY`     |
-//! | `#import key replace value`  | 1, or 0 if the key is there and `replace` is not `1`      | `RENAME`, `COPY`     |
-//! | `#abandon key`               | OK: slices that came are forgotten                        | `RENAME`, `COPY`     |
-//! | `#fetch key`                 | the string, or null                                       | `LCS`                |
+//! | command                           | reply                                                   | for                 |
+//! | --------------------------------- | ------------------------------------------------------- | ------------------- |
+//! | `#export key cursor`              | the value with its expiry as bytes, or a slice, or null | `RENAME`, `COPY`    |
+//! | `#import key replace value`       | 1, or 0 if the key is there and `replace` is not `1`    | `RENAME`, `COPY`    |
+//! | `#abandon key`                    | OK: slices that came are forgotten                      | `RENAME`, `COPY`    |
+//! | `#copy key new db replace cursor` | 1 or 0 as of `COPY`, or the cursor of the next slice    | `COPY` on one shard |
+//! | `#fetch key`                      | the string, or null                                     | `LCS`               |
 //!
 //! Names begin with `#`, are in no lookup, and the rows carry what routing and accounting read: keys and flags.
 
 use super::{GENERIC, args, first_key, lcs};
 use crate::{
-    ExportCursor, Exported,
+    Copied, ExportCursor, Exported,
     call::Call,
     error::Error,
     shard::Shard,
@@ -40,6 +41,17 @@ pub static IMPORT: Spec = Spec {
     ..GENERIC
 };
 
+/// `#copy key new db replace cursor`
+pub static COPY: Spec = Spec {
+    name: "#copy",
+    syntax: "key new db replace cursor",
+    arity: 6,
+    flags: Flags::GROW,
+    keys: &[KeySpec::one(1, KeyFlags::SHOW), KeySpec::one(2, KeyFlags::REPLACE)],
+    run: Run::Shard(copy),
+    ..GENERIC
+};
+
 /// `#abandon key`
 pub static ABANDON: Spec = Spec {
     name: "#abandon",
@@ -64,8 +76,7 @@ pub static FETCH: Spec = Spec {
 
 fn export(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let key = first_key(shard, call, 1)?;
-    let cursor = args::integer(call.arg(2)?)?.try_into().ok().and_then(ExportCursor::from_raw);
-    let cursor = cursor.ok_or(Error::InvalidCursor)?;
+    let cursor = cursor(call.arg(2)?)?;
     match shard.find(call.db, key, call.now) {
         Some(found) => call.reply.bulk(shard.export(found, cursor).as_bytes()),
         None => call.reply.null(),
@@ -80,6 +91,22 @@ fn import(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let done = shard.import(call.db, key, &exported, replace, call.now)?;
     call.reply.integer(i64::from(done));
     Ok(())
+}
+
+fn copy(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
+    let (key, new) = (first_key(shard, call, 1)?, shard.key(call.arg(2)?));
+    let db = args::database(call.arg(3)?, shard.config().databases)?;
+    let (replace, cursor) = (call.arg(4)? == b"1", cursor(call.arg(5)?)?);
+    match shard.copy_slice((call.db, key), (db, new), replace, cursor, call.now)? {
+        Copied::Nothing => call.reply.integer(0),
+        Copied::Whole => call.reply.integer(1),
+        Copied::Until(next) => call.reply.bulk(next.raw().to_string().as_bytes()),
+    }
+    Ok(())
+}
+
+fn cursor(text: &[u8]) -> Result<ExportCursor, Error> {
+    args::integer(text)?.try_into().ok().and_then(ExportCursor::from_raw).ok_or(Error::InvalidCursor)
 }
 
 fn abandon(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {

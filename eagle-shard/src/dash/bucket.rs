@@ -18,7 +18,8 @@
 //! segment's stash; at 7 it no longer knows and stays. With both zero a lookup ends in its home bucket.
 //!
 //! All fingerprints are compared at once by SSE2, which every x86-64 has; elsewhere by the scalar twin, and a test
-//! holds the two to the same answer. This is the one file of the crate with `unsafe` in it.
+//! holds the two to the same answer. Buckets lie in a checkpoint as they lie in memory, so their bytes are read and written here
+//! too. This is the one file of the crate with `unsafe` in it.
 //!
 //! From: Dash (Lu et al., PVLDB 13(8), 2020), sections 4.1 to 4.4.
 
@@ -239,6 +240,28 @@ impl Bucket {
     pub(super) fn prefetch_word(&self, entry: usize) {
         prefetch(std::ptr::from_ref(&self.words[entry]));
     }
+}
+
+/// The bytes of buckets, as they lie in memory.
+pub(super) fn bytes_of(buckets: &[Bucket]) -> &[u8] {
+    // SAFETY: buckets have no padding (28 + 4 + 28 * 8 = 256, asserted above), so all of their bytes are initialised.
+    unsafe { std::slice::from_raw_parts(buckets.as_ptr().cast(), size_of_val(buckets)) }
+}
+
+/// Buckets from the bytes that [`bytes_of`] gave; `None` if these are no whole number of them.
+pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<[Bucket]>> {
+    let count = bytes.len() / size_of::<Bucket>();
+    if !bytes.len().is_multiple_of(size_of::<Bucket>()) {
+        return None;
+    }
+    let mut buckets: Vec<Bucket> = Vec::with_capacity(count);
+    // SAFETY: the memory holds `count` buckets, which are all of these bytes; every value of a bucket's bytes is one of its
+    // fields, which are numbers.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), buckets.as_mut_ptr().cast(), bytes.len());
+        buckets.set_len(count);
+    }
+    Some(buckets.into_boxed_slice())
 }
 
 /// Asks for the cache line at `at` to be loaded into all caches.

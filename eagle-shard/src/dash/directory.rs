@@ -71,6 +71,36 @@ impl Root {
         self.places.extend(first..first + segments);
     }
 
+    /// Starts the directory of a root that has none with segments numbered from `first` on, of which the prefixes, in order, and depths
+    /// are given. `None` if these do not cover all positions of the root, each once.
+    pub(super) fn plant_image(
+        &mut self,
+        root: usize,
+        first: u32,
+        segments: impl Iterator<Item = (u64, u8)> + Clone,
+    ) -> Option<()> {
+        let deepest = segments.clone().map(|(_, depth)| depth).max()?;
+        let depth = deepest.checked_sub(ROOT_BITS as u8).filter(|depth| *depth < 32)?;
+        let start = self.end();
+        for (number, (prefix, of_segment)) in (first..).zip(segments.clone()) {
+            let begin = ((prefix << ROOT_BITS) >> 1) >> (u64::BITS - 1 - u32::from(depth));
+            if begin as usize != self.places.len() - start as usize {
+                return None;
+            }
+            let places = 1_usize << (deepest - of_segment);
+            self.places.extend(std::iter::repeat_n(number, places));
+        }
+        if self.places.len() - start as usize != 1 << depth {
+            return None;
+        }
+        if root >= self.directories.len() {
+            let roots = if root == 0 { 1 } else { 1 << ROOT_BITS };
+            self.directories.resize(roots, Directory::NONE);
+        }
+        self.directories[root] = Directory { start, segments: segments.count() as u32, depth };
+        Some(())
+    }
+
     /// Whether a segment of this depth that covers `position` may be split without the directory getting too sparse.
     pub(super) fn may_split(&self, position: Position, depth: u8) -> bool {
         let directory = &self.directories[position.root()];

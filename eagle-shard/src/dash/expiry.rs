@@ -30,6 +30,21 @@ impl Bounds {
         size_of_val(&*self.by_bucket)
     }
 
+    /// The bounds as they lie in an image: 8 bytes a bucket, or none.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.by_bucket.iter().flat_map(|bound| bound.to_le_bytes()).collect()
+    }
+
+    /// The bounds of so many buckets from an image; `None` if it has others.
+    pub(super) fn of_bytes(bytes: &[u8], buckets: usize) -> Option<Bounds> {
+        let (bounds, rest) = bytes.as_chunks::<8>();
+        if !rest.is_empty() || !(bounds.is_empty() || bounds.len() == buckets) {
+            return None;
+        }
+        let by_bucket: Box<[u64]> = bounds.iter().map(|bound| u64::from_le_bytes(*bound)).collect();
+        Some(Bounds { least_ms: by_bucket.iter().copied().min().unwrap_or(u64::MAX), by_bucket })
+    }
+
     /// The bound of one bucket.
     #[inline]
     pub(super) fn of(&self, bucket: usize) -> u64 {

@@ -21,6 +21,7 @@ mod cursor;
 mod directory;
 mod expiry;
 mod hash;
+mod image;
 mod rebuild;
 mod segment;
 mod shape;
@@ -30,6 +31,7 @@ mod word;
 
 pub use cursor::{CURSOR_BITS, Cursor};
 pub use hash::{Hashed, KeyHash};
+pub use image::Images;
 pub use word::{HEAT_BITS, OFFSET_BITS, TAG_BITS, Word};
 
 use crate::slot::{SLOT_COUNT, SlotId};

@@ -27,8 +27,8 @@ use crate::{
     shard::Shard,
 };
 
-/// How many records ahead of the one at hand are asked for where all are gone through.
-const PREFETCHED: usize = 16;
+/// How many records ahead of the one at hand are asked for where many are gone through, and how many fields are looked up together.
+pub(crate) const PREFETCHED: usize = 16;
 
 /// How many records stand for all where their memory is asked for.
 const SAMPLED: usize = 64;
@@ -79,6 +79,28 @@ impl Elements {
         Some(log.read(offset_of(self.dash.word(place))))
     }
 
+    /// Asks for what will be read for the next [`PREFETCHED`] of these fields, if there are several: first the fingerprints of all,
+    /// then the words, then the records, so that the misses of all overlap.
+    pub(crate) fn prefetch<'f>(&self, log: &Log, fields: &mut impl Iterator<Item = &'f [u8]>) {
+        let mut located = [None; PREFETCHED];
+        let (Some(first), second) = (fields.next(), fields.next()) else {
+            return;
+        };
+        if second.is_none() {
+            return;
+        }
+        let next = std::iter::once(first).chain(second).chain(fields.take(PREFETCHED - 2));
+        for (located, field) in located.iter_mut().zip(next) {
+            *located = Some(self.dash.locate(self.hashed(field)));
+        }
+        for at in located.iter().flatten() {
+            self.dash.prefetch_words(*at);
+        }
+        for word in located.iter().flatten().filter_map(|at| self.dash.candidate(*at)) {
+            log.prefetch(offset_of(word));
+        }
+    }
+
     /// The records of all elements, in no order that means anything.
     pub(crate) fn records<'s>(&'s self, log: &'s Log) -> impl Iterator<Item = Record<'s>> {
         let mut ahead = self.dash.iter().map(|(_, word)| offset_of(word));
@@ -105,9 +127,29 @@ impl Elements {
         self.dash.scan(cursor, |word, _| emit(log.read(offset_of(word))))
     }
 
-    /// What a copy of all takes in the log at most, in bytes.
-    pub(crate) fn copy_bytes_max(&self, log: &Log) -> usize {
-        self.records(log).map(|record| element_bytes_max(record.key(), record.value())).sum()
+    /// Goes on with a scan for a slice: adds the records of buckets to `slice` until that has `elements` or `bytes` or more. Returns
+    /// where to go on, and what a copy of the records takes in the log at most, in bytes.
+    pub(crate) fn slice(
+        &self,
+        log: &Log,
+        mut cursor: Cursor,
+        (elements, bytes): (usize, usize),
+        slice: &mut Vec<PoolOffset>,
+    ) -> (Cursor, usize) {
+        let mut copy_bytes = 0;
+        while slice.len() < elements && copy_bytes < bytes {
+            let first = slice.len();
+            cursor = self.dash.scan(cursor, |word, _| {
+                log.prefetch(offset_of(word));
+                slice.push(offset_of(word));
+            });
+            let records = slice[first..].iter().map(|offset| log.read(*offset));
+            copy_bytes += records.map(|record| element_bytes_max(record.key(), record.value())).sum::<usize>();
+            if cursor == Cursor::START {
+                break;
+            }
+        }
+        (cursor, copy_bytes)
     }
 
     /// Memory of table and records in bytes, judged by some of the records.
@@ -138,10 +180,21 @@ impl Elements {
         false
     }
 
-    /// Adds a copy of an element of another collection, which has fields that this one has not. Room for it must have been made.
-    fn add_copy(&mut self, log: &mut Log, source: PoolOffset) {
-        let offset = log.append_copy(source, &Edit { id: Some(self.id), ..Edit::default() });
-        self.insert(log, self.hashed(log.read(offset).key()), offset);
+    /// Adds copies of elements of another collection, but of those whose fields are here already. Room for them must have been made.
+    pub(crate) fn add_copies(&mut self, log: &mut Log, sources: &[PoolOffset]) {
+        for batch in sources.chunks(PREFETCHED) {
+            for source in batch {
+                self.locate(log.read(*source));
+            }
+            for source in batch {
+                let field = log.read(*source).key();
+                let hashed = self.hashed(field);
+                if self.find(log, hashed, field).is_none() {
+                    let offset = log.append_copy(*source, &Edit { id: Some(self.id), ..Edit::default() });
+                    self.insert(log, hashed, offset);
+                }
+            }
+        }
     }
 
     fn insert(&mut self, log: &Log, hashed: Hashed, offset: PoolOffset) {
@@ -223,20 +276,7 @@ impl Collections {
 
     /// Adds a collection without elements, under an id that was never used before.
     pub(crate) fn add(&mut self, id: CollectionId, seed: u64) {
-        self.insert(Elements::new(id, seed));
-    }
-
-    /// Adds a copy of a collection under an id that was never used before. Room for its records must have been made.
-    pub(crate) fn copy(&mut self, log: &mut Log, source: CollectionId, id: CollectionId, seed: u64) {
-        let mut copy = Elements::new(id, seed);
-        for (_, word) in self.get(source).dash.iter() {
-            copy.add_copy(log, offset_of(word));
-        }
-        self.insert(copy);
-    }
-
-    fn insert(&mut self, elements: Elements) {
-        let id = elements.id;
+        let elements = Elements::new(id, seed);
         self.elements_bytes += elements.bytes();
         let before = self.by_id.insert(id, Box::new(elements));
         assert!(before.is_none(), "an id is used once");
@@ -258,6 +298,16 @@ impl Collections {
             self.add(id, seed);
         }
         self.change(id, change);
+    }
+
+    /// The tables of all collections.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &Dash)> {
+        self.by_id.iter().map(|(id, elements)| (*id, &elements.dash))
+    }
+
+    /// Adds a collection with a table that was made of images.
+    pub(crate) fn restore(&mut self, id: CollectionId, seed: u64, dash: Dash) {
+        self.insert(Elements { dash, ..Elements::new(id, seed) });
     }
 
     /// Forgets the collections that are not to be kept; what is returned are their elements.

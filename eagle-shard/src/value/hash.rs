@@ -21,7 +21,7 @@ use eagle_pmem::{CollectionId, Log, layout::record_bytes_max};
 
 use super::{
     Form,
-    elements::{Elements, element_bytes_max},
+    elements::{Elements, PREFETCHED, element_bytes_max},
     packed::{self, Packed, Packing},
 };
 use crate::{
@@ -90,6 +90,19 @@ impl<'a> HashRef<'a> {
                 Some(packed.item(packed.behind(spot)))
             }
             Self::Large(elements, log) => Some(elements.get(log, field)?.value()),
+        }
+    }
+
+    /// Goes through the values of these fields, in their order.
+    pub fn get_each<'f>(&self, fields: impl Iterator<Item = &'f [u8]> + Clone, mut emit: impl FnMut(Option<&'a [u8]>)) {
+        let mut ahead = fields.clone();
+        for (nth, field) in fields.enumerate() {
+            if let Self::Large(elements, log) = self
+                && nth % PREFETCHED == 0
+            {
+                elements.prefetch(log, &mut ahead);
+            }
+            emit(self.get(field));
         }
     }
 
@@ -283,9 +296,16 @@ impl Shard {
         self.make_room(bytes)?;
         self.log.begin_group(bytes);
         let log = &mut self.log;
-        let added = self
-            .collections
-            .change(id, |elements| pairs.filter(|(field, value)| elements.put(log, field, value)).count());
+        let added = self.collections.change(id, |elements| {
+            let (mut ahead, mut added) = (pairs.clone().map(|pair| pair.0), 0);
+            for (nth, (field, value)) in pairs.enumerate() {
+                if nth % PREFETCHED == 0 {
+                    elements.prefetch(log, &mut ahead);
+                }
+                added += usize::from(elements.put(log, field, value));
+            }
+            added
+        });
         self.log.end_group();
         Ok(added)
     }
@@ -303,7 +323,13 @@ impl Shard {
         self.log.begin_group(tombstones + record_bytes_max(key.bytes.len(), 0));
         let log = &mut self.log;
         let (removed, left) = self.collections.change(id, |elements| {
-            let removed = fields.filter(|field| elements.remove(log, field)).count();
+            let (mut ahead, mut removed) = (fields.clone(), 0);
+            for (nth, field) in fields.enumerate() {
+                if nth % PREFETCHED == 0 {
+                    elements.prefetch(log, &mut ahead);
+                }
+                removed += usize::from(elements.remove(log, field));
+            }
             (removed, elements.len())
         });
         if left == 0 {

@@ -123,6 +123,16 @@ impl LargeStrings {
         self.extend(id, chunks);
     }
 
+    /// The tables of all strings.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &[u64])> {
+        self.strings.iter().map(|(id, string)| (*id, &string.chunks[..]))
+    }
+
+    /// Adds a string whose chunks lie here.
+    pub(crate) fn restore(&mut self, id: CollectionId, chunks: Vec<u64>) {
+        self.add(id, chunks);
+    }
+
     /// Forgets the strings that are not to be kept; what is returned are their chunks.
     pub(crate) fn retain(&mut self, keep: impl Fn(CollectionId) -> bool) -> Vec<Vec<u64>> {
         let gone: Vec<CollectionId> = self.strings.keys().copied().filter(|id| !keep(*id)).collect();

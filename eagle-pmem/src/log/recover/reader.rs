@@ -62,6 +62,11 @@ impl Reader {
         Self { id, start, next: start, stop, durable, until, base, ordinal: 0, used: 0 }
     }
 
+    /// The same reader behind records that are known: their bytes and their number.
+    pub(super) fn behind(self, used: u64, records: u64) -> Self {
+        Self { next: self.start + used, used, ordinal: records, ..self }
+    }
+
     pub(super) const fn id(&self) -> ExtentId {
         self.id
     }

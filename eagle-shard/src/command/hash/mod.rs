@@ -257,11 +257,14 @@ fn hmget(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let key = first_key(shard, call, 1)?;
     let hash = read(shard, call, key)?;
     call.reply.array(call.args.len() - 2);
-    for field in fields(call.args) {
-        match hash.and_then(|hash| hash.get(field)) {
-            Some(value) => call.reply.bulk(value),
-            None => call.reply.null(),
-        }
+    let reply = &mut call.reply;
+    let mut emit = |value: Option<&[u8]>| match value {
+        Some(value) => reply.bulk(value),
+        None => reply.null(),
+    };
+    match hash {
+        Some(hash) => hash.get_each(fields(call.args), emit),
+        None => fields(call.args).for_each(|_| emit(None)),
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Budget, ExportCursor, Exported, call::UnixMs, shard::ShardConfig, value::Encoding};
+use crate::{Budget, Copied, ExportCursor, Exported, call::UnixMs, shard::ShardConfig, value::Encoding};
 
 const DB: DbId = DbId(0);
 const LIMITS: PackedLimits = PackedLimits { entries_max: 24, item_bytes_max: 30 };
@@ -430,4 +430,77 @@ fn a_large_hash_goes_by_its_head() {
             assert!(after.log_live_bytes < 1000 && after.other_bytes < before.other_bytes / 2, "{way}: {after:?}");
         }
     }
+}
+
+#[test]
+fn a_large_hash_is_copied_in_slices() {
+    // Between slices others write, records move, tables are built anew: the copy is not seen before it is whole, and then has every field
+    // and the expiry. If the source goes in between, or another comes to its key, nothing is left of the copy.
+    let now = UnixMs(1_700_000_000_000);
+    for (in_place, way) in [true, false].into_iter().flat_map(|in_place| (0..4).map(move |way| (in_place, way))) {
+        let mut shard = shard(in_place, 1 << 30);
+        let (from, to) = ((DB, shard.key(b"from")), (DbId(1), shard.key(b"to")));
+        let fields: Vec<_> = (0..20_000u32).map(|number| number.to_string().into_bytes()).collect();
+        let fill = |shard: &mut Shard, db: DbId, value: &[u8]| {
+            let old = shard.find(db, from.1, now);
+            shard.set_fields(db, from.1, old, fields.iter().map(|field| (field.as_slice(), value))).expect("room");
+        };
+        fill(&mut shard, DB, b"short");
+        fill(&mut shard, DB, b"a value that is longer");
+        let found = shard.find(DB, from.1, now).expect("it was set");
+        shard.set_expiry(DB, from.1, found, Some(UnixMs(now.0 + 1_000))).expect("room");
+        assert!(shard.is_copied_in_slices(DB, from.1));
+        let (mut cursor, mut slices) = (ExportCursor::START, 0);
+        let copied = loop {
+            match shard.copy_slice(from, to, slices % 2 == 0, cursor, now).expect("room") {
+                Copied::Until(next) => cursor = next,
+                copied => break copied,
+            }
+            slices += 1;
+            assert!(shard.find(to.0, to.1, now).is_none(), "not seen before it is whole");
+            let other = shard.key(b"other");
+            let old = shard.find(DB, other, now);
+            shard.put_string(DB, other, old, &vec![b'v'; 5_000], None, Encoding::Raw).expect("room");
+            shard.background(now, Budget { records: 500, is_idle: true });
+            match (way, slices) {
+                (1, 30) => shard.reload(),
+                (2, 30) => shard.clear(DB).expect("room"),
+                (3, 30) => {
+                    shard.clear(DB).expect("room");
+                    fill(&mut shard, DB, b"another");
+                }
+                _ => {}
+            }
+        };
+        if way < 2 {
+            assert_eq!(copied, Copied::Whole);
+            assert!((20_000 / 300..20_000 / 256).contains(&slices), "{slices} slices");
+            let found = shard.find(to.0, to.1, now).expect("it was copied");
+            assert_eq!(shard.expiry(found), Some(UnixMs(now.0 + 1_000)));
+            let hash = shard.hash(found).expect("a hash");
+            assert_eq!(hash.len(), fields.len());
+            assert!(fields.iter().all(|field| hash.get(field) == Some(b"a value that is longer")));
+        } else {
+            assert_eq!((copied, slices), (Copied::Nothing, 30));
+            assert!(shard.find(to.0, to.1, now).is_none() && shard.arrivals.is_empty());
+        }
+        shard.check().expect("the log's accounts");
+    }
+}
+
+#[test]
+fn a_copy_that_finds_no_room_leaves_nothing() {
+    // A hash that fills more than half of a shard: some slice of its copy is refused, and what was copied before is forgotten.
+    let (mut shard, now) = (shard(true, 4 << 20), UnixMs(1_700_000_000_000));
+    let (from, to) = ((DB, shard.key(b"from")), (DB, shard.key(b"to")));
+    for number in 0..28_000u32 {
+        let (field, old) = (number.to_string().into_bytes(), shard.find(DB, from.1, now));
+        shard.set_fields(DB, from.1, old, std::iter::once((&field[..], &[b'v'; 64][..]))).expect("room");
+    }
+    let found = shard.find(DB, from.1, now).expect("it was set");
+    assert_eq!(shard.copy_key(from, found, to), Err(Error::OutOfMemory));
+    assert!(shard.find(DB, to.1, now).is_none() && shard.arrivals.is_empty());
+    let found = shard.find(DB, from.1, now).expect("it stays");
+    assert_eq!(shard.hash(found).expect("a hash").len(), 28_000);
+    shard.check().expect("the log's accounts");
 }

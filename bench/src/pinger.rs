@@ -19,7 +19,7 @@ const REQUEST: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const REPLY: &[u8] = b"+PONG\r\n";
 
 /// The bystander.
-pub(super) struct Pinger {
+pub(crate) struct Pinger {
     stream: TcpStream,
     /// When the PING was sent that has no PONG yet.
     sent: Option<Instant>,
@@ -32,14 +32,14 @@ pub(super) struct Pinger {
 
 impl Pinger {
     /// A pinger connected to the port.
-    pub(super) fn connect(port: u16) -> Result<Self> {
+    pub(crate) fn connect(port: u16) -> Result<Self> {
         let stream = connect(port)?;
         stream.set_nonblocking(true)?;
         Ok(Self { stream, sent: None, due: Instant::now(), received: Vec::new(), milliseconds: Vec::new() })
     }
 
     /// Sends a PING if one is due, or takes a PONG if one has come.
-    pub(super) fn poll(&mut self) -> Result<()> {
+    pub(crate) fn poll(&mut self) -> Result<()> {
         let Some(sent) = self.sent else {
             if Instant::now() >= self.due {
                 self.sent = Some(Instant::now());
@@ -65,7 +65,7 @@ impl Pinger {
     }
 
     /// The delays so far, which it forgets. A PING still unanswered counts with the time that it has waited.
-    pub(super) fn take(&mut self) -> Delays {
+    pub(crate) fn take(&mut self) -> Delays {
         let mut sorted = std::mem::take(&mut self.milliseconds);
         sorted.extend(self.sent.map(|sent| sent.elapsed().as_secs_f64() * 1e3));
         sorted.sort_by(f64::total_cmp);
@@ -74,14 +74,24 @@ impl Pinger {
 }
 
 /// How long PINGs took, in milliseconds.
-pub(super) struct Delays {
+pub(crate) struct Delays {
     sorted: Vec<f64>,
 }
 
 impl Delays {
     /// The delay that 99 of 100 stayed below; without any ping, endless.
-    pub(super) fn p99_ms(&self) -> f64 {
+    pub(crate) fn p99_ms(&self) -> f64 {
         if self.sorted.is_empty() { f64::INFINITY } else { quantile(&self.sorted, 0.99) }
+    }
+
+    /// The longest delay; without any ping, endless.
+    pub(crate) fn longest_ms(&self) -> f64 {
+        self.sorted.last().copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// How many PINGs there were.
+    pub(crate) fn len(&self) -> usize {
+        self.sorted.len()
     }
 }
 

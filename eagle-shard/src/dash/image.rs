@@ -1,0 +1,113 @@
+//! An image of the index: its segments as they lie in memory, for a checkpoint.
+//!
+//! ```text
+//!  0        8       12       16      17     18      20         24
+//!  ├────────┼───────┼────────┼───────┼──────┼───────┼──────────┼─────────┬────────────────────────────┐
+//!  │ prefix │ count │ normal │ depth │ base │ zeros │ buckets  │ buckets │ bounds: none, or 8 a bucket│
+//!  └────────┴───────┴────────┴───────┴──────┴───────┴──────────┴─────────┴────────────────────────────┘
+//! ```
+//!
+//! The directories are not written: a segment's prefix and depth say where it stands in them.
+
+use super::{Dash, Segment, Word, bucket, expiry::Bounds, hash::ROOT_BITS};
+
+/// Bytes before the buckets.
+const HEADER_BYTES: usize = 24;
+
+impl Segment {
+    fn header(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(&self.prefix.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.count.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.normal.to_le_bytes());
+        (bytes[16], bytes[17]) = (self.depth, self.base);
+        bytes[20..].copy_from_slice(&(self.buckets.len() as u32).to_le_bytes());
+        bytes
+    }
+
+    fn of_image(image: &[u8]) -> Option<Self> {
+        let (header, rest) = image.split_first_chunk::<HEADER_BYTES>()?;
+        let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+        let (normal, count) = (u32_at(12), u32_at(20) as usize);
+        let (buckets, bounds) = rest.split_at_checked(count.checked_mul(size_of::<bucket::Bucket>())?)?;
+        let (depth, base) = (header[16], header[17]);
+        let is_sound = normal >= 1 && normal as usize <= count && u32::from(depth) >= ROOT_BITS && base <= depth;
+        if !is_sound || depth >= 64 {
+            return None;
+        }
+        Some(Self {
+            buckets: bucket::from_bytes(buckets)?,
+            expiry: Bounds::of_bytes(bounds, count)?,
+            prefix: u64::from_le_bytes(header[..8].try_into().expect("8 bytes")),
+            count: u32_at(8),
+            normal,
+            depth,
+            base,
+        })
+    }
+}
+
+impl Dash {
+    /// Writes each segment's image in pieces; `write` may fail.
+    ///
+    /// # Errors
+    /// The first error of `write`.
+    pub fn write_images<E>(&self, mut write: impl FnMut(&[&[u8]; 3]) -> Result<(), E>) -> Result<(), E> {
+        for segment in self.segments.iter().filter(|segment| !segment.buckets.is_empty()) {
+            write(&[&segment.header(), bucket::bytes_of(&segment.buckets), &segment.expiry.to_bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// Takes out the entries that are not to be kept, without asking for their keys. For an index that was just made from images and
+    /// does not count slots.
+    pub fn retain(&mut self, mut keep: impl FnMut(Word) -> bool) {
+        for segment in &mut self.segments {
+            let before = segment.count;
+            let spots: Vec<_> = segment.entries().filter(|(_, word)| !keep(*word)).map(|(spot, _)| spot).collect();
+            for spot in spots {
+                segment.remove(spot);
+            }
+            self.len -= (before - segment.count) as usize;
+        }
+    }
+}
+
+/// Puts an index together from images of its segments.
+#[derive(Default)]
+pub struct Images {
+    segments: Vec<Segment>,
+}
+
+impl Images {
+    /// Adds an image. False if it is none.
+    #[must_use]
+    pub fn add(&mut self, image: &[u8]) -> bool {
+        let segment = Segment::of_image(image);
+        let is_one = segment.is_some();
+        self.segments.extend(segment);
+        is_one
+    }
+
+    /// The index of all segments. `None` if they do not cover whole roots, each place once.
+    #[must_use]
+    pub fn into_dash(mut self) -> Option<Dash> {
+        self.segments.sort_unstable_by_key(|segment| segment.prefix);
+        let mut dash = Dash::new();
+        for at in 0..self.segments.len() {
+            let root = self.segments[at].first_position().root();
+            let is_first = at == 0 || self.segments[at - 1].first_position().root() != root;
+            if !is_first {
+                continue;
+            }
+            let behind = self.segments[at..].iter().position(|segment| segment.first_position().root() != root);
+            let end = behind.map_or(self.segments.len(), |count| at + count);
+            let depths = self.segments[at..end].iter().map(|segment| (segment.prefix, segment.depth));
+            dash.root.plant_image(root, at as u32, depths)?;
+        }
+        dash.len = self.segments.iter().map(Segment::count).sum();
+        dash.segment_bytes = self.segments.iter().map(Segment::bytes).sum();
+        dash.segments = self.segments;
+        Some(dash)
+    }
+}
