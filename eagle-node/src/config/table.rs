@@ -270,6 +270,7 @@ pub const TABLE: &[Directive] = &[
     fixed("pool", Form::Choice(PoolMode::NAMES), "auto", Place::Pool, "where each shard's pool lies: 'file' in 'dir', 'dax' there on persistent memory, 'none' for a cache that keeps nothing; 'auto': dax where the folder grants it, else file"),
     live("sync", Form::Choice(SyncMode::NAMES), "everysec", Place::Sync, "what a reply promises of a pool in a file: 'always' that it survives power loss; 'everysec' the end of the process, and power loss but for the last second; 'no' the end of the process; with 'appendonly no' the default is 'no'").or("appendfsync"),
     live("appendonly", Form::Flag, "yes", Place::AppendOnly, "whether that is asked for: 'yes' needs a pool, 'no' means 'sync no' unless 'sync' is set too (the pool is written all the same), and it is 'no' without a pool"),
+    fixed("pool-dirs", Form::Words, "", Place::Words(|c| &mut c.pool_dirs), "folders in which new pools are made, each shard's where the device is attached to its core's NUMA node, else in turn; without any, 'dir'").protected(),
     fixed("pool-size-max", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.pool_size_max), "bytes that all pools together may take, 0 for no bound"),
     fixed("accept-damage", Form::Flag, "no", Place::Flag(|c| &mut c.accept_damage), "open a pool although records that were durable are damaged, without them"),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),

@@ -14,6 +14,8 @@
 pub mod clock;
 mod connection;
 mod core_loop;
+pub mod device;
+pub mod folders;
 mod host;
 mod listener;
 pub mod mesh;
@@ -24,6 +26,7 @@ pub mod published;
 mod ring;
 pub mod signal;
 mod storage;
+pub mod topology;
 
 use std::{
     fs,
@@ -40,17 +43,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eagle_pmem::MapMode;
+use eagle_pmem::{Domain, MapMode};
 use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use self::{
     clock::Clock,
     core_loop::{Ending, Parts},
+    device::Device,
     listener::{Listener, Wanted},
     mesh::{Alarm, Mesh},
-    placement::{Cpu, Cpus},
-    pools::{Folder, Fresh, Pool},
+    placement::Cpus,
+    pools::{Fresh, Pool, Pools},
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
@@ -102,8 +106,8 @@ pub struct Node {
     told: Receiver<Notice>,
     /// How many cores were started, each on a thread of its own.
     cores: usize,
-    /// The lock on the pools, held to the end.
-    _folder: Option<Folder>,
+    /// The locks on the pools, held to the end.
+    _pools: Option<Pools>,
     /// It was said that the node serves.
     told_ready: bool,
 }
@@ -189,9 +193,9 @@ impl Node {
             config.dir = path.display().to_string();
         }
         let cpus = Cpus::of_this_process()?;
-        let folder = Folder::take(&config)?;
-        if let Some(folder) = &folder
-            && let Some(shards) = folder.shards(config.shards)?
+        let folders = Pools::take(&config)?;
+        if let Some(folders) = &folders
+            && let Some(shards) = folders.shards(config.shards)?
         {
             config.shards = shards;
         }
@@ -208,8 +212,9 @@ impl Node {
         let now = clock.now();
         let extent_bytes = extent_bytes(config.maxmemory, config.shards);
         let fresh = Fresh { hash_seed: entropy(), pool_id: entropy(), extent_bytes };
-        let mut pools: Vec<Option<Pool>> = match &folder {
-            Some(folder) => folder.open(cores, fresh)?.into_iter().map(Some).collect(),
+        let nodes: Vec<Option<usize>> = (0..cores).map(|core| cpus.node_of_core(core)).collect();
+        let mut pools: Vec<Option<Pool>> = match &folders {
+            Some(folders) => folders.open(&nodes, fresh)?.into_iter().map(Some).collect(),
             None => (0..cores).map(|_| None).collect(),
         };
         log_pools(&config);
@@ -220,11 +225,11 @@ impl Node {
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
         let mut node =
-            Self { addresses, shared, ending, alarm, tell, told, cores: 0, _folder: folder, told_ready: false };
+            Self { addresses, shared, ending, alarm, tell, told, cores: 0, _pools: folders, told_ready: false };
         for (((core, mesh), listeners), pool) in (0..cores).zip(meshes).zip(listeners).zip(&mut pools) {
             let config = core_config(CoreId(core), &node.shared.config().1, fresh, pool.as_ref());
             let pool = pool.take();
-            let start = Start { config, cores, mesh, listeners, clock, cpu: cpus.of_core(core), pool };
+            let start = Start { config, cores, mesh, listeners, clock, cpus: cpus.clone(), pool };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
@@ -314,15 +319,19 @@ struct Start {
     mesh: Mesh<Box<Message>>,
     listeners: Vec<Listener>,
     clock: Clock,
-    cpu: Cpu,
+    cpus: Cpus,
     pool: Option<Pool>,
 }
 
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listeners, clock, cpu, pool } = self;
+        let Self { config, cores, mesh, listeners, clock, cpus, pool } = self;
         let core = config.id.0;
+        if let Err(error) = cpus.bind_memory(core) {
+            tracing::warn!("Core {core} cannot say that its memory is to be of its NUMA node: {error}");
+        }
+        let cpu = cpus.of_core(core);
         let cannot = |why: String| StartError::Core { core, why };
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
             .io_memory(EXECUTOR_IO_BYTES)
@@ -332,13 +341,16 @@ impl Start {
         executor.run(async {
             let accept_damage = shared.config().1.accept_damage;
             let (shard, growth_file) = match pool {
-                Some(pool) => (Shard::with_pool(&config.shard, pool.file, accept_damage), Some(pool.growth_file)),
+                Some(pool) => (Shard::with_pool(&config.shard, pool.file, None, accept_damage), Some(pool.growth_file)),
                 None => (Shard::new(config.shard.clone()), None),
             };
             let shard = shard.map_err(|error| cannot(error.to_string()))?;
             let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
-            let core = Core::with_shard(&config, shared, shard);
+            let at_once = shard.commits_at_once();
+            let commit = if at_once { CommitMode::Immediate } else { CommitMode::Reported };
+            log_pool(core, &shard);
+            let core = Core::with_shard(&CoreConfig { commit, ..config }, shared, shard);
             let teller = tell.clone();
             let ask_end = Box::new(move || {
                 // Nobody listens only when the process ends anyway.
@@ -398,7 +410,24 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
 fn log_pools(config: &Config) {
     match config.pool {
         PoolMode::None => tracing::info!("Pools: none, nothing is kept"),
-        _ => tracing::info!("Pools: {} ordinary files in {}, sync {}", config.shards, config.dir, config.sync().name()),
+        _ => tracing::info!("Pools: of {} shards, sync {}", config.shards, config.sync().name()),
+    }
+}
+
+/// Says where a core's pool lies.
+fn log_pool(core: u16, shard: &Shard) {
+    let Some(file) = shard.pool_file() else {
+        return;
+    };
+    let path = file.path();
+    let node = Device::of(path).node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
+    match shard.domain() {
+        Domain::Dax(write_back) => tracing::info!(
+            "Pool of core {core}: {}, persistent memory (DAX, {}){node}: every commit is durable at once",
+            path.display(),
+            write_back.name()
+        ),
+        _ => tracing::info!("Pool of core {core}: {}, an ordinary file{node}", path.display()),
     }
 }
 

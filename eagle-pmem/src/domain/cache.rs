@@ -74,7 +74,9 @@ mod processor {
 
     /// What there is, the best first.
     pub(super) fn all() -> Vec<WriteBack> {
-        let features = if __cpuid(0).eax >= FEATURES_LEAF { __cpuid_count(FEATURES_LEAF, 0).ebx } else { 0 };
+        #[allow(unused_unsafe, reason = "newer compilers know that it is safe")]
+        // SAFETY: every x86-64 has the instruction; what it is not sure to have is asked for only if it does.
+        let features = unsafe { if __cpuid(0).eax >= FEATURES_LEAF { __cpuid_count(FEATURES_LEAF, 0).ebx } else { 0 } };
         let has = |bit| features & bit != 0;
         let found =
             [(has(CLWB), WriteBack::Clwb), (has(CLFLUSHOPT), WriteBack::ClflushOpt), (true, WriteBack::Clflush)];

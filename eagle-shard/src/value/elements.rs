@@ -307,7 +307,7 @@ impl Collections {
 
     /// Adds a collection with a table that was made of images.
     pub(crate) fn restore(&mut self, id: CollectionId, seed: u64, dash: Dash) {
-        self.insert(Elements { dash, ..Elements::new(id, seed) });
+        self.change_or_add(id, seed, |elements| elements.dash = dash);
     }
 
     /// Forgets the collections that are not to be kept; what is returned are their elements.

@@ -146,7 +146,7 @@ impl Sim {
     #[must_use]
     pub fn open(plan: Plan, config: Config, images: Vec<Vec<u8>>) -> Self {
         let shard = |(index, image): (u16, Vec<u8>)| {
-            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, false);
+            let shard = Shard::with_image(&shard_config(&plan, &config, index), &image, None, false);
             (shard.expect("a small shard fits"), Medium::new(image))
         };
         let shards = (0..).zip(images).map(shard).collect();
@@ -476,7 +476,7 @@ fn kind(action: &Storage) -> Stored {
 
 /// A shard over a medium on which there was nothing, ready to serve.
 fn new_pool(config: &ShardConfig, medium: &mut Medium) -> Shard {
-    let mut shard = Shard::with_image(config, &medium.contents(), false).expect("a small shard fits");
+    let mut shard = Shard::with_image(config, &medium.contents(), None, false).expect("a small shard fits");
     while shard.loading().is_some() {
         shard.load(UnixMs(STARTED_UNIX_MS), 1).expect("there is nothing to be damaged");
         let commit = shard.commit();
