@@ -1,5 +1,6 @@
 //! What the tests of several crates share: the simulator, processes, a client that sees exact replies.
 
+pub mod account;
 pub mod fuzz;
 pub mod grammar;
 pub mod medium;
