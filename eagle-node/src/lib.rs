@@ -57,12 +57,13 @@
 //!   pipeline's own replies are in order, and on one shard so are its effects.
 //! - MSET, DEL and other commands over keys of several shards are not atomic between the shards (each shard's part is).
 //!   RENAME, RENAMENX, COPY, MSETNX and LCS hold their keys on all shards while they are at work, so others see them
-//!   whole; a crash in the middle of a RENAME may leave both keys, never neither.
+//!   whole; FLUSHALL, FLUSHDB and SWAPDB hold all keys, so each comes before or after any of them; a crash in the middle of a RENAME may leave both keys, never neither.
 
 pub mod budget;
 pub mod command;
 pub mod config;
 pub mod core;
+pub mod crowd;
 pub mod faults;
 pub mod loading;
 pub mod log;

@@ -8,6 +8,7 @@ use std::sync::{
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::faults::Faults;
 use crate::loading::Loading;
 use crate::runtime::published::Published;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub loading: Loading,
     /// What is to go wrong with the pools' media, for tests.
     pub faults: Faults,
+    /// What all clients take.
+    pub crowd: Crowd,
 }
 
 /// What a node runs on, for `INFO`.
@@ -77,6 +80,7 @@ impl Shared {
             budget: Budget::default(),
             loading: Loading::default(),
             faults: Faults::default(),
+            crowd: Crowd::default(),
         }
     }
 

@@ -125,6 +125,19 @@ impl Checkpoint {
         Ok(Self::checked(Bytes::Mapped(mapped), pool_id))
     }
 
+    /// Removes the checkpoint at `path`, if there is one, durably.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn remove(path: &Path) -> Result<(), PoolError> {
+        let fault = |source| PoolError::File { path: path.to_owned(), doing: "remove the checkpoint of", source };
+        match std::fs::remove_file(path) {
+            Ok(()) => crate::pool::sync_folder_of(path).map_err(fault),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(fault(error)),
+        }
+    }
+
     /// The checkpoint in these bytes, if it is whole and of this pool.
     pub fn of_bytes(bytes: Vec<u8>, pool_id: u64) -> Option<Self> {
         Self::checked(Bytes::Owned(bytes), pool_id)

@@ -79,6 +79,7 @@ pub struct Extent {
     pub(crate) except: u64,
     /// The extent that records were appended to before.
     pub(crate) before: (u64, u32),
+    pub(crate) hint: u64,
 }
 
 impl Extent {
@@ -98,6 +99,7 @@ impl Extent {
         whole_before: 0,
         except: 0,
         before: (0, 0),
+        hint: 0,
     };
 
     /// What it is at present.
@@ -369,6 +371,7 @@ impl Extents {
             whole_before: extent.whole_before,
             except: extent.except,
             before: extent.before,
+            hint: extent.hint,
         }
     }
 
@@ -383,6 +386,7 @@ impl Extents {
             whole_before: 0,
             except: 0,
             before: (0, 0),
+            hint: 0,
         }
     }
 
@@ -499,6 +503,7 @@ impl Extents {
             whole_before: header.whole_before,
             except: header.except,
             before: header.before,
+            hint: header.hint,
             ..Extent::FREE
         };
     }

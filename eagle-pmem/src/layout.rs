@@ -26,14 +26,15 @@
 //!  └────────┴────────┴──────────┴──────────────┴──────┴────────┴──────────────┴─────────────┴────────┘
 //!  56                64               68       76         80
 //!  ├─────────────────┼────────────────┼────────┼──────────┤
-//!  │ before: sequence│ before: extent │ zeros  │ checksum │
+//!  │ before: sequence│ before: extent │ hint   │ checksum │
 //!  └─────────────────┴────────────────┴────────┴──────────┘
 //! ```
 //!
 //! The sequence grows by one with each extent that is opened, the version base by the records
 //! appended before. *Whole before* and *except* say what was known synced when the extent was opened: every extent of a
 //! lower sequence than the former, but for that of the latter, was sealed and durable to its end. *Before* is the extent that
-//! records were appended to until then, 0 for none: so it is seen if that one's header never came to be.
+//! records were appended to until then, 0 for none: so it is seen if that one's header never came to be. The *hint* is
+//! the layer above's: how large an index to expect.
 //!
 //! A header is made invalid by its magic, which becomes 0; the rest stays.
 //!
@@ -122,10 +123,10 @@ pub mod extent_header {
     pub const BEFORE: usize = EXCEPT + 8;
     /// `u32`: which extent that is.
     pub const BEFORE_EXTENT: usize = BEFORE + 8;
-    /// 8 bytes of zeros.
-    pub const ZEROS_B: usize = BEFORE_EXTENT + 4;
+    /// `u64`: what the layer above wants to know first when the pool is opened.
+    pub const HINT: usize = BEFORE_EXTENT + 4;
     /// `u32`: crc32 of all before it.
-    pub const CHECKSUM: usize = ZEROS_B + 8;
+    pub const CHECKSUM: usize = HINT + 8;
     /// Size of the header.
     pub const BYTES: usize = CHECKSUM + 4;
 }
@@ -287,6 +288,8 @@ pub struct ExtentHeader {
     pub except: u64,
     /// The extent that records were appended to before: its sequence, 0 for none, and its number.
     pub before: (u64, u32),
+    /// What the layer above wants to know first.
+    pub hint: u64,
 }
 
 /// Bytes that are no extent header.
@@ -316,7 +319,8 @@ impl ExtentHeader {
         bytes[WHOLE_BEFORE..EXCEPT].copy_from_slice(&self.whole_before.to_le_bytes());
         bytes[EXCEPT..BEFORE].copy_from_slice(&self.except.to_le_bytes());
         bytes[BEFORE..BEFORE_EXTENT].copy_from_slice(&self.before.0.to_le_bytes());
-        bytes[BEFORE_EXTENT..ZEROS_B].copy_from_slice(&self.before.1.to_le_bytes());
+        bytes[BEFORE_EXTENT..HINT].copy_from_slice(&self.before.1.to_le_bytes());
+        bytes[HINT..CHECKSUM].copy_from_slice(&self.hint.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..CHECKSUM]);
         bytes[CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -357,6 +361,7 @@ impl ExtentHeader {
             whole_before: u64_at(WHOLE_BEFORE),
             except: u64_at(EXCEPT),
             before: (u64_at(BEFORE), u32_at(BEFORE_EXTENT)),
+            hint: u64_at(HINT),
         })
     }
 }
@@ -387,6 +392,7 @@ mod tests {
             whole_before: 17,
             except: 12,
             before: (16, 3),
+            hint: 5,
         };
         let bytes = header.to_bytes();
         assert_eq!(ExtentHeader::parse(&bytes), Ok(header));

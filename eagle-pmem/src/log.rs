@@ -102,6 +102,18 @@ impl LogConfig {
         Self { pool_id, extent_bytes, replayed: true, ..self }
     }
 
+    /// The same where there is a medium, which is not to grow beyond the capacity; but what it has already must be reached.
+    fn addressable_on_medium(&self, medium_bytes: u64) -> Result<usize, PoolError> {
+        let most = self.addressable()?;
+        let capacity = (self.capacity_bytes / self.extent_bytes as u64) as usize;
+        let there = medium_bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(self.extent_bytes as u64) as usize;
+        let bytes_max = POOL_BYTES_MAX;
+        if medium_bytes > bytes_max {
+            return Err(PoolError::Capacity { bytes: medium_bytes, bytes_min: 0, bytes_max });
+        }
+        Ok(most.min(capacity).max(there))
+    }
+
     const fn mapped_bytes(&self, addressable: usize) -> usize {
         SUPERBLOCKS_BYTES + addressable * self.extent_bytes
     }
@@ -223,6 +235,8 @@ pub struct Log {
     next_version: u64,
     /// The extent that was opened last for appending: its sequence, 0 for none, and its number.
     last_appended: (u64, u32),
+    /// What the next extent's header will say for the layer above.
+    hint: u64,
     position: Position,
     /// Extents up to which room is granted: with [`RESERVE_EXTENTS`] kept back, and with none.
     extents_max: usize,
@@ -272,6 +286,7 @@ impl Log {
             bytes_tombstones: 0,
             next_version: 1,
             last_appended: (0, 0),
+            hint: 0,
             position: Position::default(),
             extents_max,
             extents_max_privileged: extents_max,

@@ -85,20 +85,19 @@ impl PoolFile {
         Ok(())
     }
 
-    /// Makes a file fit to be mapped as the medium: it consists of whole extents, at most `bytes_max` bytes, all of its bytes were
+    /// Makes a file fit to be mapped as the medium: it consists of whole extents, all of its bytes were
     /// once written, and all that anybody has stored in it, mapped or not, is durable. Returns its length in bytes.
     ///
     /// # Errors
     /// The system refuses something; there may be no space.
-    pub(crate) fn make_whole(&mut self, bytes_max: u64) -> Result<u64, PoolError> {
+    pub(crate) fn make_whole(&mut self) -> Result<u64, PoolError> {
         let extent = self.superblock.extent_bytes as u64;
         let whole = SUPERBLOCKS_BYTES as u64 + (self.bytes - SUPERBLOCKS_BYTES as u64).next_multiple_of(extent);
-        let whole = whole.min(bytes_max);
         let filled = if self.bytes < whole { allocate(&self.file, self.bytes..whole) } else { Ok(()) }
             .and_then(|()| holes(&self.file)?.into_iter().try_for_each(|hole| write_zeros(&self.file, hole)))
             .and_then(|()| self.file.sync_all());
         filled.map_err(|source| PoolError::File { path: self.path.clone(), doing: "fill", source })?;
-        self.bytes = self.bytes.max(whole);
+        self.bytes = whole;
         Ok(whole)
     }
 
@@ -240,7 +239,7 @@ mod tests {
         made.file().write_all_at(&[7; 4096], len + extent).unwrap();
         made.file().set_len(len + 2 * extent + 5000).unwrap();
         let mut found = PoolFile::open(&path).unwrap();
-        assert_eq!(found.make_whole(u64::MAX).unwrap(), len + 3 * extent);
+        assert_eq!(found.make_whole().unwrap(), len + 3 * extent);
         assert_eq!(holes(found.file()).unwrap(), []);
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len() as u64, len + 3 * extent);

@@ -80,6 +80,12 @@ impl Shard {
         self.can_checkpoint()
     }
 
+    /// Whether the shard began with the checkpoint that it was given. If not, that must be removed before anything is committed.
+    #[must_use]
+    pub fn took_checkpoint(&self) -> bool {
+        self.took_checkpoint
+    }
+
     /// Writes a checkpoint of all that is committed; it must be synced before the checkpoint is finished.
     ///
     /// # Errors
@@ -116,6 +122,7 @@ impl Shard {
 
     /// Takes over a checkpoint, less what is stale. The databases lie by their spaces until the last swap is applied.
     pub(crate) fn take_checkpoint(&mut self, taken: Taken, stale: &Stale) {
+        self.took_checkpoint = true;
         self.ids_used = taken.ids_used;
         let log = &self.log;
         let fresh = |mark: Option<PoolOffset>| mark.filter(|mark| !log.is_stale(stale, *mark));

@@ -21,13 +21,17 @@ use crate::{
     checkpoint::Taken,
     dash::{Dash, Hashed, KeyHash, Located, Word},
     flush::Dead,
-    keyspace::offset_of,
+    keyspace::{Database, offset_of},
     shard::{Shard, ShardConfig},
     value::{Form, is_collection_head, large},
 };
 
 /// The tag of an entry that is a tombstone: no form's.
 const TOMBSTONE: u8 = 7;
+
+/// Bits of the log's hint that count keys; those above name the space.
+const HINT_KEYS_BITS: u32 = 48;
+const HINT_KEYS_MAX: u64 = (1 << HINT_KEYS_BITS) - 1;
 
 /// Records that are looked up together.
 const BATCH: usize = 32;
@@ -185,14 +189,35 @@ impl Shard {
 
     fn loading_from(config: ShardConfig, log: Log, scan: Scan, taken: Option<Taken>, accept_damage: bool) -> Self {
         let mut shard = Self::over(config, log);
-        if let Some(taken) = taken {
-            shard.take_checkpoint(taken, scan.stale());
+        match taken {
+            Some(taken) => shard.take_checkpoint(taken, scan.stale()),
+            None => shard.reserve_as_hinted(scan.hint()),
         }
         let marks = shard.databases.iter().filter_map(|database| Some((database.space, (database.flush_mark?, 0))));
         let (flushed, tombstones) = (marks.collect(), Vec::new());
         let swapped = shard.swap_mark.map(|mark| (mark, 0));
         shard.replay = Some(Box::new(Replay { scan, flushed, swapped, tombstones, accept_damage }));
         shard
+    }
+
+    /// Lets the log say how many keys the largest database has, so that its index need not grow while it is built anew.
+    #[inline]
+    pub(crate) fn hint_size(&mut self) {
+        if self.config.in_place {
+            return;
+        }
+        let keys = |database: &Database| database.dash.len() as u64;
+        if let Some(largest) = self.databases.iter().max_by_key(|database| keys(database)) {
+            self.log.set_hint(keys(largest).min(HINT_KEYS_MAX) | u64::from(largest.space) << HINT_KEYS_BITS);
+        }
+    }
+
+    fn reserve_as_hinted(&mut self, hint: u64) {
+        // No more than there can be: a record takes 16 bytes at least.
+        let keys = (hint & HINT_KEYS_MAX).min(self.log.medium_bytes() / 16);
+        if let Some(database) = self.databases.get_mut((hint >> HINT_KEYS_BITS) as usize) {
+            database.dash.reserve(keys as usize);
+        }
     }
 
     /// How far a recovery has come; `None` when it is over and what it had to write is durable.

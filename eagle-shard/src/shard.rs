@@ -172,6 +172,8 @@ pub struct Shard {
     pub(crate) recovery: RecoveryReport,
     /// Keys whose elements were damaged altogether.
     pub(crate) keys_lost: u64,
+    /// Whether it began with a checkpoint.
+    pub(crate) took_checkpoint: bool,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -221,6 +223,7 @@ impl Shard {
             replay: None,
             recovery: RecoveryReport::default(),
             keys_lost: 0,
+            took_checkpoint: false,
             config,
         }
     }
@@ -292,6 +295,7 @@ impl Shard {
     /// Ends a batch: what is to be made durable, and the position that replies to it wait for.
     pub fn commit(&mut self) -> Commit<'_> {
         self.measure_room();
+        self.hint_size();
         self.log.commit()
     }
 

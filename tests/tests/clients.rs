@@ -118,6 +118,18 @@ fn redis_cli() {
     }
 }
 
+#[test]
+fn redis_cli_shows_hints() {
+    // In a terminal: what is typed is followed by the arguments that are missing, which it asked the server for.
+    let Some(python) = installed("EAGLE_PYTHON", "Python") else { return };
+    for node in nodes() {
+        let port = node.port().to_string();
+        run(Command::new(&python).arg(script("hints.py")).arg(&port));
+        let stats = run(Command::new("redis-cli").args(["-p", &port, "info", "commandstats"]));
+        assert!(stats.contains("cmdstat_command|docs:calls=1,"), "{stats}");
+    }
+}
+
 /// Requests a second that redis-benchmark reports for each test it was asked for.
 fn rates(csv: &str) -> Vec<(String, f64)> {
     let field = |line: &str, nth: usize| line.split("\",\"").nth(nth).map(|text| text.replace('"', ""));

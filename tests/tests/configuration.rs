@@ -23,15 +23,12 @@ const OTHER_DEFAULTS: [(&str, &str); 5] = [
 ];
 
 /// Directives that refuse a wrong value otherwise than Redis 7.0, and why.
-const OTHER_COMPLAINTS: [(&str, &str); 8] = [
-    ("bind", "read at start"),
+const OTHER_COMPLAINTS: [(&str, &str); 5] = [
     ("cluster-link-sendbuf-limit", "2^64 and more are too much, not the number that is left over"),
     ("loglevel", "Redis 7.2 knows `nothing`"),
     ("maxmemory", "2^64 and more are too much, not the number that is left over"),
     ("maxmemory-clients", "2^64 and more are the most there is, not the number that is left over"),
     ("maxmemory-samples", "at most 64, as in Redis 7.2"),
-    ("port", "read at start"),
-    ("tcp-keepalive", "read at start"),
 ];
 
 /// What our refusal of a value says that asks for what is not there yet.

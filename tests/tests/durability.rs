@@ -16,6 +16,7 @@ use eagle_tests::{
     sim::{Plan, Sim},
     wire::encode,
 };
+use memchr::memmem;
 
 type At = (usize, ConnId);
 
@@ -30,12 +31,13 @@ fn ok() -> Value {
 
 /// Whether a token is on some core's medium, in each of a few images.
 fn is_kept(sim: &Sim, token: &[u8], after_power_loss: bool) -> bool {
-    (0..3).all(|nth| {
-        let mut rng = fastrand::Rng::with_seed(sim.turn * 3 + nth);
+    let find = memmem::Finder::new(token);
+    (0..2).all(|nth| {
+        let mut rng = fastrand::Rng::with_seed(sim.turn * 2 + nth);
         (0..sim.cores.len()).any(|core| {
             let image =
                 if after_power_loss { sim.crash_image(core, &mut rng) } else { sim.process_image(core, &mut rng) };
-            image.windows(token.len()).any(|bytes| bytes == token)
+            find.find(&image).is_some()
         })
     })
 }
@@ -72,7 +74,7 @@ impl Asker {
 fn replies_leave_when_what_they_promise_is_on_the_medium() {
     // Connections of all modes on nodes of all modes, on several cores, write and read each other's keys while writes and syncs
     // end late.
-    for seed in seeds(0..60) {
+    for seed in seeds(0..16) {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0xd0);
         let modes = [SyncMode::Always, SyncMode::EverySec, SyncMode::No];
         let (configured, delay) = (modes[rng.usize(0..3)], rng.u64(0..=30));

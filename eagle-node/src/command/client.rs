@@ -9,7 +9,7 @@ use eagle_shard::{
 use super::{
     NodeRun, clients,
     connection::{checked_name, is_word},
-    help as write_help, pausing, refuse,
+    help as write_help, pausing, refuse, refuse_count,
 };
 use crate::{
     config::SyncMode,
@@ -337,8 +337,12 @@ fn trackinginfo(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 }
 
 /// No command waits for another client's, so there is never anybody to unblock.
-fn unblock(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
+fn unblock(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     const WRONG: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+    if call.args.len() > 4 {
+        refuse_count(core, call, "CLIENT");
+        return Ok(());
+    }
     if call.args.get(3).is_some_and(|reason| !is(reason, "TIMEOUT") && !is(reason, "ERROR")) {
         return Err(Error::Line(WRONG));
     }
@@ -355,17 +359,19 @@ fn setname(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 
 fn setinfo(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     let (option, value) = (&call.args[2], &call.args[3]);
-    let (field, wrong) = if is(option, "lib-name") {
-        (&mut call.session.lib_name, "ERR lib-name cannot contain spaces, newlines or special characters.")
+    let field = if is(option, "lib-name") {
+        &mut call.session.lib_name
     } else if is(option, "lib-ver") {
-        (&mut call.session.lib_ver, "ERR lib-ver cannot contain spaces, newlines or special characters.")
+        &mut call.session.lib_ver
     } else {
         let line = [b"ERR Unrecognized option '", option, b"'"].concat();
         refuse(core, call, &line);
         return Ok(());
     };
     if !is_word(value) {
-        return Err(Error::Line(wrong));
+        let line = [option, &b" cannot contain spaces, newlines or special characters."[..]].concat();
+        refuse(core, call, &[b"ERR ", &line[..]].concat());
+        return Ok(());
     }
     *field = value.to_vec();
     call.reply.ok();

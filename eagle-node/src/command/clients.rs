@@ -96,10 +96,11 @@ impl Listed {
                 Ok(Self::Type(ClientType::parse(word)?))
             }
             (Some(option), Some(_)) if is(option, "ID") => {
-                let id = |word| number::parse_i64(word).and_then(|id| u64::try_from(id).ok());
                 let mut ids = AHashMap::new();
                 for (place, word) in args.iter().enumerate().skip(3) {
-                    ids.entry(id(word).ok_or(Error::Line("ERR Invalid client ID"))?).or_insert(place);
+                    let id = number::parse_i64(word).ok_or(Error::Line("ERR Invalid client ID"))?;
+                    // Nobody has one below 1.
+                    ids.entry(u64::try_from(id).unwrap_or(0)).or_insert(place);
                 }
                 Ok(Self::Ids(ids))
             }

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
-use eagle_resp::Reply;
+use eagle_resp::{Args, Reply};
 use eagle_shard::{
     error::Error,
     shard::Stats,
@@ -132,6 +132,9 @@ fn set_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
         return Err(Error::Syntax);
     }
     let pairs: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    if Config::concerns_runtime(&pairs) {
+        return Ok(Begin::Configure);
+    }
     // Others may change the configuration at the same time: ours is applied to what is there then.
     let is_local = call.session.peer.is_local();
     let changed = core.shared().change_config(|present| present.with(&pairs, is_local));
@@ -139,12 +142,18 @@ fn set_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
         refuse(core, call, format!("ERR {error}").as_bytes());
         return Ok(Begin::Answered);
     }
-    let names: Vec<_> = pairs.iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    log_change(call.args);
+    Ok(Begin::Gather)
+}
+
+/// Tells the log what a `CONFIG SET` of these arguments has changed.
+pub(crate) fn log_change(args: Args<'_>) {
+    let named: Vec<&[u8]> = args.iter().skip(2).step_by(2).collect();
+    let names: Vec<_> = named.iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
     tracing::info!("a client changed the configuration: {}", names.join(", "));
-    for name in Config::without_effect(&pairs) {
+    for name in Config::without_effect(&named) {
         tracing::warn!("directive '{name}' is accepted but has no effect");
     }
-    Ok(Begin::Gather)
 }
 
 fn set_each(core: &mut Core, _: &Asked<'_>) -> CoreReport {

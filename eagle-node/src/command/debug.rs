@@ -14,7 +14,7 @@ use eagle_shard::{
     spec::{Flags, Group, Spec},
 };
 
-use super::{Asked, Begin, NodeRun, help as write_help, refuse};
+use super::{Asked, Begin, NodeRun, help as write_help, refuse, refuse_count};
 use crate::{
     core::{
         Core, MergeCall, NodeCall,
@@ -181,11 +181,7 @@ fn here(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
             let matches = glob::matches(&args[3], &text, glob::Case::Sensitive);
             call.reply.integer(i64::from(matches));
         }
-        (_, name) => {
-            let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
-            let line = format!("ERR unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.");
-            refuse(core, call, line.as_bytes());
-        }
+        _ => refuse_count(core, call, "DEBUG"),
     }
     Ok(())
 }

@@ -68,6 +68,8 @@ pub enum NodeRun {
 pub enum Begin {
     /// All cores are to report.
     Gather,
+    /// The runtime is to change the configuration as the arguments behind the subcommand say, then all cores are to report.
+    Configure,
     /// The reply is written already.
     Answered,
 }
@@ -245,6 +247,14 @@ fn refuse(core: &mut Core, call: &mut NodeCall<'_>, line: &[u8]) {
     stats.failed_call(row(call.spec));
     stats.error(line);
     call.reply.error_bytes(line);
+}
+
+/// Replies that a subcommand of a container has words too many, in the words that Redis 7 has for those that it counts itself.
+fn refuse_count(core: &mut Core, call: &mut NodeCall<'_>, container: &str) {
+    let name = &call.args[1];
+    let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+    let line = format!("ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP.");
+    refuse(core, call, line.as_bytes());
 }
 
 /// Replies with the help of a container, as Redis lays it out.

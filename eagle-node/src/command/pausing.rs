@@ -3,7 +3,7 @@
 use eagle_resp::{Args, Reply, number};
 use eagle_shard::{command::args::is, error::Error};
 
-use super::{Asked, Begin, NodeRun};
+use super::{Asked, Begin, NodeRun, refuse_count};
 use crate::core::{
     Core, MergeCall, NodeCall,
     pause::{Paused, Purpose},
@@ -30,9 +30,10 @@ fn parse(args: Args<'_>) -> Result<(Paused, u64), Error> {
     Ok((what, ms))
 }
 
-fn pause_begin(_: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
+fn pause_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
     if call.args.len() > 4 {
-        return Err(Error::Syntax);
+        refuse_count(core, call, "CLIENT");
+        return Ok(Begin::Answered);
     }
     parse(call.args).map(|_| Begin::Gather)
 }

@@ -292,7 +292,7 @@ fn stats(node: &Node<'_>, text: &mut String) {
     line(text, "expired_stale_perc", "0.00");
     none(text, &["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     line(text, "evicted_keys", figures.shard.evicted);
-    line(text, "evicted_clients", 0);
+    line(text, "evicted_clients", figures.stats.evicted_clients);
     let (present_us, total_us) = node.core.shared().budget.exceeded_us(node.now.mono_us);
     line(text, "total_eviction_exceeded_time", total_us / 1000);
     line(text, "current_eviction_exceeded_time", present_us / 1000);

@@ -13,6 +13,7 @@ use crate::{
         Core, CoreConfig,
         event::{Actions, ConnId, CoreId, Event, Now, Peer},
         gate::CommitMode,
+        outbox::MESSAGE_BYTES_MAX,
     },
     shared::Shared,
 };
@@ -42,8 +43,15 @@ impl Trial {
         let core = |index| {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let id = CoreId(index);
-            let commit = CommitMode::Immediate;
-            let config = CoreConfig { id, cores, shard, commit, credit: 64, seed: 1 };
+            let config = CoreConfig {
+                id,
+                cores,
+                shard,
+                commit: CommitMode::Immediate,
+                credit: 64,
+                message_bytes_max: MESSAGE_BYTES_MAX,
+                seed: 1,
+            };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
         Self {
@@ -129,6 +137,7 @@ impl Trial {
                 let mut actions = Actions::default();
                 self.cores[core].end_turn(self.now, &mut actions);
                 busy |= !actions.send.is_empty() || !actions.post.is_empty() || !actions.close.is_empty();
+                busy |= !actions.configure.is_empty();
                 self.act(core, actions);
             }
             quiet = if busy { 0 } else { quiet + 1 };
@@ -145,6 +154,12 @@ impl Trial {
                 received.extend_from_slice(&bytes);
                 self.step(core, Event::Sent { conn, bytes: len });
             }
+        }
+        for configure in actions.configure {
+            // There is no process to act on: what is left is to publish.
+            let change = |present: &Config| present.with(&configure.pairs(), configure.is_local);
+            let result = self.cores[core].shared().change_config(change);
+            self.step(core, Event::Configured { gather: configure.gather, result });
         }
         for (to, message) in actions.post {
             self.step(to.index(), Event::Message { from: CoreId(core as u16), message });

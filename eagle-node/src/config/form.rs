@@ -6,6 +6,9 @@ use std::fmt;
 
 use super::{OutputLimit, OutputLimits, grammar::Grammar};
 
+/// Addresses to listen on, at most.
+const ADDRESSES_MAX: usize = 16;
+
 /// What a directive's value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -27,6 +30,8 @@ pub enum Form {
     Text,
     /// Any number of words.
     Words,
+    /// Words that are addresses, at most 16.
+    Addresses,
     /// `class hard soft seconds`, once or several times.
     OutputLimits,
     /// What only one directive has.
@@ -103,6 +108,8 @@ pub enum Wrong {
     LimitValue,
     /// More than one word, or none.
     WordCount,
+    /// More addresses than there may be.
+    TooManyAddresses,
     /// Not of a directive's own grammar, which complains like this.
     Grammar(&'static str),
     /// Asks for something that is not available; the text says what the value may be.
@@ -130,6 +137,7 @@ impl fmt::Display for Wrong {
                 f.write_str("Error in hard, soft or soft_seconds setting in buffer limit configuration.")
             }
             Self::WordCount => f.write_str("wrong number of arguments"),
+            Self::TooManyAddresses => f.write_str("Too many bind addresses specified."),
             Self::Grammar(text) | Self::NotAvailable(text) => f.write_str(text),
         }
     }
@@ -140,7 +148,7 @@ impl Form {
     #[must_use]
     pub fn takes_words(self) -> bool {
         match self {
-            Self::Words | Self::OutputLimits => true,
+            Self::Words | Self::Addresses | Self::OutputLimits => true,
             Self::Grammar(grammar) => grammar.takes_words(),
             _ => false,
         }
@@ -180,9 +188,11 @@ impl Form {
                 .map(Value::Choice)
                 .ok_or(Wrong::NoneOf(names)),
             Self::Text => Ok(Value::Text(text.to_vec())),
-            Self::Words => {
+            Self::Words | Self::Addresses => {
                 let text = str::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
-                Ok(Value::Words(text.split_ascii_whitespace().map(str::to_owned).collect()))
+                let words: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+                let too_many = self == Self::Addresses && words.len() > ADDRESSES_MAX;
+                if too_many { Err(Wrong::TooManyAddresses) } else { Ok(Value::Words(words)) }
             }
             Self::OutputLimits => output_limits(text).map(Value::OutputLimits),
             Self::Grammar(grammar) => grammar.parse(text).map(|text| Value::Text(text.into_bytes())),
@@ -221,6 +231,7 @@ impl Form {
             Self::Choice(names) => names.join("|"),
             Self::Text => "text".to_owned(),
             Self::Words => "words".to_owned(),
+            Self::Addresses => "addresses".to_owned(),
             Self::OutputLimits => "class hard soft seconds".to_owned(),
             Self::Grammar(grammar) => grammar.describe().to_owned(),
         }

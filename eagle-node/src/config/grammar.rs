@@ -20,6 +20,8 @@ pub enum Grammar {
     Title,
     /// `cluster-announce-hostname`.
     Hostname,
+    /// `cluster-announce-human-nodename`.
+    NodeName,
     /// `cluster-announce-client-ipv4`.
     Ipv4,
     /// `cluster-announce-client-ipv6`.
@@ -29,6 +31,9 @@ pub enum Grammar {
 /// Letters of events in the order in which Redis prints them; `A` stands for all of the first ten.
 const EVENTS: [u8; 14] = *b"g$lshzxetdnKEm";
 const ALL_EVENTS: usize = 10;
+
+/// What the nodes of a cluster could not tell each other within a name.
+const NOT_IN_NODE_NAMES: &[u8] = b"!#$%&()*+;<>?@[]^{|}~";
 
 const SHUTDOWN_OPTIONS: &[&str] = &["default", "save", "nosave", "now", "force"];
 
@@ -48,6 +53,10 @@ impl Grammar {
             Self::ShutdownOptions => shutdown_options(&words),
             Self::Title => title(text),
             Self::Hostname => hostname(text),
+            Self::NodeName if text.bytes().any(|byte| NOT_IN_NODE_NAMES.contains(&byte)) => {
+                Err(Wrong::Grammar("Announced human node name contained invalid character"))
+            }
+            Self::NodeName => Ok(text.to_owned()),
             Self::Ipv4 if text.is_empty() || text.parse::<std::net::Ipv4Addr>().is_ok() => Ok(text.to_owned()),
             Self::Ipv4 => Err(Wrong::Grammar("Invalid IPv4 address")),
             Self::Ipv6 if text.is_empty() || text.parse::<std::net::Ipv6Addr>().is_ok() => Ok(text.to_owned()),
@@ -72,13 +81,14 @@ impl Grammar {
             Self::ShutdownOptions => "options of SHUTDOWN",
             Self::Title => "template",
             Self::Hostname => "host name",
+            Self::NodeName => "name",
             Self::Ipv4 => "IPv4 address",
             Self::Ipv6 => "IPv6 address",
         }
     }
 
-    /// A value, as it is printed.
-    #[cfg(test)]
+    /// A value, as it is printed: for tests.
+    #[must_use]
     pub fn example(self) -> &'static str {
         match self {
             Self::SavePoints => "3600 1 300 100",
@@ -88,6 +98,7 @@ impl Grammar {
             Self::ShutdownOptions => "nosave force",
             Self::Title => "{title} {port}",
             Self::Hostname => "node-1.example",
+            Self::NodeName => "node-1",
             Self::Ipv4 => "192.0.2.1",
             Self::Ipv6 => "2001:db8::1",
         }
@@ -241,6 +252,7 @@ mod tests {
             (Grammar::SavePoints, "900", "Invalid save parameters"),
             (Grammar::SavePoints, "0 1", "Invalid save parameters"),
             (Grammar::SavePoints, "1 -1", "Invalid save parameters"),
+            (Grammar::NodeName, "50%", "Announced human node name contained invalid character"),
             (Grammar::Hostname, "a b", "Hostnames may only contain alphanumeric characters, hyphens or dots"),
             (Grammar::Ipv4, "zzz", "Invalid IPv4 address"),
             (Grammar::Ipv6, "127.0.0.1", "Invalid IPv6 address"),

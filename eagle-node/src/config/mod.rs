@@ -93,6 +93,8 @@ pub struct Config {
     pub client_output_buffer_limit: OutputLimits,
     /// Bytes of memory that the data may take, 0 for no bound.
     pub maxmemory: u64,
+    /// Bytes that clients may take, or if negative a percentage of `maxmemory`; 0 for no bound.
+    pub maxmemory_clients: i64,
     /// What is evicted at that bound.
     pub maxmemory_policy: EvictionPolicy,
     /// Keys looked at for one that is evicted, at least.
@@ -163,6 +165,17 @@ impl Config {
         Ok(())
     }
 
+    /// Bytes that all clients may take, 0 for no bound: at least 128 KiB, so that who sets too little can still set more.
+    #[must_use]
+    pub fn clients_limit(&self) -> u64 {
+        const MIN: u64 = 128 << 10;
+        let limit = match self.maxmemory_clients {
+            bytes @ 0.. => bytes.unsigned_abs(),
+            percent => (u128::from(self.maxmemory) * u128::from(percent.unsigned_abs()) / 100) as u64,
+        };
+        if limit == 0 && (self.maxmemory == 0 || self.maxmemory_clients == 0) { 0 } else { limit.max(MIN) }
+    }
+
     /// How a shard makes room by eviction.
     #[must_use]
     pub fn eviction(&self) -> Eviction {
@@ -219,6 +232,7 @@ const BLANK: Config = Config {
         pubsub: OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },
     },
     maxmemory: 0,
+    maxmemory_clients: 0,
     maxmemory_policy: EvictionPolicy::NoEviction,
     maxmemory_samples: 0,
     lfu_log_factor: 0,
@@ -478,6 +492,17 @@ mod tests {
         assert_eq!(with(&[("save", "900 1"), ("appendonly", "yes")]).check(), Ok(()));
         assert_eq!(with(&[("appendonly", "yes"), ("pool", "none")]).check().unwrap_err().0, "appendonly");
         assert_eq!(with(&[("save", "900 1"), ("pool", "none")]).check().unwrap_err().0, "save");
+    }
+
+    #[test]
+    fn clients_may_take_bytes_or_a_percentage() {
+        // A percentage of nothing is no bound, and no bound is below 128 KiB.
+        let limits =
+            [(0, 0), (0, 1), (0, 1 << 20), (0, -10), (1 << 30, -10), (1 << 20, -1), (1 << 30, 0), (1 << 30, 1 << 20)];
+        let limits = limits.map(|(maxmemory, maxmemory_clients)| {
+            Config { maxmemory, maxmemory_clients, ..Config::default() }.clients_limit()
+        });
+        assert_eq!(limits, [0, 128 << 10, 1 << 20, 0, (1 << 30) / 10, 128 << 10, 0, 1 << 20]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Pure: the command of that name brings the arguments and publishes the result. Texts are Redis 7.2's.
 
-use std::fmt;
+use std::{fmt, io};
 
 use eagle_shard::glob;
 
@@ -32,6 +32,12 @@ pub enum Refusal {
     Duplicate,
     /// The value is wrong.
     Wrong(Wrong),
+    /// Nobody can listen on this port.
+    Port,
+    /// Nobody can listen on these addresses.
+    Bind,
+    /// The system refuses it, with this error number.
+    System(i32),
 }
 
 impl fmt::Display for SetError {
@@ -49,6 +55,12 @@ impl fmt::Display for SetError {
                     Refusal::Protected => f.write_str("can't set protected config"),
                     Refusal::Duplicate => f.write_str("duplicate parameter"),
                     Refusal::Wrong(wrong) => write!(f, "{wrong}"),
+                    Refusal::Port => f.write_str("Unable to listen on this port. Check server logs."),
+                    Refusal::Bind => f.write_str("Failed to bind to specified addresses."),
+                    Refusal::System(code) => {
+                        let text = io::Error::from_raw_os_error(*code).to_string();
+                        f.write_str(text.split(" (os error").next().unwrap_or(&text))
+                    }
                 }
             }
         }
@@ -60,10 +72,10 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the directive as the client wrote it.
+    /// Names the directive as the client wrote it, or if its value is wrong in lower case, as Redis does.
     pub fn with(&self, pairs: &[(&[u8], &[u8])], is_local: bool) -> Result<Self, SetError> {
         let mut rows: Vec<&'static Directive> = Vec::with_capacity(pairs.len());
-        for (name, _) in pairs {
+        for (at, (name, _)) in pairs.iter().enumerate() {
             let refused = |refusal| Err(SetError::Refused(name.to_vec(), refusal));
             let Some(row) = table::find(name) else {
                 return Err(SetError::Unknown(name.to_vec()));
@@ -74,19 +86,27 @@ impl Config {
             if !row.live {
                 return refused(Refusal::Immutable);
             }
-            if rows.iter().any(|earlier| earlier.name == row.name) {
+            // An alias is a name of its own: both are set, in their order.
+            if pairs[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 return refused(Refusal::Duplicate);
             }
             rows.push(row);
         }
         let mut changed = self.clone();
         for (row, (name, value)) in rows.iter().zip(pairs) {
-            row.set(&mut changed, value).map_err(|wrong| SetError::Refused(name.to_vec(), Refusal::Wrong(wrong)))?;
+            let refused = |wrong| SetError::Refused(name.to_ascii_lowercase(), Refusal::Wrong(wrong));
+            row.set(&mut changed, value).map_err(refused)?;
         }
         changed.check().map_err(|(name, why)| {
             SetError::Refused(name.as_bytes().to_vec(), Refusal::Wrong(Wrong::NotAvailable(why)))
         })?;
         Ok(changed)
+    }
+
+    /// Whether the runtime has to act for one of these, before it is published.
+    #[must_use]
+    pub fn concerns_runtime(pairs: &[(&[u8], &[u8])]) -> bool {
+        pairs.iter().any(|(name, _)| table::find(name).is_some_and(|row| row.by_runtime))
     }
 
     /// Names and values of the directives that one of the patterns names, each once. A plain name is answered as it
@@ -128,11 +148,11 @@ impl Config {
         String::from_utf8_lossy(&row.get(&mut self.clone())).into_owned()
     }
 
-    /// Which of the pairs changed a directive that has no effect, for the log.
+    /// Which of the names are of a directive that has no effect, for the log.
     #[must_use]
-    pub fn without_effect(pairs: &[(&[u8], &[u8])]) -> Vec<&'static str> {
+    pub fn without_effect(names: &[&[u8]]) -> Vec<&'static str> {
         let without = |row: &&Directive| matches!(row.place, Place::Kept) && row.name != "save";
-        pairs.iter().filter_map(|(name, _)| table::find(name)).filter(without).map(|row| row.name).collect()
+        names.iter().filter_map(|name| table::find(name)).filter(without).map(|row| row.name).collect()
     }
 }
 
@@ -150,6 +170,8 @@ mod tests {
         // The second pair's error leaves the first without effect: there is no new configuration at all.
         let changed = set(&[("timeout", "7"), ("MaxClients", "8")]).unwrap();
         assert_eq!((changed.timeout, changed.maxclients), (7, 8));
+        let both = set(&[("hash-max-ziplist-value", "7"), ("hash-max-listpack-value", "8")]).unwrap();
+        assert_eq!(both.hash_max_listpack_value, 8, "an alias is another name");
         assert!(set(&[("timeout", "7"), ("maxclients", "x")]).is_err());
     }
 

@@ -30,6 +30,8 @@ pub struct Directive {
     pub protected: bool,
     /// Whether patterns of `CONFIG GET` pass it over, as Redis does with its developers' directives.
     pub hidden: bool,
+    /// Whether `CONFIG SET` has the runtime act on it before the value is published (`runtime::settings`).
+    pub by_runtime: bool,
     /// One line for the help.
     pub doc: &'static str,
 }
@@ -49,6 +51,8 @@ pub enum Place {
     U32(At<u32>),
     /// A field of [`Config`].
     U64(At<u64>),
+    /// A field of [`Config`].
+    I64(At<i64>),
     /// A field of [`Config`], UTF-8.
     Text(At<String>),
     /// The password.
@@ -77,12 +81,34 @@ pub enum Place {
 
 /// A directive that acts, and can be changed while serving.
 const fn live(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: true, protected: false, hidden: false, doc }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: true,
+        protected: false,
+        hidden: false,
+        by_runtime: false,
+        doc,
+    }
 }
 
 /// A directive that acts at start.
 const fn fixed(name: &'static str, form: Form, default: &'static str, place: Place, doc: &'static str) -> Directive {
-    Directive { name, alias: None, form, default, place, live: false, protected: false, hidden: false, doc }
+    Directive {
+        name,
+        alias: None,
+        form,
+        default,
+        place,
+        live: false,
+        protected: false,
+        hidden: false,
+        by_runtime: false,
+        doc,
+    }
 }
 
 /// A directive without effect.
@@ -96,6 +122,7 @@ const fn kept(name: &'static str, form: Form, default: &'static str) -> Directiv
         live: true,
         protected: false,
         hidden: false,
+        by_runtime: false,
         doc: "",
     }
 }
@@ -111,6 +138,7 @@ const fn only(name: &'static str, form: Form, default: &'static str, why: &'stat
         live: true,
         protected: false,
         hidden: false,
+        by_runtime: false,
         doc: "",
     }
 }
@@ -128,6 +156,11 @@ impl Directive {
 
     const fn protected(mut self) -> Self {
         self.protected = true;
+        self
+    }
+
+    const fn by_runtime(mut self) -> Self {
+        self.by_runtime = true;
         self
     }
 
@@ -155,6 +188,7 @@ impl Directive {
             (Place::U16(at), Value::Number(number)) => *at(config) = narrow(number),
             (Place::U32(at), Value::Number(number)) => *at(config) = narrow(number),
             (Place::U64(at), Value::Number(number)) => *at(config) = narrow(number),
+            (Place::I64(at), Value::Number(number)) => *at(config) = number,
             (Place::Text(at), Value::Text(text)) => {
                 *at(config) = String::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
             }
@@ -203,6 +237,7 @@ impl Directive {
             Place::U16(at) => Value::Number(i64::from(*at(config))),
             Place::U32(at) => Value::Number(i64::from(*at(config))),
             Place::U64(at) => Value::Number(narrow(*at(config))),
+            Place::I64(at) => Value::Number(*at(config)),
             Place::Text(at) => Value::Text(at(config).as_bytes().to_vec()),
             Place::Secret => Value::Text(config.requirepass.0.clone()),
             Place::Words(at) => Value::Words(at(config).clone()),
@@ -261,11 +296,11 @@ const NO_ACL: &str = "access control lists are not available yet, so the only va
 /// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
 #[rustfmt::skip]
 pub const TABLE: &[Directive] = &[
-    fixed("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none"),
-    fixed("bind", Form::Words, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all"),
+    live("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none").by_runtime(),
+    live("bind", Form::Addresses, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all").by_runtime(),
     fixed("unixsocket", Form::Text, "", Place::Text(|c| &mut c.unixsocket), "path of a Unix socket, \"\" for none"),
     fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
-    fixed("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory").protected(),
+    live("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory; pools stay where they were opened").protected().by_runtime(),
     fixed("shards", Form::Integer(0, 1024), "0", Place::U16(|c| &mut c.shards), "cores to use, each with its shard; 0: one a physical core"),
     fixed("pool", Form::Choice(PoolMode::NAMES), "auto", Place::Pool, "where each shard's pool lies: 'file' in 'dir', 'dax' there on persistent memory, 'none' for a cache that keeps nothing; 'auto': dax where the folder grants it, else file"),
     live("sync", Form::Choice(SyncMode::NAMES), "everysec", Place::Sync, "what a reply promises of a pool in a file: 'always' that it survives power loss; 'everysec' the end of the process, and power loss but for the last second; 'no' the end of the process; with 'appendonly no' the default is 'no'").or("appendfsync"),
@@ -277,7 +312,7 @@ pub const TABLE: &[Directive] = &[
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),
     fixed("tcp-backlog", Form::Integer(0, I32), "511", Place::U32(|c| &mut c.tcp_backlog), "length of the listening queue"),
-    fixed("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives, 0 for none"),
+    live("tcp-keepalive", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.tcp_keepalive_s), "seconds between keep-alives, 0 for none").by_runtime(),
     live("disable-thp", Form::Flag, "yes", Place::Flag(|c| &mut c.disable_thp), "keep records in small pages").at_start(),
     live("protected-mode", Form::Flag, "yes", Place::Flag(|c| &mut c.protected_mode), "without a password, serve this host only"),
     live("requirepass", Form::Text, "", Place::Secret, "password of the default user, \"\" for none"),
@@ -289,6 +324,7 @@ pub const TABLE: &[Directive] = &[
     live("client-query-buffer-limit", Form::Memory(MB, MAX), "1gb", Place::U64(|c| &mut c.client_query_buffer_limit), "unparsed request bytes of a connection"),
     live("client-output-buffer-limit", Form::OutputLimits, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Place::OutputLimits, "unread reply bytes of a connection"),
     live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take, 0 for no bound"),
+    live("maxmemory-clients", Form::MemoryOrPercent, "0", Place::I64(|c| &mut c.maxmemory_clients), "bytes that clients may take, or a percentage of maxmemory; 0 for no bound"),
     live("maxmemory-policy", Form::Choice(EvictionPolicy::NAMES), "noeviction", Place::Policy, "what is evicted at that bound"),
     live("maxmemory-samples", Form::Integer(1, 64), "5", Place::U32(|c| &mut c.maxmemory_samples), "keys looked at for one that is evicted, at least"),
     live("lfu-log-factor", Form::Integer(0, I32), "10", Place::U32(|c| &mut c.lfu_log_factor), "how slowly counts of uses grow"),
@@ -366,7 +402,7 @@ pub const TABLE: &[Directive] = &[
     kept("cluster-announce-client-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-client-tls-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-hostname", Form::Grammar(Grammar::Hostname), ""),
-    kept("cluster-announce-human-nodename", Form::Text, ""),
+    kept("cluster-announce-human-nodename", Form::Grammar(Grammar::NodeName), ""),
     kept("cluster-announce-ip", Form::Text, ""),
     kept("cluster-announce-port", Form::Integer(0, 65535), "0"),
     kept("cluster-announce-tls-port", Form::Integer(0, 65535), "0"),
@@ -429,7 +465,6 @@ pub const TABLE: &[Directive] = &[
     kept("lua-enable-insecure-api", Form::Flag, "no").protected().hidden(),
     kept("max-new-connections-per-cycle", Form::Integer(1, 1000), "10"),
     kept("max-new-tls-connections-per-cycle", Form::Integer(1, 1000), "1"),
-    kept("maxmemory-clients", Form::MemoryOrPercent, "0"),
     kept("maxmemory-eviction-tenacity", Form::Integer(0, 100), "10"),
     kept("min-io-threads-avoid-copy-reply", Form::Integer(0, I32), "7").hidden(),
     kept("min-replicas-max-lag", Form::Integer(0, I32), "10").or("min-slaves-max-lag"),
@@ -477,7 +512,7 @@ pub const TABLE: &[Directive] = &[
     kept("server_cpulist", Form::Text, "").or("server-cpulist").at_start(),
     kept("set-max-intset-entries", Form::Integer(0, MAX), "512"),
     kept("set-max-listpack-entries", Form::Integer(0, MAX), "128"),
-    kept("set-max-listpack-value", Form::Memory(0, MAX), "64"),
+    kept("set-max-listpack-value", Form::Integer(0, MAX), "64"),
     kept("set-proc-title", Form::Flag, "yes").at_start(),
     kept("shutdown-on-sigint", Form::Grammar(Grammar::ShutdownOptions), "default"),
     kept("shutdown-on-sigterm", Form::Grammar(Grammar::ShutdownOptions), "default"),
@@ -533,7 +568,7 @@ mod tests {
                 Form::Octal(max) => vec!["0".to_owned(), format!("{max:o}")],
                 Form::Choice(names) => names.iter().map(|&name| name.to_owned()).collect(),
                 Form::Text => vec!["some".to_owned()],
-                Form::Words => vec!["some words".to_owned()],
+                Form::Words | Form::Addresses => vec!["some words".to_owned()],
                 Form::OutputLimits => vec!["normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned()],
                 Form::Grammar(grammar) => vec![grammar.example().to_owned()],
             };

@@ -25,7 +25,7 @@ use super::{
     session_mut,
 };
 use crate::{
-    command::{self, Found, NodeRun, Row},
+    command::{self, Begin, Found, NodeRun, Row},
     config::Config,
 };
 
@@ -369,6 +369,7 @@ impl Core {
                     self.begin_split(session, order, merge)
                 }
             }
+            Route::Every(_) if order.spec.writes() => self.begin_everywhere(session, order),
             Route::Every(merge) => self.begin_every(session, order, merge),
             Route::Cursor => self.begin_scan(session, order),
             Route::Random => self.begin_random(session, order),
@@ -400,7 +401,7 @@ impl Core {
         if !self.holds.is_empty() {
             let asker = (self.id, session.conn);
             let mut keys = order.spec.key_indices(order.args.len()).filter_map(|index| order.args.get(index));
-            if self.holds.stops_own(asker, &mut keys) {
+            if self.holds.stops_own(asker, order.spec.writes(), &mut keys) {
                 let request = session.replies.later();
                 let token = Token::Slot { conn: session.conn, request };
                 self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);
@@ -522,18 +523,19 @@ impl Core {
         let protocol = session.protocol;
         let mut call = NodeCall { spec: row.spec, args, session, now, reply: Reply::new(&mut out, protocol) };
         let result = match run {
-            NodeRun::Here(function) => function(self, &mut call).map(|()| true),
-            NodeRun::Every { begin, .. } => begin(self, &mut call).map(|begin| begin == command::Begin::Answered),
+            NodeRun::Here(function) => function(self, &mut call).map(|()| Begin::Answered),
+            NodeRun::Every { begin, .. } => begin(self, &mut call),
         };
         let flow = match result {
-            Ok(true) => {
+            Ok(Begin::Answered) => {
                 session.replies.now(|replies| {
                     replies.extend_from_slice(&out);
                     None
                 });
                 Flow::Next
             }
-            Ok(false) => self.begin_reports(session, row, args),
+            Ok(Begin::Gather) => self.begin_reports(session, row, args),
+            Ok(Begin::Configure) => self.begin_configure(session, row, args),
             Err(error) => {
                 self.stats.failed_call(row);
                 let mut line = String::new();
@@ -571,7 +573,7 @@ mod tests {
         let shared = Arc::new(Shared::new(Config::default(), 1, 0, 0));
         let shard = ShardConfig { extent_size: 1 << 18, ..ShardConfig::default() };
         let commit = CommitMode::Immediate;
-        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, credit: 1, seed: 1 };
+        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, credit: 1, message_bytes_max: 100, seed: 1 };
         let mut core = Core::new(&config, shared).expect("memory for a shard");
         let (conn, now, mut actions) = (ConnId { index: 0, generation: 0 }, Now::default(), Actions::default());
         core.step(Event::Accepted { conn, peer: Peer::Unix { path: String::new() }, fd: 0 }, now, &mut actions);

@@ -5,9 +5,11 @@
 
 use std::{net::SocketAddr, ops::Range};
 
+use eagle_resp::OwnedArgs;
 use eagle_shard::call::UnixMs;
 
 use super::message::Message;
+use crate::config::set::SetError;
 
 /// A core of this node, `0..cores`; core k owns shard k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +144,13 @@ pub enum Event<'a> {
         /// Whether the core has nothing else to do.
         idle: bool,
     },
+    /// What [`Actions::configure`] asked for was done and published, or nothing of it.
+    Configured {
+        /// As it was asked.
+        gather: u32,
+        /// What came of it.
+        result: Result<(), SetError>,
+    },
     /// The process is asked to end: serve what has arrived, take nothing new.
     Drain,
 }
@@ -189,10 +198,33 @@ pub struct Actions {
     /// Messages to other cores, at most one a peer and turn. What a full ring refuses is handed back by
     /// [`super::Core::refused`].
     pub post: Vec<(CoreId, Box<Message>)>,
+    /// `CONFIG SET` of what only the runtime can change: answered by [`Event::Configured`].
+    pub configure: Vec<Configure>,
+    /// Accept where the node listens now: it may have changed.
+    pub listen: bool,
     /// What to begin with the pool's medium.
     pub storage: Vec<Storage>,
     /// The node cannot go on, and why: it is to end at once.
     pub broken: Option<String>,
     /// The node is to end (`SHUTDOWN`): tell all cores to drain.
     pub shutdown: bool,
+}
+
+/// A `CONFIG SET` on its way to the runtime.
+#[derive(Clone, Debug)]
+pub struct Configure {
+    /// Whose the answer is.
+    pub gather: u32,
+    /// Names and values, in turn.
+    pub pairs: OwnedArgs,
+    /// A client of this host asks.
+    pub is_local: bool,
+}
+
+impl Configure {
+    /// Names, each with its value.
+    pub fn pairs(&self) -> Vec<(&[u8], &[u8])> {
+        let args = self.pairs.as_args();
+        (0..args.len()).step_by(2).map(|at| (args.get(at).expect("counted"), args.get(at + 1).expect("even"))).collect()
+    }
 }

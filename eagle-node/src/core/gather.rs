@@ -16,7 +16,7 @@ use eagle_shard::{
 use super::{
     Core, MergeCall,
     dispatch::{Flow, Order},
-    event::{ConnId, CoreId, Now},
+    event::{Configure, ConnId, CoreId, Now},
     gate::Level,
     message::{Kind, Outcome, Token},
     session::{Halt, Session},
@@ -24,7 +24,10 @@ use super::{
     stats::CoreReport,
     steps::Progress,
 };
-use crate::command::{self, NodeRun, Row};
+use crate::{
+    command::{self, NodeRun, Row},
+    config::set::SetError,
+};
 
 /// What becomes of the answers.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) enum Plan {
     Random,
     /// Reports are merged by the node command.
     Reports,
+    /// The runtime changes the configuration; reports follow.
+    Configure,
     /// A further step is decided.
     Steps(Progress),
 }
@@ -212,23 +217,48 @@ impl Core {
 
     /// Asks every core for its report on a node command.
     pub(super) fn begin_reports(&mut self, session: &mut Session, row: &'static Row, args: Args<'_>) -> Flow {
-        let order = Order {
-            spec: row.spec,
-            args,
-            db: session.db,
-            protocol: session.protocol,
-            key: None,
-            no_touch: false,
-            level: self.level_of(session),
-            now: Now::default(),
-        };
+        let order = node_order(row.spec, args, session.db, session.protocol);
         let gather = self.gather(session, &order, Plan::Reports, usize::from(self.cores), true);
+        self.ask_reports(gather, session.conn, &order);
+        Flow::Stop
+    }
+
+    fn ask_reports(&mut self, gather: u32, asker: ConnId, order: &Order<'_>) {
         for core in 0..self.cores {
             // The own part too goes by message: this session must be back in its place to be counted.
             let token = Token::Gather { gather, part: u32::from(core) };
-            self.ask(CoreId(core), token, session.conn, Kind::Node, &order);
+            self.ask(CoreId(core), token, asker, Kind::Node, order);
         }
+    }
+
+    /// Asks the runtime to change the configuration: CONFIG SET of what it acts on.
+    pub(super) fn begin_configure(&mut self, session: &mut Session, row: &'static Row, args: Args<'_>) -> Flow {
+        let order = node_order(row.spec, args, session.db, session.protocol);
+        let gather = self.gather(session, &order, Plan::Configure, 1, true);
+        let pairs = args.iter().skip(2).collect();
+        self.configure.push(Configure { gather, pairs, is_local: session.peer.is_local() });
         Flow::Stop
+    }
+
+    /// The runtime has changed the configuration, or not: all cores are told, or the client why.
+    pub(super) fn configured(&mut self, index: u32, result: Result<(), SetError>) {
+        if let Err(error) = result {
+            let gather = self.gathers.remove(index as usize);
+            let line = format!("ERR {error}");
+            self.stats.failed_call(command::row(gather.spec));
+            self.stats.error(&line);
+            let mut reply = Vec::new();
+            Reply::new(&mut reply, gather.protocol).error_line(&line);
+            return self.end_gather(&gather, reply);
+        }
+        let gather = &mut self.gathers[index as usize];
+        gather.plan = Plan::Reports;
+        gather.awaited = u32::from(self.cores);
+        let args = std::mem::take(&mut gather.args);
+        let (conn, order) = (gather.conn, node_order(gather.spec, args.as_args(), gather.db, gather.protocol));
+        command::config::log_change(order.args);
+        self.ask_reports(index, conn, &order);
+        self.gathers[index as usize].args = args;
     }
 
     /// Asks for one part. Our own part is executed at once, so that it keeps its place among the connection's commands.
@@ -297,6 +327,7 @@ impl Core {
             Plan::Random => self.merge_random(&gather.parts, &mut reply),
             Plan::Reports => self.merge_reports(&mut gather, now, &mut reply),
             Plan::Steps(_) => unreachable!("handled above"),
+            Plan::Configure => unreachable!("the runtime's answer is none of a core"),
         }
         self.end_gather(&gather, reply);
     }
@@ -363,6 +394,12 @@ impl Core {
         reports.sort_unstable_by_key(|report| report.core);
         merge(self, &call, reports, &mut Reply::new(out, gather.protocol));
     }
+}
+
+/// A node command as a question to other cores: its parts have no time of their own, and promise nothing.
+fn node_order<'a>(spec: &'static Spec, args: Args<'a>, db: DbId, protocol: Protocol) -> Order<'a> {
+    let (no_touch, level, now) = (false, Level::Written, Now::default());
+    Order { spec, args, db, protocol, key: None, no_touch, level, now }
 }
 
 /// Several shards' replies become one; the first error wins.

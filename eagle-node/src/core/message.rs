@@ -48,10 +48,22 @@ pub enum Kind {
     RunHolding,
     /// Hold the keys that the arguments name; answered when they are held.
     Hold,
+    /// Hold all keys of the shard; answered when they are held.
+    HoldAll,
     /// Release the keys that the arguments name; not answered.
     Release,
+    /// Release all keys of the shard; not answered.
+    ReleaseAll,
     /// The node's own command: this core's part of it.
     Node,
+}
+
+impl Kind {
+    /// Whether there will be an answer.
+    #[must_use]
+    pub fn is_answered(self) -> bool {
+        !matches!(self, Self::Release | Self::ReleaseAll)
+    }
 }
 
 /// One question.
@@ -119,9 +131,9 @@ pub struct Message {
     pub answer_bytes: Vec<u8>,
 }
 
-/// A position in a message's buffers. One that 32 bits do not hold would be another argument's: better to end than to write that.
+/// A position in a message's buffers. The outbox sees to it that 32 bits hold it ([`super::outbox`]).
 fn position(at: usize) -> u32 {
-    u32::try_from(at).expect("a message between cores stays below 4 GiB")
+    u32::try_from(at).expect("an outbox is split before that")
 }
 
 impl Message {
@@ -136,6 +148,13 @@ impl Message {
     pub fn args(&self, ask: &Ask) -> Args<'_> {
         let first = ask.first_arg as usize;
         Args::new(&self.bytes, &self.args[first..first + ask.argc as usize])
+    }
+
+    /// Whether questions of so many bytes and arguments may be added, if it is to have at most `bytes_max` bytes (and as many arguments).
+    /// To an empty one, always.
+    pub(super) fn has_room(&self, bytes: usize, args: usize, bytes_max: usize) -> bool {
+        let fits = self.bytes.len() + bytes <= bytes_max && self.args.len() + args <= bytes_max;
+        fits || self.asks.is_empty()
     }
 
     /// Adds a question.
@@ -161,16 +180,16 @@ impl Message {
         });
     }
 
-    /// Adds what a later message says.
-    pub(super) fn append(&mut self, later: Self) {
+    /// Adds what a later message says, if there is room ([`Self::has_room`]). What was added is not in `later` any more.
+    pub(super) fn append(&mut self, later: &mut Self) {
         let (first, start) = (position(self.args.len()), position(self.bytes.len()));
         position(self.bytes.len() + later.bytes.len());
-        self.asks.extend(later.asks.into_iter().map(|ask| Ask { first_arg: ask.first_arg + first, ..ask }));
+        self.asks.extend(later.asks.drain(..).map(|ask| Ask { first_arg: ask.first_arg + first, ..ask }));
         let moved = |range: ArgRange| ArgRange { start: range.start + start, end: range.end + start };
-        self.args.extend(later.args.into_iter().map(moved));
-        self.bytes.extend_from_slice(&later.bytes);
-        self.answers.extend(later.answers);
-        self.answer_bytes.extend_from_slice(&later.answer_bytes);
+        self.args.extend(later.args.drain(..).map(moved));
+        self.bytes.append(&mut later.bytes);
+        self.answers.append(&mut later.answers);
+        self.answer_bytes.append(&mut later.answer_bytes);
     }
 
     /// Empties it, keeping buffers of ordinary size for the next use.

@@ -18,6 +18,7 @@
 
 pub mod dispatch;
 pub mod event;
+mod eviction;
 pub mod gate;
 pub mod gather;
 pub mod holds;
@@ -25,6 +26,7 @@ pub mod latency;
 mod memory;
 pub mod message;
 mod opening;
+pub mod outbox;
 pub mod pause;
 pub mod remote;
 pub mod replies;
@@ -48,7 +50,7 @@ use slab::Slab;
 
 use self::{
     dispatch::Planned,
-    event::{Actions, ConnId, CoreId, Event, Now, Peer},
+    event::{Actions, Configure, ConnId, CoreId, Event, Now, Peer},
     gate::{CommitMode, Gate, Promise, Reached},
     gather::{Finished, Gather},
     holds::Holds,
@@ -71,6 +73,10 @@ pub const SHARE_COMMANDS: usize = 256;
 pub const SHARE_BYTES: usize = 64 << 10;
 /// Commands decoded, prefetched and executed together: enough to overlap cache misses, few enough to stay in L1.
 pub(crate) const BATCH: usize = 32;
+/// Output buffers that are kept for the next connection that needs one.
+const SPARE_MAX: usize = 64;
+/// Bytes of capacity of one of them, at most.
+const SPARE_BYTES_MAX: usize = 64 << 10;
 /// Pending input at which a connection is read no further, unless it is one unfinished request.
 pub(crate) const PENDING_MAX: usize = 1 << 20;
 
@@ -87,6 +93,8 @@ pub struct CoreConfig {
     pub commit: CommitMode,
     /// Questions under way to one other core at most (ordinary commands; steps of a begun one are beyond it). At least 1.
     pub credit: u32,
+    /// Bytes of questions in a message to another core at most: [`outbox::MESSAGE_BYTES_MAX`], or less to see it happen.
+    pub message_bytes_max: usize,
     /// Seed of chance (`RANDOMKEY`).
     pub seed: u64,
 }
@@ -141,6 +149,7 @@ pub struct Core {
     released: Reached,
     stats: CoreStats,
     memory: Memory,
+    crowd: eviction::Part,
     rng: fastrand::Rng,
     draining: bool,
     background_due: bool,
@@ -151,6 +160,9 @@ pub struct Core {
     scratch: Vec<u8>,
     /// Output buffers that connections share.
     spare: Vec<Vec<u8>>,
+    /// What the runtime is to be asked.
+    configure: Vec<Configure>,
+    listen: bool,
     shutdown: bool,
 }
 
@@ -204,7 +216,7 @@ impl Core {
         shard.set_eviction(settings.eviction());
         let mut stats = CoreStats::default();
         stats.track_latency(settings.latency_tracking);
-        Self {
+        let mut core = Self {
             id: config.id,
             cores: config.cores,
             sync: settings.sync(),
@@ -221,7 +233,7 @@ impl Core {
             lingering: VecDeque::new(),
             backlog: VecDeque::new(),
             gated: Vec::new(),
-            links: (0..config.cores).map(|_| Link::default()).collect(),
+            links: (0..config.cores).map(|_| Link::new(config.message_bytes_max)).collect(),
             credit: config.credit.max(1),
             gathers: Slab::new(),
             sliced: Vec::new(),
@@ -238,6 +250,7 @@ impl Core {
             released: Reached::all(position),
             stats,
             memory: Memory::default(),
+            crowd: eviction::Part::default(),
             rng: fastrand::Rng::with_seed(config.seed),
             draining: false,
             background_due: false,
@@ -246,9 +259,13 @@ impl Core {
             planned: Vec::with_capacity(BATCH),
             scratch: Vec::new(),
             spare: Vec::new(),
+            configure: Vec::new(),
+            listen: false,
             shutdown: false,
             shared,
-        }
+        };
+        core.limit_clients();
+        core
     }
 
     /// Tells the core what happened. What follows from it is in `actions`, more of it after [`Self::end_turn`].
@@ -264,6 +281,7 @@ impl Core {
             Event::Load { records } => self.load(records, now, actions),
             Event::Tick => self.tick(now, actions),
             Event::Background { units, idle } => self.background(units, idle, now),
+            Event::Configured { gather, result } => self.configured(gather, result),
             Event::Drain => {
                 self.draining = true;
                 self.end_pauses(true, now);
@@ -283,8 +301,11 @@ impl Core {
         self.release_answers(now);
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
+        self.evict_clients(actions);
         self.flush_links(actions);
         self.node_loads = self.node_loads && self.shared.loading.is_on();
+        actions.configure.append(&mut self.configure);
+        actions.listen |= std::mem::take(&mut self.listen);
         if std::mem::take(&mut self.shutdown) {
             actions.shutdown = true;
         }
@@ -304,19 +325,14 @@ impl Core {
             self.stats.bytes_out += into.len() as u64;
             self.stats.writes += 1;
         } else if let Some(buffer) = session.replies.reclaim() {
-            spare.push(buffer);
+            keep(spare, buffer);
         }
         taken
     }
 
     /// Takes back an output buffer that was sent, for the next reply.
-    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        const KEPT: usize = 64;
-        const CAPACITY_MAX: usize = 64 << 10;
-        if self.spare.len() < KEPT && buffer.capacity() <= CAPACITY_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        keep(&mut self.spare, buffer);
     }
 
     /// Wants another turn at once.
@@ -400,9 +416,10 @@ impl Core {
         &mut self.stats
     }
 
-    /// Its sessions; the one whose command is being executed is not among them.
+    /// Its sessions; the one whose command is being executed is not among them, nor those that were killed and are about to be closed.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter().flatten().map(|session| &**session)
+        let sessions = self.sessions.iter().flatten().map(|session| &**session);
+        sessions.filter(|session| !matches!(session.ending, Ending::Now | Ending::Closed))
     }
 
     /// How many connections are open.
@@ -421,6 +438,8 @@ impl Core {
         self.stats.track_latency(self.config.latency_tracking);
         self.measure_memory();
         self.shard.set_packed_hash(self.config.packed_hash());
+        self.limit_clients();
+        self.listen = true;
     }
 
     /// Ends the node once all that has arrived is served.
@@ -513,6 +532,7 @@ impl Core {
         if let Some(session) = session_mut(&mut self.sessions, conn) {
             self.memory.forget(session);
             self.pause.later.retain(|(_, finished)| finished.conn != conn);
+            self.crowd.forget(session, &self.shared.crowd);
             self.sessions[conn.index as usize] = None;
             self.open -= 1;
             self.shared.client_left();
@@ -539,7 +559,33 @@ impl Core {
     }
 }
 
+/// Keeps an output buffer for other connections, if there are few and it is of ordinary size.
+fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
+
 /// The session of a connection, if that connection still is.
 fn session_mut(sessions: &mut [Option<Box<Session>>], conn: ConnId) -> Option<&mut Session> {
     sessions.get_mut(conn.index as usize)?.as_deref_mut().filter(|session| session.conn == conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_buffers_of_ordinary_size_are_kept() {
+        // Whatever comes back: at most 64 buffers of at most 64 KiB, and none without memory.
+        let mut spare = Vec::new();
+        keep(&mut spare, Vec::new());
+        keep(&mut spare, Vec::with_capacity(1 << 20));
+        assert!(spare.is_empty());
+        for len in 0..200 {
+            keep(&mut spare, vec![0; len + 1]);
+        }
+        assert!(spare.len() == SPARE_MAX && spare.iter().all(Vec::is_empty));
+    }
 }

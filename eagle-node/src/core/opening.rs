@@ -2,12 +2,12 @@
 //! the core answers all the while what can be answered without data, and `-LOADING` to the rest.
 //!
 //! ```text
-//!  Loading ──▶ Committing ──▶ Open          a new pool, and no pool: Open at once
-//!   slices      one write, one sync          the node serves when all of its cores are
+//!  Loading ──▶ Committing ──▶ Open          without a pool: Open at once
+//!   slices      written and synced           the node serves when all of its cores are
 //! ```
 //!
 //! What was read from the pool may never have been synced, and what recovery decided (a torn tail is cut off) must not be decided
-//! otherwise next time: so a core commits and syncs once before it serves.
+//! otherwise next time: so a core commits and syncs, until the shard has nothing more to say, before it serves.
 
 use eagle_shard::{ReplayError, shard::Shard};
 

@@ -3,7 +3,7 @@
 //! Every core is told, and only then is the pause acknowledged. A core that pauses begins no command that the pause
 //! concerns: its connections halt before it, what they send on waits in their input (bounded as ever), and replies to what
 //! was begun still leave. Questions of other cores that would write wait in [`super::holds`], so that after the
-//! acknowledgement no shard changes, except by the last steps of a command that held its keys already. Expired keys are
+//! acknowledgement no shard changes, except by the last steps of a command that held all its keys already. Expired keys are
 //! not shown, but not removed either. A pause ends by its time, which the core looks at each turn (about ten times a
 //! second when idle), by `CLIENT UNPAUSE`, or when the node ends: no command is lost.
 //!
@@ -94,6 +94,8 @@ impl Core {
         self.shard.sweeps = false;
         self.shard.evicts = false;
         self.holds.hold_writes(true);
+        // Reads that waited for a FLUSHALL, if that now waits for us.
+        self.serve_waiting(now);
     }
 
     /// Ends the pause of this purpose.

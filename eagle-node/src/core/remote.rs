@@ -1,6 +1,6 @@
 //! Conversations between cores: questions out, answers in, and the other way round.
 //!
-//! What a core has to say to another collects in its outbox and leaves as one message at the end of the turn. What it
+//! What a core has to say to another collects in its outbox ([`super::outbox`]) and leaves as one message at the end of the turn. What it
 //! has to say to itself (parts of a gather that are its own) takes the same way, but is read in the same turn.
 //!
 //! **Credit.** An ordinary command's question spends one of the asker's credits towards that core; its answer returns it.
@@ -22,6 +22,7 @@ use super::{
     gate::{Level, Promise},
     holds::Waiting,
     message::{Answer, Ask, Kind, Message, Outcome, Token},
+    outbox::Outbox,
     session::Halt,
     session_mut,
     stats::{CoreReport, Part},
@@ -31,20 +32,23 @@ use crate::command::{self, NodeRun};
 /// Bytes of questions in an outbox above which no ordinary command adds to it: bounds a turn's message, while a single
 /// larger command still goes.
 const OUTBOX_BYTES_MAX: usize = 4 << 20;
-/// Empty messages kept a peer.
-const SPARE_MAX: usize = 4;
 
 /// One core's end of the conversation with another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Link {
     /// What is to be said at the end of the turn.
-    pub outbox: Box<Message>,
+    pub outbox: Outbox,
     /// Questions not answered yet.
     pub outstanding: u32,
     /// Connections that wait for credit.
     waiters: VecDeque<ConnId>,
-    #[expect(clippy::vec_box, reason = "messages travel boxed: what is kept here moves into an outbox as it is")]
-    spare: Vec<Box<Message>>,
+}
+
+impl Link {
+    /// Nothing is said yet; a message is to have at most so many bytes of questions.
+    pub(super) fn new(message_bytes_max: usize) -> Self {
+        Self { outbox: Outbox::new(message_bytes_max), outstanding: 0, waiters: VecDeque::new() }
+    }
 }
 
 /// An answer whose promise does not hold yet.
@@ -70,7 +74,7 @@ impl Core {
     /// May an ordinary command of `conn` ask `to`? If not, the connection is noted to go on when it may.
     pub(super) fn may_ask(&mut self, to: CoreId, conn: ConnId) -> bool {
         let link = &mut self.links[to.index()];
-        let may = link.outstanding < self.credit && link.outbox.bytes.len() < OUTBOX_BYTES_MAX;
+        let may = link.outstanding < self.credit && link.outbox.question_bytes() < OUTBOX_BYTES_MAX;
         if !may {
             link.waiters.push_back(conn);
         }
@@ -80,7 +84,7 @@ impl Core {
     /// Puts a question into the outbox.
     pub(super) fn ask(&mut self, to: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
         let link = &mut self.links[to.index()];
-        if kind != Kind::Release {
+        if kind.is_answered() {
             link.outstanding += 1;
         }
         link.outbox.ask(token, asker, kind, order);
@@ -88,7 +92,7 @@ impl Core {
 
     /// Lets a question wait until its keys are released.
     pub(super) fn wait_for_keys(&mut self, from: CoreId, token: Token, asker: ConnId, kind: Kind, order: &Order<'_>) {
-        if from == self.id && kind != Kind::Release {
+        if from == self.id && kind.is_answered() {
             // Answered like any other question, by a message to ourselves.
             self.links[from.index()].outstanding += 1;
         }
@@ -130,11 +134,7 @@ impl Core {
             };
             self.answered(from, answer, bytes, now);
         }
-        message.clear();
-        let link = &mut self.links[from.index()];
-        if link.spare.len() < SPARE_MAX {
-            link.spare.push(message);
-        }
+        self.links[from.index()].outbox.recycle(message);
     }
 
     /// Carries out one question.
@@ -154,6 +154,10 @@ impl Core {
                 self.holds.release(args.iter());
                 self.serve_waiting(now);
             }
+            Kind::ReleaseAll => {
+                self.holds.release_everything();
+                self.serve_waiting(now);
+            }
             Kind::Node => {
                 let report = match command::row(ask.spec).node {
                     Some(NodeRun::Every { each, .. }) => {
@@ -168,24 +172,30 @@ impl Core {
                     None => self.answer(from, ask.token, Outcome::Report(Box::new(report))),
                 }
             }
-            Kind::Hold | Kind::Run | Kind::RunPart => {
+            Kind::Hold | Kind::HoldAll | Kind::Run | Kind::RunPart => {
                 if !self.holds.is_empty() && self.holds.stops(ask, from, args) {
                     self.holds.wait(Waiting { from, ask: Ask { first_arg: 0, ..*ask }, args: Self::own(args) });
                 } else {
                     self.serve_now(from, ask, &order);
                 }
             }
-            Kind::RunHolding => self.serve_now(from, ask, &order),
+            Kind::RunHolding => {
+                self.serve_now(from, ask, &order);
+                self.holds.changed();
+            }
         }
     }
 
     fn serve_now(&mut self, from: CoreId, ask: &Ask, order: &Order<'_>) {
-        if ask.kind == Kind::Hold {
-            self.holds.hold(order.args.iter());
+        if matches!(ask.kind, Kind::Hold | Kind::HoldAll) {
+            match ask.kind {
+                Kind::Hold => self.holds.hold(order.args.iter()),
+                _ => self.holds.hold_everything(),
+            }
             self.answer(from, ask.token, Outcome::Reply { len: 0 });
             return;
         }
-        let mut bytes = std::mem::take(&mut self.links[from.index()].outbox.answer_bytes);
+        let mut bytes = std::mem::take(self.links[from.index()].outbox.answer_bytes());
         let start = bytes.len();
         let gate = self.execute(order, ask.kind == Kind::Run, &mut bytes);
         self.stats.served += 1;
@@ -194,11 +204,11 @@ impl Core {
                 let held = bytes.split_off(start);
                 let answers = &mut self.held_answers[promise.level as usize];
                 answers.push_back(HeldAnswer { to: from, token: ask.token, promise, bytes: held });
-                self.links[from.index()].outbox.answer_bytes = bytes;
+                *self.links[from.index()].outbox.answer_bytes() = bytes;
             }
             _ => {
                 let len = bytes.len() - start;
-                self.links[from.index()].outbox.answer_bytes = bytes;
+                *self.links[from.index()].outbox.answer_bytes() = bytes;
                 self.answer(from, ask.token, Outcome::Reply { len });
             }
         }
@@ -222,7 +232,7 @@ impl Core {
     }
 
     fn answer(&mut self, to: CoreId, token: Token, outcome: Outcome) {
-        self.links[to.index()].outbox.answers.push(Answer { token, outcome });
+        self.links[to.index()].outbox.answer(Answer { token, outcome });
     }
 
     /// Takes one answer.
@@ -259,9 +269,7 @@ impl Core {
     /// Reads what this core said to itself and hands finished gathers' replies to their sessions, until nothing is left.
     pub(super) fn settle(&mut self, now: Now) {
         loop {
-            if !self.links[self.id.index()].outbox.is_empty() {
-                let spare = self.links[self.id.index()].spare.pop().unwrap_or_default();
-                let own = std::mem::replace(&mut self.links[self.id.index()].outbox, spare);
+            if let Some(own) = self.links[self.id.index()].outbox.take() {
                 self.message(self.id, own, now);
             } else if let Some(finished) = self.finished.pop() {
                 self.finish(&finished);
@@ -277,8 +285,7 @@ impl Core {
         for level in [Level::Written, Level::Synced] {
             let answers = level as usize;
             while let Some(held) = self.held_answers[answers].pop_front_if(|held| reached.holds(held.promise)) {
-                let outbox = &mut self.links[held.to.index()].outbox;
-                outbox.answer_bytes.extend_from_slice(&held.bytes);
+                self.links[held.to.index()].outbox.answer_bytes().extend_from_slice(&held.bytes);
                 self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() });
             }
         }
@@ -336,11 +343,10 @@ impl Core {
     pub(super) fn flush_links(&mut self, actions: &mut Actions) {
         for index in 0..self.links.len() {
             let link = &mut self.links[index];
-            if index == self.id.index() || link.outbox.is_empty() {
+            if index == self.id.index() {
                 continue;
             }
-            let spare = link.spare.pop().unwrap_or_default();
-            let message = std::mem::replace(&mut link.outbox, spare);
+            let Some(message) = link.outbox.take() else { continue };
             actions.post.push((CoreId(index as u16), message));
             if link.outstanding == 0 {
                 // The outbox was full of releases: no answer will tell those who found it so that there is room again.
@@ -352,9 +358,7 @@ impl Core {
     }
 
     /// Takes back a message that the ring had no room for; it leaves with the next turn's.
-    pub fn refused(&mut self, to: CoreId, mut message: Box<Message>) {
-        let outbox = &mut self.links[to.index()].outbox;
-        std::mem::swap(outbox, &mut message);
-        outbox.append(*message);
+    pub fn refused(&mut self, to: CoreId, message: Box<Message>) {
+        self.links[to.index()].outbox.put_back(message);
     }
 }

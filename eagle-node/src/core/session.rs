@@ -11,6 +11,7 @@ use crate::config::SyncMode;
 
 use super::{
     event::{ConnId, CoreId, Now, Peer},
+    eviction::Share,
     replies::{Mute, Replies},
 };
 
@@ -89,6 +90,8 @@ pub struct Session {
     pub(super) linger_until_us: u64,
     /// Its memory as it counts towards the limit.
     pub(super) memory_noted: usize,
+    /// What it is to the limit of all clients.
+    pub(super) share: Share,
     pub(super) halt: Halt,
     pub(super) ending: Ending,
     pub(super) paused: bool,
@@ -135,6 +138,7 @@ impl Session {
             above_soft_since_us: None,
             linger_until_us: 0,
             memory_noted: 0,
+            share: Share::default(),
             halt: Halt::None,
             ending: Ending::Open,
             paused: false,

@@ -62,6 +62,8 @@ pub struct CoreStats {
     pub rejected: u64,
     /// Connections closed because their unread replies went beyond a limit.
     pub closed_by_output: u64,
+    /// Clients disconnected because all of them took too much (`maxmemory-clients`).
+    pub evicted_clients: u64,
     /// Connections closed because their unexecuted requests went beyond a limit.
     pub closed_by_input: u64,
     /// Times that bytes were received.
@@ -96,6 +98,7 @@ impl Default for CoreStats {
             connections: 0,
             rejected: 0,
             closed_by_output: 0,
+            evicted_clients: 0,
             closed_by_input: 0,
             reads: 0,
             writes: 0,
@@ -349,6 +352,7 @@ impl Figures {
         stats.connections += theirs.connections;
         stats.rejected += theirs.rejected;
         stats.closed_by_output += theirs.closed_by_output;
+        stats.evicted_clients += theirs.evicted_clients;
         stats.closed_by_input += theirs.closed_by_input;
         stats.reads += theirs.reads;
         stats.writes += theirs.writes;

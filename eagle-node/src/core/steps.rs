@@ -1,4 +1,5 @@
-//! Commands of several steps: RENAME, COPY, MSETNX and LCS over keys of several shards.
+//! Commands of several steps: RENAME, COPY, MSETNX and LCS over keys of several shards; FLUSHALL, FLUSHDB and SWAPDB, which write
+//! to all of them.
 //!
 //! ```text
 //!  hold the keys, shard by shard in ascending order (so no two such commands wait for each other)
@@ -7,7 +8,8 @@
 //!   ├─ COPY               export source ─▶ import at destination, slice by slice
 //!   │  within a shard     copy, slice by slice, one a turn
 //!   ├─ MSETNX             EXISTS at all ─▶ none? MSET at all
-//!   └─ LCS                fetch both ─▶ compute
+//!   ├─ LCS                fetch both ─▶ compute
+//!   └─ FLUSHALL ...       (all keys are held) do it everywhere
 //!  release, reply
 //! ```
 //!
@@ -37,7 +39,8 @@ use crate::command;
 /// How far a command of several steps is.
 #[derive(Debug)]
 pub(super) struct Progress {
-    steps: Steps,
+    /// None: all keys of every shard are held, and the command is done on each.
+    steps: Option<Steps>,
     /// Keys by the shard that holds them, ascending.
     holding: Vec<(CoreId, OwnedArgs)>,
     stage: Stage,
@@ -73,6 +76,17 @@ enum Stage {
     Looking,
     Setting,
     Fetching,
+    Everywhere,
+}
+
+impl Progress {
+    fn hold(&self) -> Kind {
+        if self.steps.is_some() { Kind::Hold } else { Kind::HoldAll }
+    }
+
+    fn release(&self) -> Kind {
+        if self.steps.is_some() { Kind::Release } else { Kind::ReleaseAll }
+    }
 }
 
 /// One question of a step.
@@ -117,7 +131,17 @@ impl Core {
             holding[place].1.push(key.bytes);
         }
         holding.sort_by_key(|(core, _)| *core);
-        let progress = Progress { steps, holding, stage: Stage::Holding(0), target, replace };
+        let progress = Progress { steps: Some(steps), holding, stage: Stage::Holding(0), target, replace };
+        let gather = self.gather(session, &order, Plan::Steps(progress), 0, true);
+        self.advance(gather, order.now);
+        Flow::Stop
+    }
+
+    /// Begins a command that writes to all keys, by holding all shards: between two steps of another command it would leave behind what
+    /// neither order of the two explains.
+    pub(super) fn begin_everywhere(&mut self, session: &mut Session, order: Order<'_>) -> Flow {
+        let holding = (0..self.cores).map(|core| (CoreId(core), OwnedArgs::default())).collect();
+        let progress = Progress { steps: None, holding, stage: Stage::Holding(0), target: order.db, replace: false };
         let gather = self.gather(session, &order, Plan::Steps(progress), 0, true);
         self.advance(gather, order.now);
         Flow::Stop
@@ -161,7 +185,7 @@ impl Core {
             && !self.gathers[index as usize].failed
         {
             self.expect(index, 1);
-            self.ask_part(*core, index, 0, conn, Kind::Hold, &Order { args: keys.as_args(), ..order });
+            self.ask_part(*core, index, 0, conn, progress.hold(), &Order { args: keys.as_args(), ..order });
             progress.stage = Stage::Holding(held + 1);
         } else {
             let error = parts.iter().find(|part| part.first() == Some(&b'-'));
@@ -183,7 +207,14 @@ impl Core {
                 }
                 Next::End(reply) => {
                     for (core, keys) in &progress.holding {
-                        self.ask_part(*core, index, 0, conn, Kind::Release, &Order { args: keys.as_args(), ..order });
+                        self.ask_part(
+                            *core,
+                            index,
+                            0,
+                            conn,
+                            progress.release(),
+                            &Order { args: keys.as_args(), ..order },
+                        );
                     }
                     let gather = self.gathers.remove(index as usize);
                     self.end_gather(&gather, reply);
@@ -218,13 +249,23 @@ impl Core {
             let question = ask(at(1), &data::EXPORT, order.db, &[&args[1], number.as_bytes()]);
             Next::Ask(Stage::Exporting { is_first }, vec![question])
         };
+        let Some(steps) = progress.steps else {
+            return match progress.stage {
+                Stage::Holding(_) => {
+                    let rest: Vec<&[u8]> = args.iter().skip(1).collect();
+                    let each = |(core, _): &(CoreId, OwnedArgs)| ask(*core, order.spec, order.db, &rest);
+                    Next::Ask(Stage::Everywhere, progress.holding.iter().map(each).collect())
+                }
+                _ => Next::End(parts[0].clone()),
+            };
+        };
         let replace: &[u8] = if progress.replace { b"1" } else { b"0" };
         let copy = |cursor: &[u8]| {
             let db = progress.target.0.to_string();
             let rest: [&[u8]; 5] = [&args[1], &args[2], db.as_bytes(), replace, cursor];
             Next::Ask(Stage::Copying, vec![ask(at(1), &data::COPY, order.db, &rest)])
         };
-        match (progress.steps, progress.stage) {
+        match (steps, progress.stage) {
             (Steps::Copy, Stage::Holding(_)) if at(1) == at(2) => copy(b"0"),
             (_, Stage::Copying) => match bulk(&parts[0]) {
                 Some(cursor) => copy(cursor),

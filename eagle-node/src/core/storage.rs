@@ -134,7 +134,7 @@ impl Core {
     /// Commits what the turn has written, and begins what else the medium is due.
     pub(super) fn commit(&mut self, now: Now, actions: &mut Actions) {
         if !self.gate.waits() {
-            if self.shard.position() != self.gate.reached().written {
+            if self.is_loaded() && self.shard.position() != self.gate.reached().written {
                 let position = self.shard.commit().position;
                 self.gate.begin(position);
                 self.released = self.gate.reached();
@@ -304,11 +304,18 @@ impl Core {
         self.commit_failed();
     }
 
+    /// All cores are drained: brings the shard's background work to an end, so that the next start finds it whole.
+    pub fn prepare_to_end(&mut self) {
+        if self.has_medium && self.is_loaded() && !self.gate.failed() {
+            self.shard.prepare_to_end();
+        }
+    }
+
     /// Nothing is in flight on the medium, and everything is as durable as it can be.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let all = Reached::all(self.shard.position());
-        let durable = !self.gate.waits() || self.gate.failed() || !self.is_loaded() || self.gate.reached() == all;
+        let durable = !self.has_medium || self.gate.failed() || !self.is_loaded() || self.gate.reached() == all;
         durable && self.storage.is_quiet()
     }
 

@@ -6,6 +6,7 @@
 use super::{
     Core, PENDING_MAX,
     event::{Actions, ConnId, Now},
+    keep,
     session::{Ending, Halt, Session},
     session_mut,
 };
@@ -41,6 +42,7 @@ impl Core {
             };
             session.listed = false;
             self.memory.note(session);
+            self.crowd.note(session, &self.shared.crowd);
             session.spent = 0;
             session.spent_bytes = 0;
             if session.ending == Ending::Closed {
@@ -63,7 +65,7 @@ impl Core {
                 }
             } else {
                 if let Some(buffer) = session.replies.reclaim() {
-                    self.spare.push(buffer);
+                    keep(&mut self.spare, buffer);
                 }
                 if self.gate.waits() && session.replies.gated(reached) {
                     self.gated.push(conn);

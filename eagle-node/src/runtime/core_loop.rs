@@ -34,23 +34,28 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{self, Receiver, Sender},
     },
     time::Duration,
 };
 
 use glommio::io::BufferedFile;
+use slab::Slab;
 
 use super::{
     clock::Clock,
     connection::{Connections, Receiving, peer_of},
     listener::Listener,
+    listening::Listening,
     mesh::{Mesh, Sleep},
+    published::Published,
     ring::{self, Completion, Input, Ring, Tag},
+    settings::{Configured, Wish},
     storage::Storage,
 };
 use crate::core::{
     Core,
-    event::{self, Actions, ConnId, Event, Now},
+    event::{self, Actions, Configure, ConnId, Event, Now},
     message::Message,
     sweep::LINGER_US,
 };
@@ -87,8 +92,8 @@ pub(super) struct Ending {
 pub(super) struct Parts {
     /// The core.
     pub(super) core: Core,
-    /// Its listeners.
-    pub(super) listeners: Vec<Listener>,
+    /// Where the node listens.
+    pub(super) listening: Arc<Published<Arc<Listening>>>,
     /// Its end of the mesh.
     pub(super) mesh: Mesh<Box<Message>>,
     /// How many cores there are.
@@ -103,6 +108,8 @@ pub(super) struct Parts {
     pub(super) loaded: Box<dyn Fn()>,
     /// The file of its pool, if it has one, and the same opened again.
     pub(super) pool: Option<(OwnedFd, File)>,
+    /// Called when the core wants settings of the process changed.
+    pub(super) wish: Box<dyn Fn(Wish)>,
 }
 
 /// Drives a core until the node ends, and hands it back. Runs as a task of the core's executor, and makes its ring there.
@@ -158,6 +165,8 @@ struct Accepting {
     armed: bool,
     /// It failed, mostly for want of descriptors; armed again by the next tick.
     failed: bool,
+    /// The node does not listen there any more; it goes with the accept's last completion.
+    left: bool,
 }
 
 struct CoreLoop {
@@ -166,7 +175,9 @@ struct CoreLoop {
     /// Before the connections: dropped first, it lets go of their memory.
     ring: Ring,
     connections: Connections,
-    listeners: Vec<Accepting>,
+    /// By the numbers of their accepts.
+    listeners: Slab<Accepting>,
+    listening: Arc<Published<Arc<Listening>>>,
     mesh: Mesh<Box<Message>>,
     cores: u16,
     clock: Clock,
@@ -181,6 +192,10 @@ struct CoreLoop {
     load_records: usize,
     /// Why the core cannot go on.
     broken: Option<String>,
+    wish: Box<dyn Fn(Wish)>,
+    /// Wishes that were not answered yet.
+    wishes: usize,
+    answers: (Sender<Configured>, Receiver<Configured>),
     bed: Rc<Bed>,
     /// glommio's view of the bed's eventfd.
     alarm: BufferedFile,
@@ -203,7 +218,7 @@ struct CoreLoop {
 
 impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { core, listeners, mesh, cores, clock, ending, ask_end, loaded, pool } = parts;
+        let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish } = parts;
         let is_opening = core.is_opening();
         let storage = pool.map(|(file, growth_file)| Storage::new(core.id(), file, growth_file));
         let mut ring = Ring::new()?;
@@ -212,13 +227,13 @@ impl CoreLoop {
         ring.register(eventfd.as_fd())?;
         let alarm = glommio_file(eventfd.try_clone()?);
         let bed = Bed { asleep: Cell::new(false), by_watchdog: Cell::new(false), eventfd: eventfd.into() };
-        let accepting = |listener| Accepting { listener, armed: false, failed: false };
-        Ok(Self {
+        let mut core_loop = Self {
             core,
             actions: Actions::default(),
             ring,
             connections: Connections::default(),
-            listeners: listeners.into_iter().map(accepting).collect(),
+            listeners: Slab::new(),
+            listening,
             mesh,
             cores,
             clock,
@@ -229,6 +244,9 @@ impl CoreLoop {
             storage,
             load_records: LOAD_RECORDS[0],
             broken: None,
+            wish,
+            wishes: 0,
+            answers: mpsc::channel(),
             bed: Rc::new(bed),
             alarm,
             slices: Vec::new(),
@@ -241,12 +259,23 @@ impl CoreLoop {
             arm_bell: true,
             drain_told: false,
             drain_counted: false,
-        })
+        };
+        core_loop.take_listeners();
+        Ok(core_loop)
     }
 
     async fn run(&mut self) -> io::Result<()> {
         // When all cores have drained, nobody asks this one for anything any more: what it has is made durable, and it ends.
-        while self.ending.drained.load(Ordering::Acquire) < usize::from(self.cores) || !self.core.is_settled() {
+        let mut prepared = false;
+        loop {
+            if self.ending.drained.load(Ordering::Acquire) >= usize::from(self.cores) {
+                if !mem::replace(&mut prepared, true) {
+                    self.core.prepare_to_end();
+                }
+                if self.core.is_settled() {
+                    break;
+                }
+            }
             let now = self.clock.now();
             let worked = self.turn(now);
             if let Some(why) = self.broken.take() {
@@ -286,6 +315,7 @@ impl CoreLoop {
     /// One turn; true if anything was done in it.
     fn turn(&mut self, now: Now) -> bool {
         let mut worked = self.tell_over(now);
+        worked |= self.take_answers(now);
         worked |= self.reap(now);
         worked |= self.take_messages(now);
         if now.mono_us >= self.next_tick_us {
@@ -415,6 +445,7 @@ impl CoreLoop {
     fn accepted(&mut self, listener: u32, result: Result<i32, i32>, more: bool, now: Now) {
         let accepting = &mut self.listeners[listener as usize];
         accepting.armed = more;
+        let left = accepting.left && !more;
         match result {
             Ok(fd) => {
                 accepting.failed = false;
@@ -422,12 +453,56 @@ impl CoreLoop {
                 self.welcome(unsafe { OwnedFd::from_raw_fd(fd) }, now);
             }
             Err(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) => {}
+            // It listens no more: it is about to go, or to listen again.
+            Err(libc::EINVAL) => accepting.failed = true,
             Err(code) => {
                 accepting.failed = true;
                 let error = io::Error::from_raw_os_error(code);
                 tracing::warn!("Error accepting a client connection: {error}");
             }
         }
+        if left {
+            self.listeners.remove(listener as usize);
+        }
+    }
+
+    /// Accepts where the node listens now, and nowhere else.
+    fn take_listeners(&mut self) {
+        let mut wanted = self.listening.load().of_core(self.core.id().0);
+        let mut gone = Vec::new();
+        for (number, accepting) in &mut self.listeners {
+            if let Some(at) = wanted.iter().position(|listener| *listener == accepting.listener) {
+                wanted.swap_remove(at);
+            } else if accepting.armed && !accepting.left {
+                accepting.left = true;
+                self.ring.stop_accepting(number as u32);
+            } else if !accepting.armed {
+                gone.push(number);
+            }
+        }
+        for number in gone {
+            self.listeners.remove(number);
+        }
+        for listener in wanted {
+            self.listeners.insert(Accepting { listener, armed: false, failed: false, left: false });
+        }
+    }
+
+    /// Tells the core what became of its wishes.
+    fn take_answers(&mut self, now: Now) -> bool {
+        let before = self.wishes;
+        while self.wishes > 0
+            && let Ok((gather, result)) = self.answers.1.try_recv()
+        {
+            self.wishes -= 1;
+            self.core.step(Event::Configured { gather, result }, now, &mut self.actions);
+        }
+        self.wishes < before
+    }
+
+    fn wish(&mut self, configure: Configure) {
+        self.wishes += 1;
+        (self.wish)(Wish { configure, answer: self.answers.0.clone() });
     }
 
     fn welcome(&mut self, socket: OwnedFd, now: Now) {
@@ -455,16 +530,16 @@ impl CoreLoop {
 
     fn tick(&mut self, now: Now) {
         self.next_tick_us = now.mono_us + TICK_US;
-        self.listeners.iter_mut().for_each(|accepting| accepting.failed = false);
+        self.listeners.iter_mut().for_each(|(_, accepting)| accepting.failed = false);
         self.core.step(Event::Tick, now, &mut self.actions);
     }
 
     /// Serves what has arrived and takes nothing new from now on.
     fn drain(&mut self, now: Now) {
         self.drain_told = true;
-        for (number, accepting) in (0..).zip(&self.listeners) {
+        for (number, accepting) in &self.listeners {
             if accepting.armed {
-                self.ring.stop_accepting(number);
+                self.ring.stop_accepting(number as u32);
             }
         }
         self.core.step(Event::Drain, now, &mut self.actions);
@@ -492,6 +567,10 @@ impl CoreLoop {
         actions.resume.drain(..).for_each(|conn| self.resume(conn));
         actions.send.drain(..).for_each(|conn| self.send(conn));
         actions.storage.drain(..).for_each(|action| self.store(action));
+        actions.configure.drain(..).for_each(|configure| self.wish(configure));
+        if mem::take(&mut actions.listen) {
+            self.take_listeners();
+        }
         if mem::take(&mut actions.shutdown) {
             (self.ask_end)();
         }
@@ -597,10 +676,10 @@ impl CoreLoop {
 
     /// Arms the listeners and the bell where they are not.
     fn arm(&mut self) {
-        for (number, accepting) in (0..).zip(&mut self.listeners) {
-            if !accepting.armed && !accepting.failed && !self.drain_told {
+        for (number, accepting) in &mut self.listeners {
+            if !accepting.armed && !accepting.failed && !accepting.left && !self.drain_told {
                 accepting.armed = true;
-                self.ring.accept(number, accepting.listener.fd());
+                self.ring.accept(number as u32, accepting.listener.fd());
             }
         }
         if mem::take(&mut self.arm_bell) {

@@ -17,12 +17,16 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::preflight::StartError;
+use super::{listening::Bound, preflight::StartError};
+
+/// How long a port may be taken by a process that has just ended.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where to listen, from the configuration.
 #[derive(Clone, Debug)]
@@ -70,52 +74,77 @@ impl Listener {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Begins to listen, with so long a queue of those not yet accepted.
+    pub(super) fn listen(&self, backlog: u32) -> io::Result<()> {
+        self.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
+    /// Seconds of silence after which connections that are accepted from now on are asked whether they live, 0 for never.
+    pub(super) fn keep_alive(&self, seconds: u32) -> io::Result<()> {
+        if seconds == 0 { self.socket.set_keepalive(false) } else { self.socket.set_tcp_keepalive(&keepalive(seconds)) }
+    }
 }
 
-/// Listens everywhere that is wanted: the addresses, and each core's listeners of all of them.
+impl PartialEq for Listener {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.socket, &other.socket)
+    }
+}
+
+/// A word of `bind`, looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WantedAddress {
+    /// Where to listen.
+    pub(super) at: SocketAddr,
+    /// It may be of another machine: a leading minus sign.
+    is_optional: bool,
+}
+
+impl Wanted<'_> {
+    /// The TCP addresses of `bind`. May take as long as a name takes to be looked up.
+    ///
+    /// # Errors
+    /// A name is unknown.
+    pub(super) fn addresses(&self) -> Result<Vec<WantedAddress>, StartError> {
+        let Some(port) = self.port else { return Ok(Vec::new()) };
+        let address = |bind: &String| {
+            let (name, is_optional) = bind.strip_prefix('-').map_or((bind.as_str(), false), |name| (name, true));
+            Ok(WantedAddress { at: resolve(name, port)?, is_optional })
+        };
+        self.bind.iter().map(address).collect()
+    }
+}
+
+/// Listens on these addresses, all on one port, each with one listener a core. Those that are listened on already are taken from `kept`.
 ///
 /// # Errors
-/// An address is taken or not of this machine, or the Unix socket cannot be made.
-pub(super) fn listen(wanted: &Wanted<'_>, cores: u16) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
-    let mut addresses = Vec::new();
-    let mut listeners = vec![Vec::new(); usize::from(cores)];
-    if let Some(port) = wanted.port {
-        for (address, sockets) in listen_on_all(port, wanted, cores)? {
-            for (core, socket) in listeners.iter_mut().zip(sockets) {
-                core.push(socket);
-            }
-            addresses.push(Address::Tcp(address));
-        }
-    }
-    if !wanted.unix.is_empty() {
-        let path = Path::new(wanted.unix);
-        let socket =
-            listen_unix(path, wanted).map_err(|error| StartError::Listen { address: wanted.unix.to_owned(), error })?;
-        let listener = Listener { socket: Arc::new(socket) };
-        for core in &mut listeners {
-            core.push(listener.clone());
-        }
-        addresses.push(Address::Unix(path.to_owned()));
-    }
-    Ok((addresses, listeners))
-}
-
-/// The addresses of `bind`, all on one port, each with one listener a core.
-fn listen_on_all(
-    mut port: u16,
+/// An address is taken, or not of this machine.
+pub(super) fn listen_on_all(
+    addresses: &[WantedAddress],
     wanted: &Wanted<'_>,
     cores: u16,
-) -> Result<Vec<(SocketAddr, Vec<Listener>)>, StartError> {
-    let mut all = Vec::new();
-    for bind in wanted.bind {
-        let (name, optional) = bind.strip_prefix('-').map_or((bind.as_str(), false), |name| (name, true));
-        let address = resolve(name, port)?;
+    kept: &[&Bound],
+) -> Result<Vec<Bound>, StartError> {
+    let mut all: Vec<Bound> = Vec::new();
+    for WantedAddress { at, is_optional } in addresses {
+        let mut address = *at;
+        // A free port is the same for all.
+        address.set_port(all.first().map_or(at.port(), |first| first.address.port()));
+        if all.iter().any(|bound| bound.address == address) {
+            return Err(StartError::PortTaken(address));
+        }
+        if let Some(bound) = kept.iter().find(|bound| bound.address == address) {
+            all.push((*bound).clone());
+            continue;
+        }
         match listen_tcp(address, wanted, cores) {
-            Ok((bound, sockets)) => {
-                port = bound.port();
-                all.push((bound, sockets));
-            }
-            Err(error) if is_no_such_family(&error) || optional && is_not_ours(&error) => {
+            Ok((bound, listeners)) => all.push(Bound { address: bound, listeners }),
+            Err(error) if is_no_such_family(&error) || *is_optional && is_not_ours(&error) => {
                 tracing::debug!(%address, %error, "not listening on an optional address");
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -125,9 +154,6 @@ fn listen_on_all(
                 return Err(StartError::Listen { address: address.to_string(), error });
             }
         }
-    }
-    if all.is_empty() && !wanted.bind.is_empty() {
-        return Err(StartError::NoAddress { port });
     }
     Ok(all)
 }
@@ -145,19 +171,32 @@ fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
     }
 }
 
+/// A socket of ours alone on the address. A process that was killed lets go of its sockets when the kernel has ended its rings,
+/// some milliseconds after it is gone: whoever starts the next one at once finds the port taken and not for long.
+fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
+    let until = Instant::now() + PORT_PATIENCE;
+    loop {
+        match bind_tcp(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(PORT_PATIENCE / 50);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// One socket a core on the address, which nobody else listens on.
 fn listen_tcp(address: SocketAddr, wanted: &Wanted<'_>, cores: u16) -> io::Result<(SocketAddr, Vec<Listener>)> {
-    let probe = bind_tcp(address, false)?;
+    let probe = bind_alone(address)?;
     let bound = probe.local_addr()?.as_socket().expect("bound to one");
     drop(probe);
     let listener = || {
         let socket = bind_tcp(bound, true)?;
         socket.set_tcp_nodelay(true)?;
-        if wanted.keepalive_s > 0 {
-            socket.set_tcp_keepalive(&keepalive(wanted.keepalive_s))?;
-        }
-        socket.listen(i32::try_from(wanted.backlog).unwrap_or(i32::MAX))?;
-        Ok(Listener { socket: Arc::new(socket) })
+        let listener = Listener { socket: Arc::new(socket) };
+        listener.keep_alive(wanted.keepalive_s)?;
+        listener.listen(wanted.backlog)?;
+        Ok(listener)
     };
     Ok((bound, (0..cores).map(|_| listener()).collect::<io::Result<_>>()?))
 }
@@ -179,14 +218,17 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// As Redis sets it: asked after the interval, then three times within as much again.
+/// As Redis sets it: asked after the interval, then three times within as much again. Linux takes 32,767 s at most.
 fn keepalive(seconds: u32) -> TcpKeepalive {
+    const SECONDS_MAX: u32 = 32_767;
+    let seconds = seconds.min(SECONDS_MAX);
     let idle = Duration::from_secs(u64::from(seconds));
     let between = Duration::from_secs(u64::from((seconds / 3).max(1)));
     TcpKeepalive::new().with_time(idle).with_interval(between).with_retries(3)
 }
 
-fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Socket> {
+/// Listens on a Unix socket.
+pub(super) fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Listener> {
     // A socket that lies there is of an earlier run; anything else makes the bind fail.
     if fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket()) {
         fs::remove_file(path)?;
@@ -196,8 +238,9 @@ fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Socket> {
     if wanted.unix_mode != 0 {
         fs::set_permissions(path, Permissions::from_mode(wanted.unix_mode))?;
     }
-    socket.listen(i32::try_from(wanted.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
+    let listener = Listener { socket: Arc::new(socket) };
+    listener.listen(wanted.backlog)?;
+    Ok(listener)
 }
 
 /// This machine has no such kind of address: passed over, as Redis does.
@@ -217,7 +260,12 @@ mod tests {
 
     use socket2::SockRef;
 
-    use super::*;
+    use super::{super::listening::Listening, *};
+
+    fn listen(wanted: &Wanted<'_>, cores: u16) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
+        let listening = Listening::new(wanted, cores)?;
+        Ok((listening.addresses(), (0..cores).map(|core| listening.of_core(core)).collect()))
+    }
 
     fn wanted(bind: &[String]) -> Wanted<'_> {
         Wanted { bind, port: Some(0), unix: "", unix_mode: 0, backlog: 511, keepalive_s: 300 }

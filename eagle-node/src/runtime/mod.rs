@@ -8,6 +8,8 @@
 //!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
 //! ```
 //!
+//! Beside the end the main thread is told of `CONFIG SET` of what the process is, and does it (`settings`).
+//!
 //! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
 //! simulation.
 
@@ -18,12 +20,14 @@ pub mod device;
 pub mod folders;
 mod host;
 mod listener;
+mod listening;
 pub mod mesh;
 pub mod placement;
 mod pools;
 pub mod preflight;
 pub mod published;
 mod ring;
+mod settings;
 pub mod signal;
 mod storage;
 pub mod topology;
@@ -51,15 +55,18 @@ use self::{
     clock::Clock,
     core_loop::{Ending, Parts},
     device::Device,
-    listener::{Listener, Wanted},
+    listener::Wanted,
+    listening::Listening,
     mesh::{Alarm, Mesh},
     placement::Cpus,
     pools::{Fresh, Pool, Pools},
+    published::Published,
+    settings::{Settings, Wish},
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
     config::{Config, PoolMode},
-    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message},
+    core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message, outbox::MESSAGE_BYTES_MAX},
     loading::Loading,
     shared::Shared,
 };
@@ -99,6 +106,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 #[derive(Debug)]
 pub struct Node {
     addresses: Vec<Address>,
+    listening: Arc<Published<Arc<Listening>>>,
     shared: Arc<Shared>,
     ending: Arc<Ending>,
     alarm: Alarm,
@@ -117,6 +125,8 @@ pub struct Node {
 enum Notice {
     /// The node is asked to end.
     End,
+    /// A core wishes to change settings of the process.
+    Wish(Wish),
     /// A core serves.
     Serving,
     /// A core has its data.
@@ -135,7 +145,7 @@ impl Node {
         Self::begin(config, tell, told)
     }
 
-    /// Where it listens.
+    /// Where it listened when it had started.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
@@ -167,6 +177,7 @@ impl Node {
                     self.ending.draining.store(true, Ordering::Release);
                     self.alarm.ring();
                 }
+                Ok(Notice::Wish(wish)) => self.grant(&wish),
                 Ok(Notice::End | Notice::Serving) => {}
                 Ok(Notice::Loaded) => self.tell_ready(),
                 Ok(Notice::Ended(Ok(()))) => ended += 1,
@@ -205,7 +216,7 @@ impl Node {
         let cores = config.shards;
         preflight::rings(cores)?;
         config.maxclients = preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
-        let (addresses, listeners) = listener::listen(&Wanted::from(&config), cores)?;
+        let listening = Listening::new(&Wanted::from(&config), cores)?;
         let meshes = mesh::mesh(cores).map_err(|error| StartError::System { what: "make an eventfd", error })?;
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
@@ -220,16 +231,19 @@ impl Node {
         log_pools(&config);
         let mut shared = Shared::new(config, entropy(), now.unix.0, now.mono_us);
         shared.host = host::read();
-        let loads: Vec<bool> = pools.iter().map(|pool| pool.as_ref().is_some_and(|pool| pool.is_old)).collect();
+        // A new pool too: a moment passes until it is ready.
+        let loads: Vec<bool> = pools.iter().map(Option::is_some).collect();
         shared.loading = Loading::begin(&loads, now.unix.0);
         let shared = Arc::new(shared);
         let alarm = meshes[0].alarm();
-        let mut node =
-            Self { addresses, shared, ending, alarm, tell, told, cores: 0, _pools: folders, told_ready: false };
-        for (((core, mesh), listeners), pool) in (0..cores).zip(meshes).zip(listeners).zip(&mut pools) {
+        let addresses = listening.addresses();
+        let listening = Arc::new(Published::new(Arc::new(listening)));
+        let (_pools, told_ready) = (folders, false);
+        let mut node = Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, _pools, told_ready };
+        for ((core, mesh), pool) in (0..cores).zip(meshes).zip(&mut pools) {
             let config = core_config(CoreId(core), &node.shared.config().1, fresh, pool.as_ref());
-            let pool = pool.take();
-            let start = Start { config, cores, mesh, listeners, clock, cpus: cpus.clone(), pool };
+            let (listening, pool) = (node.listening.clone(), pool.take());
+            let start = Start { config, cores, mesh, listening, clock, cpus: cpus.clone(), pool };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
@@ -295,10 +309,16 @@ impl Node {
                     return Err(error);
                 }
                 Notice::End => self.ask_end()(),
+                Notice::Wish(wish) => self.grant(&wish),
                 Notice::Ended(Ok(())) => unreachable!("no core ends before it was told to"),
             }
         }
         Ok(())
+    }
+
+    fn grant(&self, wish: &Wish) {
+        let cores = u16::try_from(self.cores).expect("as many as were started");
+        Settings { shared: &self.shared, listening: &self.listening, alarm: &self.alarm, cores }.grant(wish);
     }
 
     fn remove_unix_sockets(&self) {
@@ -317,7 +337,7 @@ struct Start {
     config: CoreConfig,
     cores: u16,
     mesh: Mesh<Box<Message>>,
-    listeners: Vec<Listener>,
+    listening: Arc<Published<Arc<Listening>>>,
     clock: Clock,
     cpus: Cpus,
     pool: Option<Pool>,
@@ -326,7 +346,7 @@ struct Start {
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listeners, clock, cpus, pool } = self;
+        let Self { config, cores, mesh, listening, clock, cpus, pool } = self;
         let core = config.id.0;
         if let Err(error) = cpus.bind_memory(core) {
             tracing::warn!("Core {core} cannot say that its memory is to be of its NUMA node: {error}");
@@ -340,11 +360,13 @@ impl Start {
             .map_err(|error| cannot(error.to_string()))?;
         executor.run(async {
             let accept_damage = shared.config().1.accept_damage;
-            let (shard, growth_file) = match pool {
-                Some(pool) => (Shard::with_pool(&config.shard, pool.file, None, accept_damage), Some(pool.growth_file)),
-                None => (Shard::new(config.shard.clone()), None),
+            let opened = match pool {
+                Some(pool) => {
+                    pool.into_shard(&config.shard, accept_damage).map(|(shard, growth_file)| (shard, Some(growth_file)))
+                }
+                None => Shard::new(config.shard.clone()).map(|shard| (shard, None)),
             };
-            let shard = shard.map_err(|error| cannot(error.to_string()))?;
+            let (shard, growth_file) = opened.map_err(|error| cannot(error.to_string()))?;
             let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
             let at_once = shard.commits_at_once();
@@ -361,13 +383,22 @@ impl Start {
                 // As above.
                 let _ = teller.send(Notice::Loaded);
             });
+            let teller = tell.clone();
+            let wish = Box::new(move |wish| {
+                // As above.
+                let _ = teller.send(Notice::Wish(wish));
+            });
             let pool = file.zip(growth_file);
-            let parts = Parts { core, listeners, mesh, cores, clock, ending, ask_end, loaded, pool };
+            let parts = Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish };
             let serving = || {
                 // As above.
                 let _ = tell.send(Notice::Serving);
             };
-            core_loop::run(parts, serving).await.map_err(|error| cannot(error.to_string()))
+            let core = core_loop::run(parts, serving).await.map_err(|error| cannot(error.to_string()))?;
+            if core.is_settled() && !core.has_failed() && !core.is_opening() {
+                pools::write_checkpoint(core.shard());
+            }
+            Ok(core)
         })
     }
 }
@@ -402,6 +433,7 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         shard,
         commit: if pool.is_some() { CommitMode::Reported } else { CommitMode::Immediate },
         credit: CREDIT,
+        message_bytes_max: MESSAGE_BYTES_MAX,
         seed: entropy(),
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id. In each folder
 //!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
+//!  DIR/shard-00.checkpoint   beside it, its index as of the last orderly end: spares the next start the reading of what came before
 //!  DIR/eagle.creating   there, in the node's folder, while pools are made for the first time: those that it names were never
 //!                       used. Paths, each ended by a zero byte
 //! ```
@@ -17,9 +18,11 @@ use std::{
     io::{self, Read, Write as _},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use eagle_pmem::{PoolFile, SlotMap, Superblock};
+use eagle_pmem::{Checkpoint, CheckpointWriter, PoolError, PoolFile, SlotMap, Superblock};
+use eagle_shard::shard::{Shard, ShardConfig};
 
 use super::{
     folders::{self, Folder},
@@ -50,8 +53,46 @@ pub(super) struct Pool {
     pub(super) file: PoolFile,
     /// The same file, opened again.
     pub(super) growth_file: File,
-    /// Whether it was there before.
-    pub(super) is_old: bool,
+}
+
+impl Pool {
+    /// Opens a shard over the pool, with the checkpoint beside it if there is one that fits. One that does not is removed: it would
+    /// not fit what is written from now on.
+    ///
+    /// # Errors
+    /// The shard cannot be made, or the checkpoint can be neither used nor removed.
+    pub(super) fn into_shard(self, config: &ShardConfig, accept_damage: bool) -> Result<(Shard, File), PoolError> {
+        let path = checkpoint_path(self.file.path());
+        let checkpoint = Checkpoint::open(&path, self.file.superblock().pool_id)?;
+        let shard = Shard::with_pool(config, self.file, checkpoint.as_ref(), accept_damage)?;
+        drop(checkpoint);
+        if !shard.took_checkpoint() {
+            Checkpoint::remove(&path)?;
+        }
+        Ok((shard, self.growth_file))
+    }
+}
+
+/// Writes a checkpoint of a shard that has ended in order, all of it being durable; without a pool there is nothing to do. Without
+/// one the next start takes longer, and that is all.
+pub(super) fn write_checkpoint(shard: &Shard) {
+    let Some(pool) = shard.pool_file().filter(|_| shard.can_checkpoint()) else {
+        return;
+    };
+    let begun = Instant::now();
+    let path = checkpoint_path(pool.path());
+    let written = CheckpointWriter::create(&path, pool.superblock().pool_id).and_then(|mut writer| {
+        shard.write_checkpoint(&mut writer)?;
+        writer.finish()
+    });
+    match written {
+        Ok(()) => tracing::info!("Wrote {} in {} ms", path.display(), begun.elapsed().as_millis()),
+        Err(error) => tracing::warn!("No checkpoint, so the next start reads the whole pool: {error}"),
+    }
+}
+
+fn checkpoint_path(pool: &Path) -> PathBuf {
+    pool.with_extension("checkpoint")
 }
 
 /// What new pools are made with.
@@ -154,7 +195,7 @@ impl Pools {
             if superblock.hash_seed != first.hash_seed {
                 return differs("seed", format!("{:#x}", superblock.hash_seed), format!("{:#x}", first.hash_seed));
             }
-            pools.push(Pool { file, growth_file: reopen(path)?, is_old: true });
+            pools.push(Pool { file, growth_file: reopen(path)? });
         }
         if self.found.len() > usize::from(shards) {
             return Err(StartError::Pools(format!(
@@ -197,7 +238,7 @@ impl Pools {
                 checkpoint: 0,
             };
             let file = PoolFile::create(&path, &superblock).map_err(|error| pool_error(&path, &error))?;
-            pools.push(Pool { file, growth_file: reopen(&path)?, is_old: false });
+            pools.push(Pool { file, growth_file: reopen(&path)? });
         }
         fs::remove_file(&creating).and_then(|()| sync_dir()).map_err(|error| file_error(&creating, &error))?;
         Ok(pools)
@@ -371,13 +412,13 @@ mod tests {
         let dir = Temporary::new("together");
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         drop(folder);
         let folder = take(&dir.0);
         assert_eq!((folder.shards(0).unwrap(), folder.shards(2).unwrap()), (Some(2), Some(2)));
         assert!(sentence(folder.shards(3)).contains("are of 2 shards and --shards asks for 3"));
         let pools = folder.open(&[None; 2], Fresh { hash_seed: 8, ..FRESH }).unwrap();
-        assert!(pools.iter().all(|pool| pool.is_old && pool.file.superblock().hash_seed == 7));
+        assert!(pools.iter().all(|pool| !pool.file.is_new() && pool.file.superblock().hash_seed == 7));
         let (first, second) = (dir.0.join(name(0)), dir.0.join(name(1)));
         let kept = fs::read(&second).unwrap();
         fs::remove_file(&second).unwrap();
@@ -408,7 +449,7 @@ mod tests {
         fs::write(dir.0.join(CREATING), names).unwrap();
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| !pool.is_old));
+        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         assert!(!dir.0.join(CREATING).exists());
     }
 
@@ -430,7 +471,7 @@ mod tests {
         fs::rename(one.0.join(name(0)), dir.0.join(name(0))).unwrap();
         let pools = Pools::take(&config([&two, &one])).unwrap().unwrap();
         assert_eq!(pools.shards(0).unwrap(), Some(2));
-        assert!(pools.open(&[None; 2], FRESH).unwrap().iter().all(|pool| pool.is_old));
+        assert!(pools.open(&[None; 2], FRESH).unwrap().iter().all(|pool| !pool.file.is_new()));
         drop(pools);
         fs::copy(dir.0.join(name(0)), one.0.join(name(0))).unwrap();
         assert!(sentence(Pools::take(&config([&two, &one]))).contains("are of the same shard"));

@@ -173,6 +173,7 @@ impl Log {
         let synced = self.sync.as_ref().map_or(Synced::default(), |sync| sync.synced);
         let opened = self.extents.open(count, kind, self.next_version, &synced);
         let id = opened.expect("room is reserved before it is used");
+        self.extents.get_mut(id).hint = self.hint;
         if lane == Lane::Appended {
             if !self.domain.is_in_place() {
                 self.extents.get_mut(id).before = self.last_appended;

@@ -132,6 +132,12 @@ impl Log {
         self.extents.start(ExtentId::from_index(self.extents.len() as u32))
     }
 
+    /// Lets the headers of extents opened from now on carry a number for who opens the pool next ([`crate::Scan::hint`]).
+    #[inline]
+    pub fn set_hint(&mut self, hint: u64) {
+        self.hint = hint;
+    }
+
     /// Whether an extent may be compacted.
     pub(super) fn may_compact(&self, extent: &Extent) -> bool {
         extent.state == ExtentState::Sealed && self.sync.as_ref().is_none_or(|sync| sync.synced.covers(extent.sequence))

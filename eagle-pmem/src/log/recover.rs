@@ -127,6 +127,7 @@ pub struct Scan {
     unsealed: Vec<ExtentId>,
     gaps: Vec<Gap>,
     version_max: u64,
+    hint: u64,
     id_max: u64,
     report: RecoveryReport,
     bytes_total: u64,
@@ -144,6 +145,11 @@ impl Scan {
     /// What was found so far.
     pub const fn report(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    /// The number that the newest extent's header carries for the layer above; 0 for none.
+    pub const fn hint(&self) -> u64 {
+        self.hint
     }
 
     /// The extents of the checkpoint that are not as they were.
@@ -187,9 +193,9 @@ impl Log {
         sharing: Sharing,
     ) -> Result<Self, PoolError> {
         let config = config.of_pool(file.superblock());
-        let addressable = config.addressable()?;
+        let addressable = config.addressable_on_medium(file.bytes())?;
         let len = config.mapped_bytes(addressable);
-        let bytes = file.make_whole(len as u64)?;
+        let bytes = file.make_whole()?;
         let mut mapping = Mapping::anonymous(len, config.huge_pages)?;
         mapping.map_shared(file.file(), 0..bytes, sharing).map_err(|source| PoolError::Map { bytes, source })?;
         let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::Dax(write_back));
@@ -200,8 +206,8 @@ impl Log {
 
     fn of_ordinary_file(file: PoolFile, config: LogConfig) -> Result<Self, PoolError> {
         let config = config.of_pool(file.superblock());
-        let addressable = config.addressable()?;
-        let bytes = file.bytes().min(config.mapped_bytes(addressable) as u64);
+        let bytes = file.bytes();
+        let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
         #[cfg(not(miri))]
         if !file.is_new() {
@@ -236,11 +242,11 @@ impl Log {
 
     fn of_bytes(image: &[u8], config: LogConfig, domain: Domain) -> Result<Self, PoolError> {
         let config = LogConfig { replayed: true, ..config };
-        let addressable = config.addressable()?;
-        let bytes = image.len().min(config.mapped_bytes(addressable));
+        let bytes = image.len() as u64;
+        let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
-        mapping.bytes_mut(0..bytes as u64).copy_from_slice(&image[..bytes]);
-        Ok(Self::on_medium(config, mapping, addressable, bytes as u64, domain))
+        mapping.bytes_mut(0..bytes).copy_from_slice(image);
+        Ok(Self::on_medium(config, mapping, addressable, bytes, domain))
     }
 
     fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64, domain: Domain) -> Self {
@@ -262,6 +268,7 @@ impl Log {
             unsealed: Vec::new(),
             gaps: Vec::new(),
             version_max: 0,
+            hint: 0,
             id_max: 0,
             report: RecoveryReport::default(),
             bytes_total: 0,
@@ -277,6 +284,7 @@ impl Log {
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         scan.report.extents = found.len() as u64;
+        scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
         if let Some(state) = state {
             self.take_state(state, &found, &mut scan);
         }

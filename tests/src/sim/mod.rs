@@ -22,6 +22,7 @@ use eagle_node::{
         event::{Actions, ConnId, CoreId, Event, Now, Peer, Storage, Stored},
         gate::CommitMode,
         message::Message,
+        outbox::MESSAGE_BYTES_MAX,
     },
     loading::Loading,
     shared::Shared,
@@ -160,11 +161,13 @@ impl Sim {
         let shared = Arc::new(shared);
         let commit = if plan.commits { CommitMode::Reported } else { CommitMode::Immediate };
         let (mut cores, mut media) = (Vec::new(), Vec::new());
-        for (index, (shard, medium)) in (0..).zip(shards) {
-            let (id, shard_config) = (CoreId(index), shard.config().clone());
+        for (index, (over, medium)) in (0..).zip(shards) {
+            let (id, shard) = (CoreId(index), over.config().clone());
             let (count, credit, seed) = (plan.cores, plan.credit, plan.seed);
-            let config = CoreConfig { id, cores: count, shard: shard_config, commit, credit, seed };
-            cores.push(Core::with_shard(&config, Arc::clone(&shared), shard));
+            // Every other seed's messages are split all the time.
+            let message_bytes_max = if plan.seed.is_multiple_of(2) { 64 } else { MESSAGE_BYTES_MAX };
+            let config = CoreConfig { id, cores: count, shard, commit, credit, message_bytes_max, seed };
+            cores.push(Core::with_shard(&config, Arc::clone(&shared), over));
             media.push(medium);
         }
         let count = usize::from(plan.cores);
