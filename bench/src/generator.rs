@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
+use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
@@ -57,6 +58,8 @@ pub(crate) struct Generator {
     epoll: OwnedFd,
     connections: Vec<Connection>,
     incoming: Vec<u8>,
+    /// Nanoseconds from a batch's first byte to its last reply.
+    delays: Histogram<u64>,
 }
 
 struct Connection {
@@ -67,6 +70,8 @@ struct Connection {
     unsent: Range<usize>,
     /// Requests without a reply.
     awaiting: usize,
+    /// When its batch began.
+    begun: Instant,
     /// The beginning of a reply whose end has not come yet.
     carry: Vec<u8>,
 }
@@ -86,9 +91,15 @@ impl Generator {
             stream.set_nonblocking(true)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&epoll, &stream, epoll::EventData::new_u64(number as u64), flags)?;
-            connections.push(Connection { stream, list: list(number), unsent: 0..0, awaiting: 0, carry: Vec::new() });
+            let (list, begun) = (list(number), Instant::now());
+            connections.push(Connection { stream, list, unsent: 0..0, awaiting: 0, begun, carry: Vec::new() });
         }
-        Ok(Self { epoll, connections, incoming: vec![0; READ_BYTES] })
+        Ok(Self { epoll, connections, incoming: vec![0; READ_BYTES], delays: no_delays() })
+    }
+
+    /// How many nanoseconds each batch took since this was asked last.
+    pub(crate) fn take_delays(&mut self) -> Histogram<u64> {
+        std::mem::replace(&mut self.delays, no_delays())
     }
 
     /// Sends requests from the lists, `pipeline` at a time on each connection, and waits for every reply.
@@ -118,13 +129,19 @@ impl Generator {
                 }
                 let list = feed.lists[connection.list];
                 requests += connection.receive(list, &mut self.incoming)?;
-                if connection.awaiting == 0 && !connection.begin(&mut feed)? {
-                    busy -= 1;
+                if connection.awaiting == 0 {
+                    self.delays.saturating_record(connection.begun.elapsed().as_nanos() as u64);
+                    busy -= usize::from(!connection.begin(&mut feed)?);
                 }
             }
         }
         Ok(Tally { requests, seconds: started.elapsed().as_secs_f64() })
     }
+}
+
+/// A minute at most, to the thousandth.
+pub(crate) fn no_delays() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that a histogram can have")
 }
 
 impl Connection {
@@ -135,6 +152,7 @@ impl Connection {
         };
         self.unsent = range;
         self.awaiting = count;
+        self.begun = Instant::now();
         self.flush(feed.lists[self.list])?;
         Ok(true)
     }

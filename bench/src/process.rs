@@ -83,6 +83,15 @@ fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Bytes of pages that the process, its io_uring workers included, has made dirty or written directly: what goes to its media, but
+/// for the file system's own records.
+pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.with_context(|| format!("{path} has no line write_bytes"))?.parse().context("write_bytes is a number")
+}
+
 /// Raises the number of files that this process and its children may open to the hard limit, and returns it.
 pub(crate) fn raise_open_files_limit() -> Result<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -119,7 +119,7 @@ impl Requests {
     }
 
     /// INCR of each key.
-    fn incr(keys: &[u32]) -> Self {
+    pub(crate) fn incr(keys: &[u32]) -> Self {
         let mut requests = Self::new(Expect::Integer);
         keys.iter().for_each(|number| requests.push(&[b"INCR", &key("ctr", *number)]));
         requests

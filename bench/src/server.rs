@@ -5,11 +5,12 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -51,7 +52,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn command(&self, port: u16, dir: &TempDir) -> Command {
+    fn command(&self, port: u16, dir: &Path) -> Command {
         let mut command = Command::new(&self.path);
         let port = port.to_string();
         match self.dialect {
@@ -61,11 +62,11 @@ impl Program {
             Dialect::Redis => {
                 command
                     .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
-                    .arg(dir.path());
+                    .arg(dir);
             }
             Dialect::Eagle { shards } => {
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--pool", "none"]);
-                command.args(["--shards", &shards.to_string(), "--dir"]).arg(dir.path());
+                command.args(["--shards", &shards.to_string(), "--dir"]).arg(dir);
             }
         }
         command.args(&self.arguments);
@@ -83,8 +84,16 @@ pub(crate) struct Server {
     /// The port it serves on.
     pub(crate) port: u16,
     child: Child,
-    /// Its folder, removed with it.
-    dir: TempDir,
+    /// Its folder, removed with the last server in it.
+    dir: Rc<TempDir>,
+}
+
+/// A new folder for servers, in the one given or where temporary files are.
+pub(crate) fn folder(parent: Option<&Path>) -> Result<Rc<TempDir>> {
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix("eagle-bench-");
+    let dir = parent.map_or_else(|| named.tempdir(), |parent| named.tempdir_in(parent));
+    Ok(Rc::new(dir.context("cannot make a folder for servers")?))
 }
 
 impl Server {
@@ -93,16 +102,54 @@ impl Server {
     /// # Errors
     /// It cannot be started, or ends or stays silent for 10 s: then with what it wrote.
     pub(crate) fn start(program: &Program, cores: &[Core]) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("eagle-bench-").tempdir()?;
+        Self::start_in(program, cores, folder(None)?)
+    }
+
+    /// The same in a folder where another may have served before.
+    pub(crate) fn start_in(program: &Program, cores: &[Core], dir: Rc<TempDir>) -> Result<Self> {
+        let mut server = Self::launch(program, cores, dir)?;
+        server.wait_until_ready(program.dialect)?;
+        Ok(server)
+    }
+
+    /// Starts a server and does not wait for it.
+    pub(crate) fn launch(program: &Program, cores: &[Core], dir: Rc<TempDir>) -> Result<Self> {
         let port = free_port()?;
         let output = File::create(dir.path().join("output"))?;
-        let mut command = program.command(port, &dir);
+        let mut command = program.command(port, dir.path());
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child =
             spawn_on(&mut command, cores).with_context(|| format!("cannot start {}", program.path.display()))?;
-        let mut server = Self { name: program.name.clone(), port, child, dir };
-        server.wait_until_ready(program.dialect)?;
-        Ok(server)
+        Ok(Self { name: program.name.clone(), port, child, dir })
+    }
+
+    /// Ends it by a signal; how long that took.
+    ///
+    /// # Errors
+    /// It goes on for longer than `most`.
+    pub(crate) fn end(&mut self, signal: Signal, most: Duration) -> Result<Duration> {
+        let started = Instant::now();
+        kill_process(Pid::from_child(&self.child), signal)?;
+        while self.child.try_wait()?.is_none() {
+            ensure!(started.elapsed() < most, "{} goes on {} s after {signal:?}", self.name, most.as_secs());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Its folder, to start another in it when this one has ended.
+    pub(crate) fn folder(&self) -> Rc<TempDir> {
+        Rc::clone(&self.dir)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Bytes that it has given the system to write to its media, page by page.
+    pub(crate) fn written_bytes(&self) -> Result<u64> {
+        process::written_bytes(self.child.id())
     }
 
     fn wait_until_ready(&mut self, dialect: Dialect) -> Result<()> {
@@ -126,7 +173,7 @@ impl Server {
     }
 
     /// The last lines that the server wrote.
-    fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         let text = fs::read_to_string(self.dir.path().join("output")).unwrap_or_else(|error| error.to_string());
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

@@ -118,7 +118,7 @@ pub(crate) fn peers_dir(named: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// Cargo's target folder, in a profile's folder of which this binary was built.
-fn target_dir() -> Result<PathBuf> {
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let binary = std::env::current_exe()?;
     let dir = binary.ancestors().nth(2).context("this binary does not lie in a target folder of cargo")?;
     Ok(dir.to_owned())

@@ -365,6 +365,9 @@ impl<K: Keep> Bed<K> {
             self.shard = self.keep.open(checkpoint.as_ref())?;
             while self.shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
                 self.shard.load(NOW, self.rng.usize(1..500)).map_err(|error| error.to_string())?;
+                // Usage is looked at between slices too, and makes sense there.
+                let usage = self.shard.usage();
+                assert!(usage.log_dead_bytes <= usage.log_bytes, "{usage:?}");
             }
             self.shard.load(NOW, 1).map_err(|error| error.to_string())?;
             let Some(count) = self.state_of(digest(&self.shard), least) else {

@@ -2,9 +2,12 @@
 //! shard's pool lies on its own node.
 //!
 //! The machine is emulated by qemu, its memory two files; a part of each is persistent memory to the guest, with an ext4 mounted
-//! with DAX. The guest is the ordinary server and a client ([`eagle_tests::account`]) that says on the serial console what was
+//! with DAX. The guest is the ordinary server and a client ([`eagle_tests::cells`]) that says on the serial console what was
 //! acknowledged. Killing qemu is the power cut, booting again on the same files what comes after it. What this cannot find is a
 //! write-back that was forgotten, as what the guest stored is in the files at once; that is found in `crash.rs`.
+//!
+//! That a pool lies on a node is told by its device's: the kernel's `numa_maps` names the file, and counts no pages of
+//! persistent memory.
 //!
 //! `deploy/test.sh` installs what it needs, and says in `EAGLE_VM_KERNEL` where a kernel lies (`boot/vmlinuz-*`, `lib/modules`). Without,
 //! the test says so and passes. With `EAGLE_LONG`, 20 power cuts.
@@ -123,8 +126,7 @@ impl Machine {
         }
         let guest = PathBuf::from(env!("CARGO_BIN_EXE_vm-guest"));
         let programs = [eagledb_path(), guest, find("mkfs.ext4").expect("looked for before")];
-        for program in &programs {
-            let name = program.file_name().expect("a program has a name");
+        for (program, name) in programs.iter().zip(["eagle-node", "vm-guest", "mkfs.ext4"]) {
             fs::copy(program, root.join("bin").join(name)).expect("a program");
         }
         for library in programs.iter().flat_map(|program| libraries(program)).collect::<BTreeSet<_>>() {

@@ -126,6 +126,7 @@ fn waitaof_each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
     CoreReport { core: core.id(), part: Part::Done }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of all merges")]
 fn waitaof_merge(core: &mut Core, _: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
     let is_synced = reports.iter().all(|report| matches!(report.part, Part::Synced(true)));
     reply.array(2);

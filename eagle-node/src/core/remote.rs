@@ -284,7 +284,8 @@ impl Core {
         let reached = self.gate.reached();
         for level in [Level::Written, Level::Synced] {
             let answers = level as usize;
-            while let Some(held) = self.held_answers[answers].pop_front_if(|held| reached.holds(held.promise)) {
+            while self.held_answers[answers].front().is_some_and(|held| reached.holds(held.promise)) {
+                let held = self.held_answers[answers].pop_front().expect("looked at");
                 self.links[held.to.index()].outbox.answer_bytes().extend_from_slice(&held.bytes);
                 self.answer(held.to, held.token, Outcome::Reply { len: held.bytes.len() });
             }

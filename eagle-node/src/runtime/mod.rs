@@ -51,6 +51,7 @@ use eagle_pmem::{Domain, MapMode};
 use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
+pub(crate) use self::pools::{found_in as pools_in, share as share_folder};
 use self::{
     clock::Clock,
     core_loop::{Ending, Parts},

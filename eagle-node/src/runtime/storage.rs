@@ -434,6 +434,10 @@ mod tests {
         }
     }
 
+    fn write(range: Range<u64>, sync: bool) -> Action {
+        Action::Write { ranges: std::iter::once(range).collect(), sync }
+    }
+
     #[test]
     fn ranges_are_written_to_their_places_and_synced_behind() {
         // One chain of three writes and a sync, four completions; then a write alone, a sync alone.
@@ -445,7 +449,7 @@ mod tests {
         for range in ranges {
             bench.assert_written(range.start as usize..range.end as usize);
         }
-        bench.begin(Action::Write { ranges: vec![4096..8192], sync: false });
+        bench.begin(write(4096..8192, false));
         assert_eq!(bench.ended(), [(Stored::Write, Ok(()))]);
         bench.assert_written(0..100 << 10);
         bench.begin(Action::Sync);
@@ -458,7 +462,7 @@ mod tests {
         let mut bench = Bench::new(1 << 20);
         bench.faults.set(Fault::DelaySync(3_600_000), None);
         bench.begin(Action::Sync);
-        bench.begin(Action::Write { ranges: vec![0..1 << 20], sync: false });
+        bench.begin(write(0..1 << 20, false));
         let mut ended = None;
         while ended.is_none() {
             bench.ring.wait(1, Duration::from_millis(100));
@@ -491,7 +495,7 @@ mod tests {
         assert_eq!(bench.ended(), [(Stored::Write, Err(libc::EIO))]);
         bench.faults.clear();
         bench.faults.set(Fault::FailSync(libc::EIO), None);
-        bench.begin(Action::Write { ranges: vec![0..4096], sync: true });
+        bench.begin(write(0..4096, true));
         assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Err(libc::EIO))]);
         bench.begin(Action::Sync);
         assert_eq!(bench.ended(), [(Stored::Sync, Err(libc::EIO))]);

@@ -18,7 +18,7 @@ use std::{
 
 use eagle_resp::Value;
 use eagle_tests::{
-    account::{self, BATCH, CONNECTIONS},
+    cells::{self, BATCH, CONNECTIONS},
     wire::{Wire, encode},
 };
 
@@ -55,7 +55,7 @@ fn write(wires: &mut [Wire], mut count: u64) -> Result<(), Box<dyn Error>> {
     loop {
         for (connection, wire) in (0..).zip(&mut *wires) {
             for index in count..count + BATCH {
-                let words = account::command(connection, index);
+                let words = cells::command(connection, index);
                 wire.write(&encode(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()))?;
             }
         }
@@ -78,11 +78,11 @@ fn check(wires: &mut [Wire], count: u64) -> Result<(), Box<dyn Error>> {
     let mut console = io::stdout();
     let (mut cells, mut lost) = (0, 0);
     for (connection, wire) in (0..).zip(wires) {
-        for (cell, words) in (0..).zip(account::readers(connection)) {
+        for (cell, words) in (0..).zip(cells::readers(connection)) {
             wire.write(&encode(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()))?;
             let found = wire.reply()?;
             cells += 1;
-            if !account::may_be(connection, cell, &found, count, 2 * BATCH) {
+            if !cells::may_be(connection, cell, &found, count, 2 * BATCH) {
                 lost += 1;
                 let found = format!("{found:?}");
                 writeln!(console, "LOST connection {connection} cell {cell}: {}", &found[..found.len().min(60)])?;
