@@ -48,7 +48,7 @@ mod sync;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use checksum::ExtentSeed;
-pub use domain::Domain;
+pub use domain::{Domain, MapMode, Persistence, WriteBack, write_back_in};
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
 pub use layout::ExtentKind;
