@@ -8,7 +8,8 @@
 //! - the extent that was opened next, which names it.
 //!
 //! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
-//! what may be the body of a run.
+//! what may be the body of a run. The latter hides a header that garbage was written over where the place before is free: of the
+//! two, refusing to open after an ordinary loss of power would be worse. A checkpoint knows better.
 
 use super::{Damage, DamageKind, Scan, marker_of};
 use crate::checksum::ExtentSeed;
@@ -63,6 +64,12 @@ impl Headers {
     /// How many places say that they were used and are free.
     pub(super) fn freed(&self) -> u64 {
         self.former.iter().filter(|(id, _)| !self.taken[id.index()]).count() as u64
+    }
+
+    /// Whether what lies here may be the body of a run whose head was torn: it is no header and not zeros, and the place before it is
+    /// free, too.
+    fn may_be_body(&self, id: ExtentId) -> bool {
+        self.unclear[id.index()] && id.index().checked_sub(1).is_some_and(|before| !self.taken[before])
     }
 
     /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use,
@@ -171,6 +178,8 @@ impl Log {
                 // The body of a run whose head was made invalid: its own turn was about to come.
                 Some(sequence) if sequence <= latest => false,
                 None if latest > 0 => false,
+                // The body of a run that was torn with its head, in a place that was used before.
+                Some(_) if !headless.is_like && headers.may_be_body(headless.id) => false,
                 Some(sequence) => {
                     headless.is_like
                         || is_durable(sequence, marker)
