@@ -57,21 +57,40 @@ fn a_folder_serves_one_process() {
     again(&folder, &[]);
 }
 
+/// What DEBUG DIGEST says.
+fn digest(wire: &mut Wire) -> Value {
+    wire.text(&["DEBUG", "DIGEST"])
+}
+
 #[test]
-fn pools_of_another_number_of_shards_are_refused() {
-    // With the number that was found; without being asked for a number, the server takes theirs.
-    let (mut first, _) = node(&["--shards", "3"]);
-    let folder = first.folder();
-    first.signal("TERM");
-    first.wait(WAIT).expect("it ends");
-    let dir = folder.path().to_str().expect("text");
-    let (code, text) =
-        run_eagledb(&["--port", "0", "--unixsocket", &format!("{dir}/s"), "--dir", dir, "--shards", "2"]);
-    assert_eq!(code, 1, "{text}");
-    assert!(text.contains("are of 3 shards and --shards asks for 2"), "{text}");
-    let (_node, mut wire) = again(&folder, &[]);
-    let Value::Bulk(text) = wire.text(&["INFO", "server"]) else { panic!("INFO is text") };
-    assert!(String::from_utf8_lossy(&text).contains("\r\nshards:3\r\n"));
+fn keys_are_dealt_out_to_another_number_of_shards() {
+    // Strings, one of them long, hashes small and large, expiries, two databases: from 3 shards to 2, to 5 after kill -9, and back, each
+    // time everything is there; without being asked for a number, the server takes the pools'.
+    let (mut server, mut wire) = node(&["--shards", "3", "--enable-debug-command", "yes"]);
+    for number in 0..3000 {
+        wire.text(&["SET", &format!("key:{number}"), &format!("value {number}")]);
+    }
+    wire.text(&["SET", "long", &"long ".repeat(100_000)]);
+    wire.text(&["PEXPIREAT", "key:7", "9999999999999"]);
+    for number in 0..2000 {
+        wire.text(&["HSET", "large", &format!("field:{number}"), "v"]);
+    }
+    wire.text(&["HSET", "small", "field", "value"]);
+    wire.text(&["SELECT", "3"]);
+    wire.text(&["SET", "other", "database"]);
+    let before = digest(&mut wire);
+    for (signal, shards) in [("TERM", "2"), ("KILL", "5"), ("TERM", "3"), ("KILL", "0")] {
+        let folder = server.folder();
+        server.signal(signal);
+        server.wait(WAIT).expect("it ends");
+        (server, wire) = again(&folder, &["--shards", shards, "--enable-debug-command", "yes"]);
+        assert_eq!(digest(&mut wire), before, "with {shards} shards");
+        let Value::Bulk(text) = wire.text(&["INFO", "server"]) else { panic!("INFO is text") };
+        let expected = if shards == "0" { "3" } else { shards };
+        assert!(String::from_utf8_lossy(&text).contains(&format!("\r\nshards:{expected}\r\n")));
+        wire.text(&["SET", "written", shards]);
+        wire.text(&["DEL", "written"]);
+    }
 }
 
 #[test]

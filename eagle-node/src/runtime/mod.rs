@@ -26,6 +26,7 @@ pub mod placement;
 mod pools;
 pub mod preflight;
 pub mod published;
+mod reshard;
 mod ring;
 mod settings;
 pub mod signal;
@@ -205,7 +206,7 @@ impl Node {
             config.dir = path.display().to_string();
         }
         let cpus = Cpus::of_this_process()?;
-        let folders = Pools::take(&config)?;
+        let mut folders = Pools::take(&config)?;
         if let Some(folders) = &folders
             && let Some(shards) = folders.shards(config.shards)?
         {
@@ -225,6 +226,10 @@ impl Node {
         let extent_bytes = extent_bytes(config.maxmemory, config.shards);
         let fresh = Fresh { hash_seed: entropy(), pool_id: entropy(), extent_bytes };
         let nodes: Vec<Option<usize>> = (0..cores).map(|core| cpus.node_of_core(core)).collect();
+        if let Some(folders) = &mut folders {
+            let shard = core_config(CoreId(0), &config, fresh, None).shard;
+            folders.deal_out(&nodes, fresh, &shard, config.accept_damage)?;
+        }
         let mut pools: Vec<Option<Pool>> = match &folders {
             Some(folders) => folders.open(&nodes, fresh)?.into_iter().map(Some).collect(),
             None => (0..cores).map(|_| None).collect(),

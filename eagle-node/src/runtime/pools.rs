@@ -5,6 +5,7 @@
 //!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id. In each folder
 //!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
 //!  DIR/shard-00.checkpoint   beside it, its index as of the last orderly end: spares the next start the reading of what came before
+//!  DIR/eagle.dealt      while keys are dealt out to another number of shards ([`super::reshard`])
 //!  DIR/eagle.creating   there, in the node's folder, while pools are made for the first time: those that it names were never
 //!                       used. Paths, each ended by a zero byte
 //! ```
@@ -21,12 +22,13 @@ use std::{
     time::Instant,
 };
 
-use eagle_pmem::{Checkpoint, CheckpointWriter, PoolError, PoolFile, SlotMap, Superblock};
+use eagle_pmem::{Checkpoint, CheckpointWriter, MapMode, PoolError, PoolFile, SlotMap, Superblock};
 use eagle_shard::shard::{Shard, ShardConfig};
 
 use super::{
     folders::{self, Folder},
     preflight::StartError,
+    reshard::{self, Deal},
 };
 use crate::config::{Config, PoolMode};
 
@@ -37,6 +39,8 @@ const CREATING: &str = "eagle.creating";
 #[derive(Debug)]
 pub(super) struct Pools {
     dir: PathBuf,
+    /// All folders that pools may lie in.
+    dirs: Vec<PathBuf>,
     /// Held as long as they are open.
     _locks: Vec<File>,
     /// Where new ones may be made.
@@ -91,7 +95,7 @@ pub(super) fn write_checkpoint(shard: &Shard) {
     }
 }
 
-fn checkpoint_path(pool: &Path) -> PathBuf {
+pub(super) fn checkpoint_path(pool: &Path) -> PathBuf {
     pool.with_extension("checkpoint")
 }
 
@@ -136,27 +140,54 @@ impl Pools {
                 }
             }
         }
+        reshard::end_interrupted(&dir, &dirs)?;
         let (folders, wants_dax) = (folders::configured(config), config.pool == PoolMode::Dax);
-        Ok(Some(Self { dir, _locks: locks, folders, wants_dax, found: found_in(&dirs)? }))
+        let found = found_in(&dirs)?;
+        Ok(Some(Self { dir, dirs, _locks: locks, folders, wants_dax, found }))
     }
 
-    /// How many shards the folder's pools are of; `None` if there are no pools.
+    /// How many shards the node gets by its pools: as many as are asked for (0: any), else as they are of; `None` if there are no
+    /// pools.
     ///
     /// # Errors
-    /// The pools cannot be read, do not belong together, or are of another number than is asked for (0: any).
+    /// The pools cannot be read.
     pub(super) fn shards(&self, asked: u16) -> Result<Option<u16>, StartError> {
-        let dir = self.dir.display();
         let Some((_, first)) = self.found.first() else {
             return Ok(None);
         };
         let shards = open(first)?.superblock().shards;
-        if asked != 0 && asked != shards {
-            return Err(StartError::Pools(format!(
-                "The pools in '{dir}' are of {shards} shards and --shards asks for {asked}: say --shards {shards}; dealing \
-                 keys out to another number of shards is not available yet."
-            )));
+        Ok(Some(if asked == 0 { shards } else { asked }))
+    }
+
+    /// Deals the keys out anew if the pools are of another number of shards than cores run on these NUMA nodes. `config` is that
+    /// of a shard of the node.
+    ///
+    /// # Errors
+    /// Pools are missing, or cannot be read or written; then those there were are as they were.
+    pub(super) fn deal_out(
+        &mut self,
+        nodes: &[Option<usize>],
+        fresh: Fresh,
+        config: &ShardConfig,
+        accept_damage: bool,
+    ) -> Result<(), StartError> {
+        let Some((_, first)) = self.found.first() else {
+            return Ok(());
+        };
+        let superblock = *open(first)?.superblock();
+        if usize::from(superblock.shards) == nodes.len() {
+            return Ok(());
         }
-        Ok(Some(shards))
+        // Opened as they are, they are found to belong together.
+        self.open(&vec![None; superblock.shards.into()], fresh)?;
+        let to = (0..).zip(folders::choose(nodes, &self.folders));
+        let to = to.map(|(shard, (folder, _))| self.folders[folder].dir.join(name(shard))).collect();
+        let from = self.found.iter().map(|(_, path)| path.clone()).collect();
+        let superblock = Superblock { pool_id: fresh.pool_id, boot_id: boot_id(), checkpoint: 0, ..superblock };
+        let config = ShardConfig { map: MapMode::File, ..config.clone() };
+        Deal { dir: &self.dir, from, to, superblock, config, accept_damage }.run()?;
+        self.found = found_in(&self.dirs)?;
+        Ok(())
     }
 
     /// Opens the pools of the shards whose cores run on these NUMA nodes, or makes them.
@@ -361,11 +392,11 @@ fn reopen(path: &Path) -> Result<File, StartError> {
     File::options().write(true).open(path).map_err(|error| file_error(path, &error))
 }
 
-fn pool_error(path: &Path, error: &dyn std::error::Error) -> StartError {
+pub(super) fn pool_error(path: &Path, error: &dyn std::error::Error) -> StartError {
     StartError::Pools(format!("The pool '{}' cannot be used: {error}.", path.display()))
 }
 
-fn file_error(path: &Path, error: &io::Error) -> StartError {
+pub(super) fn file_error(path: &Path, error: &io::Error) -> StartError {
     StartError::Pools(format!("'{}' cannot be used: {error}.", path.display()))
 }
 
@@ -438,7 +469,7 @@ mod tests {
         drop(folder);
         let folder = take(&dir.0);
         assert_eq!((folder.shards(0).unwrap(), folder.shards(2).unwrap()), (Some(2), Some(2)));
-        assert!(sentence(folder.shards(3)).contains("are of 2 shards and --shards asks for 3"));
+        assert_eq!(folder.shards(3).unwrap(), Some(3), "keys are dealt out for that");
         let pools = folder.open(&[None; 2], Fresh { hash_seed: 8, ..FRESH }).unwrap();
         assert!(pools.iter().all(|pool| !pool.file.is_new() && pool.file.superblock().hash_seed == 7));
         let (first, second) = (dir.0.join(name(0)), dir.0.join(name(1)));

@@ -92,7 +92,8 @@ impl Deal<'_> {
         let begun = Instant::now();
         let (from, to) = (self.from.len(), self.to.len());
         tracing::warn!("Dealing the keys of {from} shards out to {to}: nobody is served before that is done");
-        let mut dealt = (0..).zip(&self.to).map(|(shard, path)| self.begin(shard, path)).collect::<Result<Vec<_>, _>>()?;
+        let mut dealt =
+            (0..).zip(&self.to).map(|(shard, path)| self.begin(shard, path)).collect::<Result<Vec<_>, _>>()?;
         let mut keys = 0;
         for path in &self.from {
             keys += self.deal(path, &mut dealt)?;
@@ -128,8 +129,8 @@ impl Deal<'_> {
     fn deal(&self, path: &Path, dealt: &mut [Dealt]) -> Result<usize, StartError> {
         let pool = PoolFile::open(path).map_err(|error| pool_error(path, &error))?;
         let checkpoint = checkpoint_path(path);
-        let checkpoint = Checkpoint::open(&checkpoint, pool.superblock().pool_id)
-            .map_err(|error| pool_error(path, &error))?;
+        let checkpoint =
+            Checkpoint::open(&checkpoint, pool.superblock().pool_id).map_err(|error| pool_error(path, &error))?;
         let now = now();
         let mut shard = Shard::with_pool(&self.config, pool, checkpoint.as_ref(), self.accept_damage)
             .map_err(|error| pool_error(path, &error))?;
