@@ -36,6 +36,7 @@
 //!
 //! | module | noun |
 //! | --- | --- |
+//! | [`check`] | `eagle-node check`: pools verified offline |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
 //! | [`budget`] | what all cores take together of the memory that the node may |
 //! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
@@ -60,6 +61,7 @@
 //!   whole; FLUSHALL, FLUSHDB and SWAPDB hold all keys, so each comes before or after any of them; a crash in the middle of a RENAME may leave both keys, never neither.
 
 pub mod budget;
+pub mod check;
 pub mod command;
 pub mod config;
 pub mod core;

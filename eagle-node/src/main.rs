@@ -1,10 +1,11 @@
-//! The `eagle-node` binary: arguments to configuration, configuration to a running node.
+//! The `eagle-node` binary: a subcommand, or arguments to configuration, configuration to a running node.
 //!
 //! What is missing to start is one sentence on the standard error and exit code 1.
 
 use std::process::ExitCode;
 
 use eagle_node::{
+    check,
     config::{Config, Start},
     log, runtime,
 };
@@ -15,6 +16,11 @@ fn main() -> ExitCode {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
+    if let Some(("check", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        let (text, code) = check::run(rest);
+        print!("{text}");
+        return ExitCode::from(code);
+    }
     match Config::from_args(&arguments, &environment) {
         Ok(Start::Print(text)) => {
             print!("{text}");

@@ -9,6 +9,19 @@
 use crate::offset::PoolOffset;
 use crc32fast::Hasher;
 
+const FACTOR: u32 = 0x9E37_79B1;
+/// What undoes a multiplication by `FACTOR`: Newton's iteration doubles the bits that are right, of which there are 3 at first.
+const INVERSE: u32 = {
+    let mut inverse = FACTOR;
+    let mut bits = 3;
+    while bits < u32::BITS {
+        inverse = inverse.wrapping_mul(2_u32.wrapping_sub(FACTOR.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+};
+const _: () = assert!(FACTOR.wrapping_mul(INVERSE) == 1);
+
 /// What the checksums of one opening of an extent are seeded with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExtentSeed(u32);
@@ -21,7 +34,19 @@ impl ExtentSeed {
     pub const fn new(pool_id: u64, sequence: u64) -> Self {
         let high = mix(pool_id ^ mix(sequence >> 32)) as u32;
         // An odd factor maps 32 bits one to one: sequences that differ give seeds that differ.
-        Self(high ^ (sequence as u32).wrapping_mul(0x9E37_79B1))
+        Self(high ^ (sequence as u32).wrapping_mul(FACTOR))
+    }
+
+    /// The checksum of a record at `offset` whose bytes, but for the checksum, these are: for tools and tests.
+    pub fn checksum(self, bytes: &[u8], offset: PoolOffset) -> u32 {
+        Checksum::new().of(bytes, self.at(offset))
+    }
+
+    /// The sequence of the extent in which `seed` is right at `offset`, if it is within 2^32 of `near`.
+    pub(crate) const fn sequence_of(pool_id: u64, seed: u32, offset: PoolOffset, near: u64) -> u64 {
+        let high = mix(pool_id ^ mix(near >> 32)) as u32;
+        let low = (seed ^ offset.raw() as u32 ^ high).wrapping_mul(INVERSE);
+        near >> 32 << 32 | low as u64
     }
 
     /// The seed of the record at `offset`.
@@ -79,6 +104,16 @@ mod tests {
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), 10_000);
+    }
+
+    #[test]
+    fn a_seed_tells_its_sequence() {
+        // Of any opening, at any place.
+        for (sequence, raw) in [(1, 1034), (77, 1 << 35), ((5 << 32) + 9, 3), (u64::from(u32::MAX), 8)] {
+            let offset = PoolOffset::from_raw(raw);
+            let seed = ExtentSeed::new(42, sequence).at(offset);
+            assert_eq!(ExtentSeed::sequence_of(42, seed, offset, sequence), sequence);
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub mod meta {
     pub const FILLER: u8 = 3;
 }
 
+/// The highest sequence and version: a record has 7 bytes for a version, and what is below this can go on for a long time.
+pub const NUMBER_MAX: u64 = 1 << 55;
+
 /// "EAGLEEX1", the first bytes of an extent: name and format version.
 pub const EXTENT_MAGIC: u64 = u64::from_le_bytes(*b"EAGLEEX1");
 
@@ -258,7 +261,8 @@ pub enum ExtentKind {
 }
 
 impl ExtentKind {
-    const fn from_byte(byte: u8) -> Option<Self> {
+    /// The kind of this number.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Appended,
             2 => Self::Compacted,
@@ -303,6 +307,9 @@ pub enum ExtentHeaderError {
     Kind(u8),
     /// The checksum agrees, yet it speaks for no extent.
     Run,
+    /// The checksum agrees, yet its sequence or version is beyond what a pool comes to ([`NUMBER_MAX`]), or it tells of extents that
+    /// were opened after it.
+    Number,
 }
 
 impl ExtentHeader {
@@ -326,11 +333,15 @@ impl ExtentHeader {
         bytes
     }
 
-    /// Reads a header that was made invalid, or is not: the sequence that it had.
-    pub(crate) fn former_sequence(bytes: &[u8; extent_header::BYTES]) -> Option<u64> {
+    /// Reads a header that was made invalid: what it was.
+    pub(crate) fn former(bytes: &[u8; extent_header::BYTES]) -> Option<Self> {
+        let (magic, _) = bytes.split_at(extent_header::POOL_ID);
+        if magic.iter().any(|byte| *byte != 0) {
+            return None;
+        }
         let mut whole = *bytes;
         whole[..extent_header::POOL_ID].copy_from_slice(&EXTENT_MAGIC.to_le_bytes());
-        Self::parse(&whole).ok().map(|header| header.sequence)
+        Self::parse(&whole).ok()
     }
 
     /// Reads a header from a medium.
@@ -351,6 +362,11 @@ impl ExtentHeader {
         let run = u32_at(RUN);
         if run == 0 {
             return Err(ExtentHeaderError::Run);
+        }
+        let sequence = u64_at(SEQUENCE);
+        let is_behind = u64_at(WHOLE_BEFORE) <= sequence && [EXCEPT, BEFORE].iter().all(|at| u64_at(*at) <= sequence);
+        if sequence.max(u64_at(VERSION_BASE)) > NUMBER_MAX || !is_behind {
+            return Err(ExtentHeaderError::Number);
         }
         Ok(Self {
             pool_id: u64_at(POOL_ID),

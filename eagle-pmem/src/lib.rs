@@ -41,6 +41,7 @@ mod log;
 mod mapping;
 mod offset;
 mod pool;
+mod quarantine;
 mod record;
 mod superblock;
 mod sync;
@@ -50,12 +51,14 @@ pub use checksum::ExtentSeed;
 pub use domain::Domain;
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
+pub use layout::ExtentKind;
 pub use log::{
-    CheckError, Commit, Damage, DamageKind, Edit, Found, Log, LogConfig, LogState, Policy, RecoveryReport, Scan, Stale,
-    Usage, Walk,
+    CheckError, Commit, Damage, DamageKind, EXTENT_KINDS, Edit, Found, KINDS, Log, LogConfig, LogState, Policy,
+    RecoveryReport, Scan, ScrubPlace, Scrubbed, Stale, Usage, Walk,
 };
 pub use offset::{CollectionId, PoolOffset, Position};
 pub use pool::PoolFile;
+pub use quarantine::{Quarantined, read_quarantine};
 pub use record::{EXPIRY_MS_MAX, Kind, Record, RecordError, RecordParts};
 pub use superblock::{FORMAT_VERSION, SUPERBLOCK_BYTES, SlotMap, Superblock, SuperblockError};
 pub use sync::{SyncMark, Synced};

@@ -25,6 +25,7 @@ mod group;
 mod medium;
 mod overwrite;
 mod recover;
+mod scrub;
 mod space;
 mod state;
 mod tombstone;
@@ -33,7 +34,8 @@ pub use append::Edit;
 pub use check::CheckError;
 pub use commit::Commit;
 pub use compact::{Found, Policy, Walk};
-pub use recover::{Damage, DamageKind, RecoveryReport, Scan};
+pub use recover::{Damage, DamageKind, EXTENT_KINDS, KINDS, RecoveryReport, Scan};
+pub use scrub::{ScrubPlace, Scrubbed};
 pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};
@@ -394,7 +396,13 @@ impl Log {
         let extent = self.extents.get_mut(id);
         extent.live = extent.live.checked_sub(len).expect("a record dies once");
         self.bytes_live -= len;
-        if extent.live == 0 && extent.state == ExtentState::Sealed {
+        let (sequence, is_empty) = (extent.sequence, extent.live == 0 && extent.state == ExtentState::Sealed);
+        if let Some(sync) = &mut self.sync
+            && !sync.synced.covers(sequence)
+        {
+            sync.dead_unsynced += len;
+        }
+        if is_empty {
             self.free(id);
         }
     }
@@ -430,9 +438,9 @@ impl Log {
         let extent = self.extents.get(id);
         debug_assert_eq!(extent.live, 0);
         self.bytes_used -= extent.used;
-        let (sequence, dead_version_min) = (extent.sequence, extent.dead_version_min);
+        let extent = *extent;
         let freed = self.extents.free(id);
-        self.bury(freed, sequence, dead_version_min);
+        self.bury(freed, &extent);
     }
 }
 

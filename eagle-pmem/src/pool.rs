@@ -28,6 +28,7 @@ pub struct PoolFile {
     path: PathBuf,
     superblock: Superblock,
     is_new: bool,
+    may_write: bool,
     bytes: u64,
 }
 
@@ -50,7 +51,10 @@ impl PoolFile {
         allocate(&file, bytes).map_err(fault("allocate space for"))?;
         write_zeros(&file, bytes).and_then(|()| file.sync_all()).map_err(fault("fill"))?;
         forget(&file, bytes);
-        let mut pool = Self { file, path: path.to_owned(), superblock: *superblock, is_new: true, bytes };
+        let mut pool =
+            Self { file, path: path.to_owned(), superblock: *superblock, is_new: true, may_write: true, bytes };
+        // Both copies, so that the loss of one is not that of the pool.
+        pool.write_superblock(superblock)?;
         pool.write_superblock(superblock)?;
         std::fs::rename(&unfinished, path).map_err(fault("name"))?;
         sync_folder_of(path).map_err(fault("name"))?;
@@ -62,14 +66,26 @@ impl PoolFile {
     /// # Errors
     /// It cannot be opened, or is no pool that this program knows.
     pub fn open(path: &Path) -> Result<Self, PoolError> {
+        Self::open_to(path, true)
+    }
+
+    /// Opens a file that is to stay as it is.
+    ///
+    /// # Errors
+    /// As [`PoolFile::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, PoolError> {
+        Self::open_to(path, false)
+    }
+
+    fn open_to(path: &Path, may_write: bool) -> Result<Self, PoolError> {
         let fault = |doing| move |source| PoolError::File { path: path.to_owned(), doing, source };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(fault("open"))?;
+        let file = OpenOptions::new().read(true).write(may_write).open(path).map_err(fault("open"))?;
         let bytes = file.metadata().map_err(fault("look at"))?.len();
         let mut superblocks = [0; SUPERBLOCKS_BYTES];
         file.read_exact_at(&mut superblocks, 0).map_err(fault("read"))?;
         let superblock = Superblock::newest(&superblocks)
             .map_err(|source| PoolError::Superblock { path: path.to_owned(), source })?;
-        Ok(Self { file, path: path.to_owned(), superblock, is_new: false, bytes })
+        Ok(Self { file, path: path.to_owned(), superblock, is_new: false, may_write, bytes })
     }
 
     /// Writes the superblock's next generation, and waits until it is durable.
@@ -98,6 +114,11 @@ impl PoolFile {
     /// Whether it was made just now, so that it holds nothing.
     pub const fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether it may be written to.
+    pub const fn may_write(&self) -> bool {
+        self.may_write
     }
 
     /// Its length in bytes when it was opened.
@@ -182,7 +203,7 @@ mod tests {
         assert!(!found.is_new() && found.bytes() == 8192 + (8 << 20));
         found.write_superblock(&Superblock { boot_id: [8; 16], ..superblock() }).unwrap();
         let again = PoolFile::open(&path).unwrap();
-        assert_eq!((again.superblock().generation, again.superblock().boot_id), (2, [8; 16]));
+        assert_eq!((again.superblock().generation, again.superblock().boot_id), (3, [8; 16]));
     }
 
     #[test]

@@ -214,6 +214,11 @@ impl<'a> Record<'a> {
         if found == computed { Ok(()) } else { Err(RecordError::Checksum { found, computed }) }
     }
 
+    /// The seed with which its checksum would be right.
+    pub(crate) fn implied_seed(&self, checksum: &Checksum) -> u32 {
+        self.crc() ^ checksum.of(&self.bytes[header::KIND..], 0)
+    }
+
     /// Its checksum as it says.
     pub(crate) fn crc(&self) -> u32 {
         number(self.bytes, header::CRC, 4) as u32

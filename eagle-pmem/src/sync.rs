@@ -116,8 +116,13 @@ pub(crate) struct Sync {
     to_invalidate: Vec<Dying<()>>,
     /// Bodies of runs whose headers are not durably invalid yet.
     bodies: Vec<Dying<()>>,
+    /// Heads of runs that are durably invalid, and keep their places until those of the bodies are: else the place of a body would
+    /// for a while show no trace of any use.
+    heads: Vec<u32>,
     invalidating: VecDeque<Dying<Position>>,
     unsynced_header: VecDeque<Dying<u64>>,
+    /// Bytes of dead records in extents that are not synced to their ends, which therefore cannot be compacted yet.
+    pub(crate) dead_unsynced: u64,
     /// How much of the first of `releasing` is given back.
     released: u64,
     /// Extents that recovery found without a seal: to be sealed when what it dropped is durably gone.
@@ -178,16 +183,36 @@ impl Sync {
             let queue = if dying.body_of.is_none() { &mut self.to_invalidate } else { &mut self.bodies };
             queue.push(dying.then(()));
         }
-        let clean = std::iter::from_fn(|| next_due(&mut self.unsynced_header, |until| *until < mark.number));
-        let clean: Vec<u32> = clean.map(|dying| dying.index).collect();
-        if !self.bodies.is_empty() {
-            let (due, others) = std::mem::take(&mut self.bodies)
-                .into_iter()
-                .partition(|dying| dying.body_of.is_some_and(|(_, head)| clean.contains(&head)));
-            self.bodies = others;
-            self.to_invalidate.append(&mut { due });
+        let due = std::iter::from_fn(|| next_due(&mut self.unsynced_header, |until| *until < mark.number));
+        let due: Vec<Dying<u64>> = due.collect();
+        let mut clean = Vec::new();
+        for dying in due {
+            let is_head = dying.body_of.is_none() && self.has_body_of(dying.index);
+            if is_head { self.heads.push(dying.index) } else { clean.push(dying.index) }
         }
+        let (due, others) = std::mem::take(&mut self.bodies)
+            .into_iter()
+            .partition(|dying| dying.body_of.is_some_and(|(_, head)| self.heads.contains(&head)));
+        self.bodies = others;
+        self.to_invalidate.append(&mut { due });
+        let (waiting, done) = std::mem::take(&mut self.heads).into_iter().partition(|head| self.has_body_of(*head));
+        self.heads = waiting;
+        clean.extend::<Vec<u32>>(done);
         clean
+    }
+
+    /// Whether a body of the run with this head is not clean yet.
+    fn has_body_of(&self, head: u32) -> bool {
+        fn any<'d, T: 'd>(queue: impl IntoIterator<Item = &'d Dying<T>>, head: u32) -> bool {
+            queue.into_iter().any(|dying| dying.body_of.is_some_and(|(_, of)| of == head))
+        }
+        any(&self.freed, head)
+            || any(&self.releasing, head)
+            || any(&self.unsynced, head)
+            || any(&self.bodies, head)
+            || any(&self.to_invalidate, head)
+            || any(&self.invalidating, head)
+            || any(&self.unsynced_header, head)
     }
 
     /// An extent is freed; `position` is beyond what superseded its records, and beyond every commit begun.
@@ -297,6 +322,32 @@ mod tests {
         assert_eq!(sync.end_sync(second), [7]);
         assert_eq!(sync.dead_version_min(), u64::MAX);
         assert!(!sync.wants_sync());
+    }
+
+    #[test]
+    fn a_run_is_clean_all_at_once_however_late_its_memory_is_given_back() {
+        // The head is durably invalid before the body's memory is even released: the body still gets its header, and only then is
+        // the head's place free.
+        let mut sync = Sync::default();
+        let mut position = 10;
+        sync.free(7, None, 3, Position::from_raw(1));
+        sync.free(8, Some((5, 7)), 3, Position::from_raw(1));
+        let mut clean = Vec::new();
+        for round in 0..12 {
+            sync.written(Position::from_raw(position));
+            if round == 0 || round == 6 {
+                sync.next_to_release(EXTENT, EXTENT);
+            }
+            let mark = sync.begin_sync();
+            clean.extend(sync.end_sync(mark));
+            assert!(clean.is_empty() || round > 6, "round {round}");
+            position += 10;
+            let due = sync.invalidate(|| Position::from_raw(position));
+            assert!(due.iter().all(|(index, body_of)| body_of.is_some() == (*index == 8)));
+        }
+        clean.sort_unstable();
+        assert_eq!(clean, [7, 8]);
+        assert_eq!(sync.dead_version_min(), u64::MAX);
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Shard {
             self.log.purge();
         }
         left = left.saturating_sub(self.age_heat(now, left));
+        self.scrub_slice(now);
         let has_more = self.give_back(left);
         Progress { records: budget.records - left, more: left == 0 || has_more }
     }

@@ -5,7 +5,7 @@
 //!  LOG          the log's state: extents with what lives in them
 //!  SHARD        seed, ids used, last swap; for each database its space, last flush and number of keys
 //!  SEGMENT      owner (a database, or a collection's id), image of a segment of its index
-//!  STRING       a large string: id, offsets of its chunks
+//!  STRING       a large string: id, offsets of its chunks, what each hashes to
 //!  DEAD         offsets of records that are dead and not yet counted so
 //! ```
 //!
@@ -50,7 +50,8 @@ pub(crate) struct Taken {
     /// By their spaces.
     databases: Vec<TakenDatabase>,
     collections: Vec<(CollectionId, Dash)>,
-    strings: Vec<(CollectionId, Vec<u64>)>,
+    /// Of each large string the offsets of its chunks, and what these hash to.
+    strings: Vec<(CollectionId, Vec<u64>, Vec<u64>)>,
     dead: Vec<u64>,
 }
 
@@ -103,8 +104,8 @@ impl Shard {
         for (id, dash) in self.collections.tables() {
             write_table(COLLECTIONS_FROM + id.raw(), dash, to)?;
         }
-        for (id, chunks) in self.large.tables() {
-            to.block(STRING, &[&id.raw().to_le_bytes(), &words_to_bytes(chunks)])?;
+        for (id, chunks, stamps) in self.large.tables() {
+            to.block(STRING, &[&id.raw().to_le_bytes(), &words_to_bytes(chunks), &words_to_bytes(stamps)])?;
         }
         let dead: Vec<u64> = self.flushed.offsets().map(PoolOffset::raw).collect();
         to.block(DEAD, &[&words_to_bytes(&dead)])
@@ -137,8 +138,11 @@ impl Shard {
             self.collections.restore(id, self.config.seed, dash);
         }
         let keep = |raw: &u64| *raw == 0 || !log.is_stale(stale, PoolOffset::from_raw(*raw));
-        for (id, chunks) in taken.strings {
-            self.large.restore(id, chunks.into_iter().map(|raw| if keep(&raw) { raw } else { 0 }).collect());
+        for (id, mut chunks, mut stamps) in taken.strings {
+            for (raw, stamp) in chunks.iter_mut().zip(&mut stamps).filter(|(raw, _)| !keep(raw)) {
+                (*raw, *stamp) = (0, 0);
+            }
+            self.large.restore(id, chunks, stamps);
         }
         let dead: Vec<u64> = taken.dead.into_iter().filter(keep).collect();
         if !dead.is_empty() {
@@ -166,7 +170,11 @@ impl Taken {
                 (STRING, Some(taken)) => {
                     let words = words_of(payload)?;
                     let (id, chunks) = words.split_first()?;
-                    taken.strings.push((id_of(*id)?, chunks.to_vec()));
+                    let (chunks, stamps) = chunks.split_at(chunks.len() / 2);
+                    if chunks.len() != stamps.len() {
+                        return None;
+                    }
+                    taken.strings.push((id_of(*id)?, chunks.to_vec(), stamps.to_vec()));
                 }
                 (DEAD, Some(taken)) => taken.dead = words_of(payload)?,
                 _ => return None,

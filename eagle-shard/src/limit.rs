@@ -21,6 +21,9 @@
 //! what is ahead is used up, and until the node is within its limit when all is; but only so much at a time that it waits for some
 //! hundred microseconds. It is refused if no room can be made.
 //!
+//! Where there is a medium, dead records are won only after a sync: until then they count as room (else keys would be evicted for
+//! nothing), and one is asked for when they have become more than what is kept ahead ([`Shard::wants_sync`]).
+//!
 //! Room is made of dead records, by compaction. While few are dead, keys are evicted, if the policy allows it: they are the dead of
 //! the next compaction. So no key leaves while [`DEAD_PERCENT_KEPT`] or more of the log could be had without.
 
@@ -100,7 +103,10 @@ impl Shard {
     #[must_use]
     pub fn room_left(&self) -> i64 {
         match self.limit.room {
-            Some(room) => room.bytes - (self.log_bytes() as i64 - self.limit.log_bytes as i64),
+            Some(room) => {
+                let grown = self.log_bytes() as i64 - self.limit.log_bytes as i64;
+                room.bytes - grown + self.log.bytes_awaiting() as i64
+            }
             None => i64::MAX,
         }
     }
@@ -137,6 +143,12 @@ impl Shard {
     /// Lets so many keys be evicted by and by, because other shards have evicted theirs for the room of all.
     pub fn owe_evictions(&mut self, keys: u64) {
         self.limit.evictions_due = keys;
+    }
+
+    /// Whether so much is dead and waits for a sync that one should begin.
+    pub(crate) fn awaits_room(&self) -> bool {
+        let is_much = |room: Room| self.log.bytes_awaiting() as i64 > room.ahead();
+        self.compactor.is_low() && self.log.bytes_awaiting() > 0 || self.limit.room.is_some_and(is_much)
     }
 
     /// Whether a quarter of the limit or less is left.
@@ -214,9 +226,10 @@ impl Shard {
         }
     }
 
-    /// Dead bytes that the compactor has not passed.
+    /// Dead bytes that the compactor has not passed, and may pass.
     fn dead_bytes(&self) -> u64 {
-        self.log.usage().bytes_dead - self.compactor.bytes_passed(&self.log)
+        let passed = self.compactor.bytes_passed(&self.log);
+        (self.log.usage().bytes_dead - passed).saturating_sub(self.log.bytes_dead_unsynced())
     }
 
     /// Whether so much is dead that nothing need be evicted.

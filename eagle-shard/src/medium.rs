@@ -44,12 +44,16 @@ impl Shard {
     /// A sync is done. Another commit may be due then: [`Shard::position`] tells.
     pub fn end_sync(&mut self, mark: SyncMark) {
         self.log.end_sync(mark);
+        if self.replay.is_none() && self.log.is_settled() && !self.lost_heads.is_empty() {
+            self.bury_lost_heads();
+        }
     }
 
-    /// Whether something waits for a sync although no reply does: freed extents, to be used again.
+    /// Whether something waits for a sync although no reply does: freed extents, to be used again, and
+    /// dead records whose memory is wanted.
     #[must_use]
     pub fn wants_sync(&self) -> bool {
-        self.log.wants_sync()
+        self.log.wants_sync() || self.awaits_room()
     }
 
     /// Bytes of the file to be allocated and then filled with zeros, in the background; then [`Shard::grown`] or
@@ -66,6 +70,12 @@ impl Shard {
     /// The growth under way failed: until one succeeds, writers that need more than there is are refused.
     pub fn growth_failed(&mut self) {
         self.log.growth_failed();
+    }
+
+    /// Memory that counts as taken ([`Shard::memory`]) and goes with the next sync or two, in bytes.
+    #[must_use]
+    pub fn memory_awaiting(&self) -> u64 {
+        self.log.bytes_awaiting()
     }
 
     /// Bytes of the pool's file, as far as it has grown.

@@ -10,21 +10,21 @@
 //!
 //! From: storage.md, "Opening" and "Record".
 
-use std::collections::{HashMap, HashSet};
+mod headless;
+mod meet;
 
-use eagle_pmem::{
-    Checkpoint, CollectionId, Kind, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan,
-};
+use std::{collections::HashMap, io};
+
+use eagle_pmem::{Checkpoint, CollectionId, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan};
 
 use crate::{
     call::UnixMs,
     checkpoint::Taken,
     dash::{Dash, Hashed, KeyHash, Located, Word},
-    flush::Dead,
     keyspace::{Database, offset_of},
     shard::{Shard, ShardConfig},
-    value::{Form, is_collection_head, large},
 };
+use meet::meet;
 
 /// The tag of an entry that is a tombstone: no form's.
 const TOMBSTONE: u8 = 7;
@@ -107,6 +107,8 @@ pub enum ReplayError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// What is damaged was to be accepted, and cannot be copied to where it is kept.
+    Quarantine(io::Error),
 }
 
 impl std::fmt::Display for ReplayError {
@@ -119,12 +121,20 @@ impl std::fmt::Display for ReplayError {
             Self::Database { number, databases } => {
                 write!(f, "it has keys in database {number}, and only {databases} are configured (databases)")
             }
+            Self::Quarantine(error) => write!(f, "what is damaged cannot be copied to a file beside it: {error}"),
             Self::Record { byte, what } => write!(f, "the record at byte {byte:#x} has {what}"),
         }
     }
 }
 
-impl std::error::Error for ReplayError {}
+impl std::error::Error for ReplayError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Quarantine(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl Shard {
     /// A shard over a pool's file, and the newest checkpoint of it if there is one. A new pool is empty; else the shard is loading
@@ -249,7 +259,7 @@ impl Shard {
         let mut count = 0;
         while count < BATCH {
             let Some(found) = self.log.scan_next(&mut replay.scan) else { break };
-            let mut met = meet(&found, self.config.seed, &self.databases)?;
+            let mut met = meet(&found, self.config.seed, self.databases.len())?;
             if let (Owner::Database(db), Some(hashed)) = (met.owner, met.hashed) {
                 met.located = Some(self.databases[db].dash.locate(hashed));
             }
@@ -315,7 +325,7 @@ impl Shard {
             self.log.found_superseded(old);
         }
         self.log.found_live(met.offset, met.version);
-        self.large.moved(id, index, met.offset);
+        self.large.replayed_chunk(id, index, met.offset, self.log.read(met.offset).value());
     }
 
     fn end_replay(&mut self, mut replay: Replay) -> Result<(), ReplayError> {
@@ -325,17 +335,19 @@ impl Shard {
         self.apply_flushes(&mut replay);
         self.unbury(&replay.tombstones);
         self.apply_swap(&replay)?;
-        let mut lost = 0;
-        if replay.scan.report().records > 0 || !replay.scan.stale().is_empty() {
-            lost = self.drop_headless();
+        let report = replay.scan.report();
+        if report.records > 0 || !report.damage.is_empty() || !replay.scan.stale().is_empty() {
+            self.drop_headless(&mut replay)?;
             for database in &mut self.databases {
                 database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
             }
         }
+        let damage = &replay.scan.report().damage;
+        let quarantine = if damage.is_empty() { Ok(None) } else { self.log.quarantine(damage, self.now.0 / 1000) };
+        let quarantine = quarantine.map_err(ReplayError::Quarantine)?;
         let (report, id_max) = self.log.end_scan(replay.scan);
         self.ids_used = self.ids_used.max(id_max);
-        self.recovery = report;
-        self.keys_lost = lost;
+        self.recovery = RecoveryReport { quarantine, ..report };
         Ok(())
     }
 
@@ -394,73 +406,6 @@ impl Shard {
         }
         Ok(())
     }
-
-    /// Elements and chunks without a head are dead, and so are heads without elements, of which there are none unless records
-    /// were damaged. Returns how many of the latter there were.
-    fn drop_headless(&mut self) -> u64 {
-        let mut owned = HashSet::new();
-        let mut bare = Vec::new();
-        for (db, database) in self.databases.iter().enumerate() {
-            for (_, word) in database.dash.iter().filter(|(_, word)| word.tag() != Form::String.tag()) {
-                let head = self.log.read(offset_of(word));
-                let Some(id) = head.id() else { continue };
-                let has_elements = self.collections.find(id).is_some_and(|elements| elements.len() > 0);
-                if is_collection_head(head) && !has_elements {
-                    bare.push((db, word, Hashed::of_key(self.config.seed, head.key())));
-                    continue;
-                }
-                if !is_collection_head(head) {
-                    self.large.replayed_head(head);
-                }
-                owned.insert(id);
-            }
-        }
-        for (db, word, hashed) in &bare {
-            remove_if(&mut self.databases[*db].dash, *hashed, |other| other.offset() == word.offset());
-            self.log.found_superseded(offset_of(*word));
-        }
-        for remains in self.collections.retain(|id| owned.contains(&id)) {
-            self.flushed.push(Dead::Table(remains));
-        }
-        for chunks in self.large.retain(|id| owned.contains(&id)) {
-            self.flushed.push(Dead::Chunks(chunks));
-        }
-        bare.len() as u64
-    }
-}
-
-/// Whose a record is, and where its entry would be.
-fn meet(found: &eagle_pmem::Found<'_>, seed: u64, databases: &[crate::keyspace::Database]) -> Result<Met, ReplayError> {
-    let &eagle_pmem::Found { offset, version, record } = found;
-    let wrong = |what| ReplayError::Record { byte: offset.byte(), what };
-    let of_kind = |kind| match kind {
-        Kind::String | Kind::Packed | Kind::Head => {
-            let (space, count) = (record.db(), databases.len());
-            if usize::from(space) >= count {
-                let databases = u8::try_from(count).unwrap_or(u8::MAX);
-                return Err(ReplayError::Database { number: space, databases });
-            }
-            Ok((Owner::Database(usize::from(space)), Some(Hashed::of_key(seed, record.key()))))
-        }
-        Kind::Element => Ok((Owner::Collection(record.id().ok_or(wrong("no collection"))?), None)),
-        Kind::Chunk => {
-            let (id, index) = large::place_of(record).ok_or(wrong("no place in its string"))?;
-            Ok((Owner::LargeString(id, index), None))
-        }
-        Kind::Flush => Ok((Owner::Flush(record.db()), None)),
-        Kind::Swap => Ok((Owner::Swap, None)),
-        _ => Err(wrong("a kind that shards do not write")),
-    };
-    let (owner, hashed, tag) = if record.kind() == Kind::Tombstone {
-        let killed = Kind::from_byte(record.tag()).ok_or(wrong("a tombstone of nothing"))?;
-        let (owner, hashed) = of_kind(killed)?;
-        (owner, hashed, TOMBSTONE)
-    } else {
-        let (owner, hashed) = of_kind(record.kind())?;
-        let form = Form::of_record(record).ok_or(wrong("an unknown form"))?;
-        (owner, hashed, form.tag())
-    };
-    Ok(Met { offset, version, owner, hashed, located: None, tag, expiry: record.expiry() })
 }
 
 /// What an entry is made in: an index and the log that it is of.

@@ -25,8 +25,9 @@ use crate::{
     keyspace::{Database, offset_of},
     limit::Limit,
     replay::{Replay, log_config},
+    scrub::Scrub,
     spec::Run,
-    value::{PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
+    value::{Form, PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
 };
 
 /// What a shard is to be.
@@ -167,10 +168,12 @@ pub struct Shard {
     /// A recovery under way, and what the last one found.
     pub(crate) replay: Option<Box<Replay>>,
     pub(crate) recovery: RecoveryReport,
-    /// Keys whose elements were damaged altogether.
+    /// Keys of which parts were damaged and that were dropped; and their records that still count as alive.
     pub(crate) keys_lost: u64,
     /// Whether it began with a checkpoint.
     pub(crate) took_checkpoint: bool,
+    pub(crate) lost_heads: Vec<PoolOffset>,
+    pub(crate) scrub: Scrub,
     /// How the next command is carried out.
     pub manner: Manner,
     /// Whether expired keys leave without being asked for.
@@ -221,6 +224,8 @@ impl Shard {
             recovery: RecoveryReport::default(),
             keys_lost: 0,
             took_checkpoint: false,
+            lost_heads: Vec::new(),
+            scrub: Scrub::default(),
             config,
         }
     }
@@ -390,6 +395,8 @@ impl Shard {
                     let id = record.id().expect("a head carries an id");
                     assert!(self.collections.get(id).len() > 0, "an empty collection is none");
                     heads += 1;
+                } else if word.tag() == Form::LargeString.tag() {
+                    assert!(self.config.in_place || self.large.is_whole(record), "a string is of its chunks");
                 }
                 add(offset_of(word), "key");
             }
@@ -397,6 +404,7 @@ impl Shard {
             database.flush_mark.into_iter().for_each(|offset| add(offset, "flush mark"));
         }
         self.swap_mark.into_iter().for_each(|offset| add(offset, "swap mark"));
+        self.lost_heads().for_each(|offset| add(offset, "head of a lost key"));
         self.large.chunks().for_each(|offset| add(offset, "chunk"));
         self.collections.offsets(&self.log).into_iter().for_each(|offset| add(offset, "element"));
         self.flushed.offsets().for_each(|offset| {

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     keyspace::{Found, NewValue},
     shard::Shard,
-    value::Form,
+    value::{Form, large::HEAD_BYTES},
 };
 
 /// Elements of a collection that are copied in one go, one bucket more at most: some 100 us.
@@ -87,8 +87,8 @@ impl Shard {
             Form::LargeString => {
                 let id = self.copy_chunks(found.offset());
                 let record = self.record(found);
-                let (tag, len) = (record.tag(), <[u8; 8]>::try_from(record.value()).expect("a head is 8 bytes"));
-                let new = NewValue { form: Form::LargeString, tag, expiry, id: Some(id), value: &[&len] };
+                let (tag, head) = (record.tag(), <[u8; HEAD_BYTES]>::try_from(record.value()).expect("a head's bytes"));
+                let new = NewValue { form: Form::LargeString, tag, expiry, id: Some(id), value: &[&head] };
                 self.log.append(&self.parts(to.0, to.1, new))
             }
         };

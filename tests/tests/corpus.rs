@@ -70,6 +70,104 @@ fn command() {
     seeds.iter().for_each(|(_, input)| fuzz::command(input));
 }
 
+/// Programs for pools: extents of records of each kind, sealed or not, with odd numbers here and there.
+fn seeds_of_pools() -> Vec<(String, Vec<u8>)> {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let packed = b"\x02\0\0\0\x01f\x01v";
+    let mut inputs = Vec::new();
+    for nth in 0..40_u8 {
+        let mut input = Vec::new();
+        for sequence in 1..=rng.u8(1..4) {
+            let kind = if sequence == 3 { 2 } else { 1 };
+            input.extend([
+                b'E',
+                sequence,
+                kind,
+                1,
+                sequence,
+                30 * sequence,
+                rng.u8(0..4),
+                0,
+                sequence - 1,
+                sequence - 1,
+            ]);
+            for _ in 0..rng.u8(1..12) {
+                let kind = if rng.bool() { nth % 14 } else { rng.u8(1..13) };
+                let kind = if kind == 7 || rng.u8(0..3) > 0 { kind } else { 7 };
+                let tag = *rng.choice(&[0, 1, 2, 4, 5, 0x12]).expect("some");
+                let value: &[u8] = match kind {
+                    2 => packed,
+                    4 if tag == 0x12 => b"",
+                    4 => &[0; 16],
+                    10 => &[1, 0, 0, 0, 2, 0],
+                    _ => b"value",
+                };
+                let flags = match kind {
+                    4 | 5 | 8 => 0x10,
+                    _ => *rng.choice(&[0, 0, 8, 2, 0x20]).expect("some"),
+                };
+                let key: &[u8] = if kind == 8 { &[0, 0, 0, 0] } else { &[b'k', rng.u8(b'0'..b'4')] };
+                let tag = if kind == 2 { 0x12 } else { tag };
+                input.extend([
+                    b'R',
+                    kind,
+                    flags,
+                    tag,
+                    rng.u8(0..3),
+                    rng.u8(0..3),
+                    0,
+                    0,
+                    0,
+                    0,
+                    rng.u8(0..90),
+                    rng.u8(..),
+                ]);
+                input.extend([key.len() as u8, value.len() as u8, 0]);
+                input.extend(key);
+                input.extend(value);
+                if rng.u8(0..8) == 0 {
+                    input.push(b'G');
+                }
+            }
+            if rng.u8(0..4) > 0 {
+                input.extend([b'S', 0]);
+            } else {
+                input.extend([b'M', sequence + 1, sequence, rng.u8(..), 0, 0, 0, 0]);
+            }
+        }
+        if rng.bool() {
+            input.extend([b'O', rng.u8(..), rng.u8(0x20..0x24), rng.u8(0..3), 2, rng.u8(..), rng.u8(..)]);
+        }
+        inputs.push((format!("pool-{nth:02}"), input));
+    }
+    inputs
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a failed test shows the seed it had in hand")]
+fn open() {
+    // Every kept pool, and random ones of records whose checksums are right, are refused or opened and used.
+    let seeds = seeds_of_pools();
+    if std::env::var_os("EAGLE_BLESS").is_some() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/open");
+        fs::create_dir_all(&corpus).expect("a folder");
+        for (name, input) in &seeds {
+            fs::write(corpus.join(name), input).expect("an input");
+        }
+    }
+    replay("open", 30, fuzz::open);
+    for seed in eagle_tests::seeds(0..300) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut input = rng.choice(&seeds).expect("some").1.clone();
+        for _ in 0..rng.u8(0..4) {
+            let at = rng.usize(..input.len());
+            input[at] = if rng.bool() { rng.u8(..) } else { input[at] ^ 1 << rng.u8(0..8) };
+        }
+        println!("EAGLE_SEED={seed}");
+        fuzz::open(&input);
+    }
+}
+
 #[test]
 fn decode() {
     // The decoder passes on every kept input.

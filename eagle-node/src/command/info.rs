@@ -63,6 +63,7 @@ fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
         pool_bytes: core.shard().pool_file_bytes(),
         has_failed: core.has_failed(),
         recovery: recovery(core),
+        scrub: core.shard().scrub_stats(),
     };
     for db in (0..core.config().databases).map(DbId) {
         let shard = core.shard();
@@ -89,6 +90,8 @@ fn recovery(core: &Core) -> RecoveryFigures {
         bytes: report.bytes,
         torn_bytes: report.torn_bytes,
         damaged: report.damage.len() as u64,
+        quarantined_bytes: report.quarantine.as_ref().map_or(0, |(_, bytes)| *bytes),
+        keys_lost: core.shard().keys_lost(),
     }
 }
 

@@ -262,7 +262,13 @@ fn pool_lines(node: &Node<'_>, text: &mut String) {
     line(text, "eagle_recovery_bytes", recovery.bytes);
     line(text, "eagle_recovery_torn_bytes", recovery.torn_bytes);
     line(text, "eagle_recovery_damaged", recovery.damaged);
+    line(text, "eagle_recovery_quarantined_bytes", recovery.quarantined_bytes);
+    line(text, "eagle_recovery_keys_lost", recovery.keys_lost);
     line(text, "eagle_recovery_ms", node.core.shared().loading.took_ms());
+    line(text, "eagle_scrub_passes", figures.scrub.passes);
+    line(text, "eagle_scrub_records", figures.scrub.records);
+    line(text, "eagle_scrub_bytes", figures.scrub.bytes);
+    line(text, "eagle_scrub_damaged", figures.scrub.damaged);
 }
 
 fn stats(node: &Node<'_>, text: &mut String) {

@@ -152,6 +152,7 @@ fn help() -> String {
          FILE has the grammar of redis.conf; - reads it from standard input. Every directive is also a flag:\n\
          eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\
          and an environment variable, which overrides the file: EAGLE_CONF_PORT=7000 EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru\n\n\
+         eagle-node check --dir DIR [--json] verifies the pools of a folder that no server has, without changing them.\n\n\
          -v, --version   print the version\n\
          -h, --help      print this text\n\n\
          Directives (a star: only at start):\n\n",

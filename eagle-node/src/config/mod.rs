@@ -59,6 +59,8 @@ pub struct Config {
     pub pool_size_max: u64,
     /// Whether pools are opened although what was durable is damaged.
     pub accept_damage: bool,
+    /// Megabytes of records that each shard reads again a second, to see whether they are whole.
+    pub scrub_mb_per_second: u32,
     /// Number of databases.
     pub databases: u8,
     /// Connections at most.
@@ -209,6 +211,7 @@ const BLANK: Config = Config {
     appendonly: None,
     pool_size_max: 0,
     accept_damage: false,
+    scrub_mb_per_second: 0,
     databases: 0,
     maxclients: 0,
     timeout: 0,

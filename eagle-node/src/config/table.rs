@@ -307,6 +307,7 @@ pub const TABLE: &[Directive] = &[
     live("appendonly", Form::Flag, "yes", Place::AppendOnly, "whether that is asked for: 'yes' needs a pool, 'no' means 'sync no' unless 'sync' is set too (the pool is written all the same), and it is 'no' without a pool"),
     fixed("pool-size-max", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.pool_size_max), "bytes that all pools together may take, 0 for no bound"),
     fixed("accept-damage", Form::Flag, "no", Place::Flag(|c| &mut c.accept_damage), "open a pool although records that were durable are damaged, without them"),
+    live("scrub-mb-per-second", Form::Integer(0, 100_000), "4", Place::U32(|c| &mut c.scrub_mb_per_second), "records read again in the background to see whether they are whole, in MB a second and shard; 0: none"),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),

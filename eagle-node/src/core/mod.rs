@@ -433,6 +433,7 @@ impl Core {
         (self.config_version, self.config) = self.shared.config();
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
+        self.shard.set_scrub_rate(u64::from(self.config.scrub_mb_per_second) << 20);
         self.shard.set_eviction(self.config.eviction());
         self.sync = self.config.sync();
         self.stats.track_latency(self.config.latency_tracking);
@@ -547,6 +548,9 @@ impl Core {
         }
         let progress = self.shard.background(now.unix, Budget { records: units as usize, is_idle: idle });
         self.background_due = progress.more;
+        for (byte, what) in self.shard.take_scrub_damage() {
+            tracing::error!("Core {} has found damage at byte {byte:#x} of its pool: {what}", self.id.0);
+        }
     }
 
     /// Copies the arguments of a command that goes on later.

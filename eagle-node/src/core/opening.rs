@@ -112,6 +112,12 @@ impl Core {
         for damage in &report.damage {
             tracing::warn!("Core {core} opened its pool without what is damaged: {damage}");
         }
+        if let Some((path, bytes)) = &report.quarantine {
+            tracing::warn!("Core {core} keeps the {bytes} bytes that were there in {}", path.display());
+        }
+        if self.shard.keys_lost() > 0 {
+            tracing::warn!("Core {core} dropped {} keys of which parts were lost", self.shard.keys_lost());
+        }
     }
 }
 

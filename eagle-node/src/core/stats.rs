@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use eagle_shard::{
-    Digest,
+    Digest, ScrubStats,
     call::DbId,
     shard::{ShardUsage, Stats},
 };
@@ -321,6 +321,8 @@ pub struct Figures {
     pub has_failed: bool,
     /// What was found when its pool was loaded.
     pub recovery: RecoveryFigures,
+    /// What the scrub has read and found.
+    pub scrub: ScrubStats,
 }
 
 /// What was found when a core's pool, or by [`RecoveryFigures::add`] all pools of the node, was loaded.
@@ -334,6 +336,10 @@ pub struct RecoveryFigures {
     pub torn_bytes: u64,
     /// Places that are damaged.
     pub damaged: u64,
+    /// Bytes of them that were copied to a quarantine.
+    pub quarantined_bytes: u64,
+    /// Keys that were dropped because parts of them were lost.
+    pub keys_lost: u64,
 }
 
 impl RecoveryFigures {
@@ -343,6 +349,8 @@ impl RecoveryFigures {
         self.bytes += other.bytes;
         self.torn_bytes += other.torn_bytes;
         self.damaged += other.damaged;
+        self.quarantined_bytes += other.quarantined_bytes;
+        self.keys_lost += other.keys_lost;
     }
 }
 
@@ -392,6 +400,10 @@ impl Figures {
         self.pool_bytes += other.pool_bytes;
         self.has_failed |= other.has_failed;
         self.recovery.add(other.recovery);
+        self.scrub.passes = self.scrub.passes.min(other.scrub.passes);
+        self.scrub.bytes += other.scrub.bytes;
+        self.scrub.records += other.scrub.records;
+        self.scrub.damaged += other.scrub.damaged;
     }
 
     /// Commands executed.

@@ -47,6 +47,7 @@ use std::{
 use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
+pub(crate) use self::pools::{found_in as pools_in, share as share_folder};
 use self::{
     clock::Clock,
     core_loop::{Ending, Parts},

@@ -237,7 +237,7 @@ impl Folder {
 }
 
 /// Pools by their shards' numbers, in order.
-fn found_in(dir: &Path) -> Result<Vec<(u16, PathBuf)>, StartError> {
+pub(crate) fn found_in(dir: &Path) -> Result<Vec<(u16, PathBuf)>, StartError> {
     let entries = fs::read_dir(dir).map_err(|error| file_error(dir, &error))?;
     let mut found = Vec::new();
     for entry in entries {
@@ -250,6 +250,29 @@ fn found_in(dir: &Path) -> Result<Vec<(u16, PathBuf)>, StartError> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Keeps servers away from a folder without writing to it, as long as what is returned is open; there is none where none was ever.
+pub(crate) fn share(dir: &Path) -> Result<Option<File>, StartError> {
+    let path = dir.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(&path, &error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(held(dir, file)),
+        Err(TryLockError::Error(error)) => Err(file_error(&path, &error)),
+    }
+}
+
+/// Somebody else has the folder: the lock's text says who.
+fn held(dir: &Path, mut lock: File) -> StartError {
+    let mut text = String::new();
+    // What cannot be read says nothing of who has it.
+    let _ = lock.read_to_string(&mut text);
+    StartError::Locked { dir: dir.to_path_buf(), pid: text.trim().parse().ok() }
 }
 
 /// Takes the folder's lock, and says in it who has it.
@@ -265,12 +288,7 @@ fn lock(dir: &Path) -> Result<File, StartError> {
         .map_err(|error| failed(&error))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            // What cannot be read says nothing of who has it.
-            let _ = file.read_to_string(&mut text);
-            return Err(StartError::Locked { dir: dir.to_path_buf(), pid: text.trim().parse().ok() });
-        }
+        Err(TryLockError::WouldBlock) => return Err(held(dir, file)),
         Err(TryLockError::Error(error)) => return Err(failed(&error)),
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(|error| failed(&error))?;

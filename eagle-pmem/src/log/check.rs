@@ -109,7 +109,7 @@ impl Log {
             let record = self.read(offset);
             let len = record.bytes_on_medium() as u64;
             live += if is_live(offset) { len } else { 0 };
-            records += 1;
+            records += record.ordinals();
             at += len;
         }
         Ok((live, records))

@@ -53,6 +53,9 @@ impl Log {
         for index in sync.end_sync(mark) {
             self.extents.revive(index);
         }
+        let unsynced =
+            self.extents.iter().map(|(_, extent)| extent).filter(|extent| !sync.synced.covers(extent.sequence));
+        sync.dead_unsynced = unsynced.map(|extent| extent.used - extent.live).sum();
         if sync.has_to_invalidate() {
             self.position.advance(RECORD_ALIGN as u64);
         }
@@ -62,6 +65,19 @@ impl Log {
     /// Whether the log waits for a sync that no reply does.
     pub fn wants_sync(&self) -> bool {
         self.sync.as_ref().is_some_and(|sync| sync.wants_sync())
+    }
+
+    /// Bytes that are dead and can only be won when a sync has ended or a commit is written: those of records in extents that are not
+    /// synced to their ends, and of freed extents whose memory is not given back.
+    #[inline]
+    pub fn bytes_awaiting(&self) -> u64 {
+        self.sync.as_ref().map_or(0, |sync| sync.dead_unsynced + self.bytes_unreleased())
+    }
+
+    /// Bytes of dead records that cannot be compacted before a sync has ended.
+    #[inline]
+    pub fn bytes_dead_unsynced(&self) -> u64 {
+        self.sync.as_ref().map_or(0, |sync| sync.dead_unsynced)
     }
 
     /// The position up to which the medium is synced.
@@ -113,9 +129,13 @@ impl Log {
 
     /// Notes that an extent or run was freed. What is still to be written of it is part of the next commit, so it waits for a
     /// position beyond the one under way.
-    pub(super) fn bury(&mut self, freed: Range<u32>, sequence: u64, dead_version_min: u64) {
+    pub(super) fn bury(&mut self, freed: Range<u32>, extent: &Extent) {
+        let &Extent { sequence, dead_version_min, used: bytes_used, .. } = extent;
         if let Some(sync) = &mut self.sync {
             self.position.advance(RECORD_ALIGN as u64);
+            if !sync.synced.covers(sequence) {
+                sync.dead_unsynced = sync.dead_unsynced.saturating_sub(bytes_used);
+            }
             let head = freed.start;
             for index in freed {
                 let body_of = (index != head).then_some((sequence, head));
@@ -162,15 +182,22 @@ impl Log {
             *position
         });
         for (index, body_of) in due {
-            let start = self.extents.start(ExtentId::from_index(index));
-            if let Some(sequence) = body_of {
-                let header = ExtentHeader { sequence, ..self.extents.header_of_body() };
-                let place = start..start + extent_header::BYTES as u64;
-                self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
-                self.note_written(place);
+            let id = ExtentId::from_index(index);
+            match body_of {
+                Some(sequence) => self.write_invalid_header(id, sequence, 1),
+                None => self.invalidate_header(self.extents.start(id)),
             }
-            self.invalidate_header(start);
         }
+    }
+
+    /// Gives an extent, or run, that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
+    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64, run: u32) {
+        let start = self.extents.start(id);
+        let place = start..start + extent_header::BYTES as u64;
+        let header = ExtentHeader { sequence, run, ..self.extents.header_of_body() };
+        self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
+        self.note_written(place);
+        self.invalidate_header(start);
     }
 
     /// Makes the header at `start` invalid by its first word, which is written whole whatever happens.
@@ -247,7 +274,8 @@ impl Log {
     /// Writes the seal of an extent at `at`, where its records end.
     pub(super) fn write_seal_at(&mut self, id: ExtentId, at: u64) {
         let extent = self.extents.get(id);
-        let count = u32::try_from(extent.records).expect("an extent has fewer bytes than that").to_le_bytes();
+        // Only what stands for damaged records can be said to be more than fit.
+        let count = u32::try_from(extent.records).unwrap_or(u32::MAX).to_le_bytes();
         let seed = extent.seed;
         let value: &[&[u8]] = &[&count];
         let parts = RecordParts { tag: meta::SEAL, ..RecordParts::new(Kind::Meta, &[], value) };

@@ -17,6 +17,7 @@
 //! What was dropped must stay so: first the headers of dropped extents are made invalid, and when that is synced, the
 //! extents that ended early get their seals ([`Log::is_settled`]).
 
+mod headers;
 mod reader;
 
 use super::state::{KnownExtent, LogState, Stale};
@@ -25,8 +26,7 @@ use crate::domain::Domain;
 use crate::error::PoolError;
 use crate::extent::{ExtentId, ExtentState, Extents};
 use crate::layout::{
-    EXTENT_MAGIC, ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, extent_header,
-    meta, record_header,
+    ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, meta, record_header,
 };
 use crate::log::Found;
 use crate::mapping::Mapping;
@@ -34,9 +34,12 @@ use crate::offset::PoolOffset;
 use crate::pool::PoolFile;
 use crate::record::{Kind, Record, RecordParts, Shape};
 use crate::sync::Synced;
+use headers::{Headers, Headless};
 use reader::{End, Reader, Step};
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
 
 /// Sequences that no extent gets after a recovery, at least: more than extents can have been opened since the last sync.
 const SEQUENCES_SKIPPED: u64 = 1 << 16;
@@ -54,6 +57,14 @@ pub struct Damage {
     pub what: DamageKind,
 }
 
+impl Damage {
+    /// The bytes concerned, of a pool of so many: a seal that is missing has no length of its own.
+    pub fn range(&self, pool_bytes: u64) -> Range<u64> {
+        let len = if self.what == DamageKind::Seal { SEAL_BYTES as u64 } else { self.len };
+        self.byte.min(pool_bytes)..(self.byte + len).min(pool_bytes)
+    }
+}
+
 /// What is damaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DamageKind {
@@ -67,14 +78,21 @@ pub enum DamageKind {
     Unreached,
 }
 
+impl DamageKind {
+    /// It in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Header => "the header of an extent",
+            Self::Records => "records",
+            Self::Seal => "the seal of an extent",
+            Self::Unreached => "what follows damaged records",
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.what {
-            DamageKind::Header => "the header of an extent",
-            DamageKind::Records => "records",
-            DamageKind::Seal => "the seal of an extent",
-            DamageKind::Unreached => "what follows damaged records",
-        };
+        let what = self.what.name();
         write!(f, "{what} at byte {:#x} ({} bytes, extent {})", self.byte, self.len, self.extent)
     }
 }
@@ -92,7 +110,24 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// What was durable and is not whole.
     pub damage: Vec<Damage>,
+    /// Whole records by the number of their kind.
+    pub kinds: [u64; KINDS],
+    /// Extents with records by the number of their kind.
+    pub extent_kinds: [u64; EXTENT_KINDS],
+    /// Extents with records that lack a seal: the one that was being filled, mostly.
+    pub extents_unsealed: u64,
+    /// Extents that were used and are free.
+    pub extents_freed: u64,
+    /// All extents of the pool.
+    pub extents_all: u64,
+    /// Where the bytes of damaged ranges were copied to before anything was changed, and how many they are.
+    pub quarantine: Option<(PathBuf, u64)>,
 }
+
+/// Numbers that kinds of records have, from 0 on.
+pub const KINDS: usize = Kind::Meta as usize + 1;
+/// Numbers that kinds of extents have, from 0 on.
+pub const EXTENT_KINDS: usize = ExtentKind::Checkpoint as usize + 1;
 
 /// What is to be read of an extent.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +161,8 @@ pub struct Scan {
     /// Extents that end without a seal.
     unsealed: Vec<ExtentId>,
     gaps: Vec<Gap>,
+    /// Extents whose headers are gone: never written whole, or damaged. They get one that is invalid on purpose.
+    headless: Vec<Headless>,
     version_max: u64,
     hint: u64,
     id_max: u64,
@@ -215,6 +252,7 @@ impl Log {
             dropped: Vec::new(),
             unsealed: Vec::new(),
             gaps: Vec::new(),
+            headless: Vec::new(),
             version_max: 0,
             hint: 0,
             id_max: 0,
@@ -226,20 +264,28 @@ impl Log {
             known_before: 0,
             ordinals: HashMap::new(),
         };
-        let found = self.find_extents(&mut scan.report);
-        for (id, header) in &found {
+        let headers = self.find_headers();
+        let found = &headers.found;
+        for (id, header) in found {
             self.extents.found(*id, header);
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
+        self.extents.skip_sequences(headers.sequence_max() + 1);
         scan.report.extents = found.len() as u64;
         scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
-        if let Some(state) = state {
-            self.take_state(state, &found, &mut scan);
+        scan.report.extents_all = self.extents.len() as u64;
+        scan.report.extents_freed = headers.freed();
+        for (_, header) in found {
+            scan.report.extent_kinds[header.kind as usize] += 1;
         }
-        self.plan(&found, &mut scan);
+        if let Some(state) = state {
+            self.take_state(state, &headers, &mut scan);
+        }
+        self.plan(&headers, &mut scan);
         scan.bytes_total = scan.planned.len() as u64 * self.extents.bytes();
         let is_as_it_was = state.is_some_and(|state| self.extents.next_sequence() <= state.next_sequence);
-        if is_as_it_was && scan.planned.is_empty() && scan.dropped.is_empty() {
+        let is_clean = scan.dropped.is_empty() && scan.headless.is_empty() && scan.report.damage.is_empty();
+        if is_as_it_was && scan.planned.is_empty() && is_clean {
             // Nothing came after the checkpoint, which counts only what was synced.
             let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
             sync.synced = Synced { next_sequence: self.extents.next_sequence(), open: [(0, 0); 2] };
@@ -249,7 +295,7 @@ impl Log {
     }
 
     /// Takes over what a checkpoint says of extents that are still there.
-    fn take_state(&mut self, state: &LogState, found: &[(ExtentId, ExtentHeader)], scan: &mut Scan) {
+    fn take_state(&mut self, state: &LogState, headers: &Headers, scan: &mut Scan) {
         scan.version_max = scan.version_max.max(state.next_version.saturating_sub(1));
         (scan.known, scan.stale) = self.known_extents(state);
         scan.known_before = state.next_sequence;
@@ -261,7 +307,7 @@ impl Log {
         }
         let is_gone = |index: &u32| !scan.known.contains_key(&ExtentId::from_index(*index));
         let lost = state.extents.iter().filter(|(index, _)| is_gone(index));
-        let lost = lost.filter(|(index, known)| !self.was_written((known.sequence, **index), found));
+        let lost = lost.filter(|(index, known)| !headers.was_written((known.sequence, **index)));
         scan.report.damage.extend(lost.map(|(index, known)| Damage {
             extent: *index,
             byte: self.extents.start(ExtentId::from_index(*index)),
@@ -271,48 +317,11 @@ impl Log {
         self.extents.skip_sequences(state.next_sequence);
     }
 
-    /// The extents that have a header. A place may lie in a run and still bear the header of a former use: the higher
-    /// sequence holds.
-    fn find_extents(&self, report: &mut RecoveryReport) -> Vec<(ExtentId, ExtentHeader)> {
-        let count = self.extents.len() as u32;
-        let mut found = Vec::new();
-        let mut broken = Vec::new();
-        for index in 0..count {
-            let id = ExtentId::from_index(index);
-            let start = self.extents.start(id);
-            let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
-            match ExtentHeader::parse(bytes.try_into().expect("a header's bytes")) {
-                Ok(header) if header.pool_id != self.extents.pool_id() => {}
-                Ok(header) if u64::from(index) + u64::from(header.run) <= u64::from(count) => found.push((id, header)),
-                Ok(_) => broken.push(index),
-                Err(_) if looks_like_header(bytes, self.extents.pool_id()) => broken.push(index),
-                Err(_) => {}
-            }
-        }
-        found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
-        let mut taken = vec![false; count as usize];
-        found.retain(|(id, header)| {
-            let run = &mut taken[id.index()..id.index() + header.run as usize];
-            let is_free = run.iter().all(|taken| !taken);
-            if is_free {
-                run.fill(true);
-            }
-            is_free
-        });
-        let lost = broken.into_iter().filter(|index| !taken[*index as usize]);
-        report.damage.extend(lost.map(|index| Damage {
-            extent: index,
-            byte: self.extents.start(ExtentId::from_index(index)),
-            len: self.extents.bytes(),
-            what: DamageKind::Header,
-        }));
-        found
-    }
-
     /// Decides what of each extent is to be read, in which order.
-    fn plan(&self, found: &[(ExtentId, ExtentHeader)], scan: &mut Scan) {
+    fn plan(&self, headers: &Headers, scan: &mut Scan) {
+        let found = &headers.found;
         let Some((_, newest)) = found.first() else {
-            return;
+            return self.judge_headless(headers, None, scan);
         };
         let is_old = |header: &ExtentHeader| header.sequence < newest.whole_before && header.sequence != newest.except;
         let mut order: Vec<&(ExtentId, ExtentHeader)> = found.iter().collect();
@@ -329,6 +338,7 @@ impl Log {
             marker = survey.marker.or(marker);
             surveys.insert(*id, survey);
         }
+        self.judge_headless(headers, marker, scan);
         let durable = |header: &ExtentHeader| -> Option<u64> {
             if is_old(header) { None } else { marker.map_or(Some(0), |synced| synced.bytes_of(header.sequence)) }
         };
@@ -349,12 +359,13 @@ impl Log {
                 continue;
             };
             let is_durable = |sequence: u64| marker.is_some_and(|synced| synced.covers(sequence));
-            has_ended |= !is_moved(header) && !is_durable(header.before.0) && !self.was_written(header.before, found);
+            has_ended |= !is_moved(header) && !is_durable(header.before.0) && !headers.was_written(header.before);
             if has_ended && !is_moved(header) {
                 scan.drop_extent(self, *id, survey, durable);
                 continue;
             }
-            if survey.is_sealed {
+            // Durable to its end: what is not whole in it is damage, and no end of the log.
+            if survey.is_sealed || durable.is_none() {
                 scan.planned.push(Planned { id: *id, durable: None, until: None, known });
                 continue;
             }
@@ -369,24 +380,6 @@ impl Log {
                 scan.planned.push(Planned { id: *id, durable, until, known });
                 scan.unsealed.push(*id);
             }
-        }
-    }
-
-    /// Whether an extent of this sequence was ever written at its place: it is there, or its place shows that it was, or a later
-    /// use. A place that was never written to since it was clean holds zeros or the header of a former use; anything else is the
-    /// body of a run.
-    fn was_written(&self, (sequence, index): (u64, u32), found: &[(ExtentId, ExtentHeader)]) -> bool {
-        let is_later = |(id, header): &(ExtentId, ExtentHeader)| {
-            header.sequence >= sequence && (id.raw()..id.raw() + header.run).contains(&index)
-        };
-        if sequence == 0 || found.iter().any(is_later) {
-            return true;
-        }
-        let start = self.extents.start(ExtentId::from_index(index));
-        let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
-        match ExtentHeader::former_sequence(bytes.try_into().expect("a header's bytes")) {
-            Some(former) => former >= sequence,
-            None => bytes.iter().any(|byte| *byte != 0),
         }
     }
 
@@ -410,6 +403,11 @@ impl Log {
                 Step::Gap { .. } => unreachable!("nothing is durable for a survey"),
                 Step::End(end) => {
                     survey.is_sealed = end == End::Sealed;
+                    if !survey.is_sealed {
+                        // A marker behind records that are not whole tells that they were durable.
+                        let rest = self.extents.records_start(id) + reader.used()..self.extents.records_stop(id);
+                        survey.marker = self.last_marker(rest, self.extents.get(id).seed).or(survey.marker);
+                    }
                     return survey;
                 }
             }
@@ -437,6 +435,7 @@ impl Log {
                     scan.id_max = scan.id_max.max(id.map_or(0, |id| id.raw()));
                     scan.version_max = scan.version_max.max(version);
                     scan.report.records += 1;
+                    scan.report.kinds[record.kind() as usize] += 1;
                     scan.report.bytes += len;
                     self.count_read(&reader);
                     scan.reader = Some(reader);
@@ -526,6 +525,11 @@ impl Log {
         version >= extent.version_base + extent.records || version > self.version_of(scan, id, than)
     }
 
+    /// The version of a record that recovery handed out.
+    pub fn found_version(&self, scan: &mut Scan, offset: PoolOffset) -> u64 {
+        self.read(offset).version().unwrap_or_else(|| self.version_of(scan, self.extent_of(offset), offset))
+    }
+
     /// The version of a record that carries none: of the extent's first, and how many came between.
     fn version_of(&self, scan: &mut Scan, id: ExtentId, offset: PoolOffset) -> u64 {
         let ordinals = scan.ordinals.entry(id).or_insert_with(|| {
@@ -552,15 +556,19 @@ impl Log {
         // Extents whose headers never came to be may have left records, which must not verify under a sequence given out anew.
         self.extents.skip_sequences(self.extents.next_sequence() + (self.extents.len() as u64).max(SEQUENCES_SKIPPED));
         for id in std::mem::take(&mut scan.dropped) {
-            let start = self.extents.start(id);
-            self.invalidate_header(start);
-            let sequence = self.extents.get(id).sequence;
+            let extent = *self.extents.get(id);
+            // One that names no extent before it: that one may never have come to be.
+            self.write_invalid_header(id, extent.sequence, extent.run);
             let freed = self.extents.free(id);
-            self.bury(freed, sequence, u64::MAX);
+            self.bury(freed, &extent);
         }
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
         }
+        for headless in std::mem::take(&mut scan.headless) {
+            self.make_header_invalid(&headless);
+        }
+        scan.report.extents_unsealed = scan.unsealed.len() as u64;
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
         self.position.advance(RECORD_ALIGN as u64);
@@ -675,12 +683,4 @@ impl Scan {
 fn marker_of(record: Record<'_>) -> Option<Synced> {
     let is_marker = record.kind() == Kind::Meta && record.tag() == meta::MARKER;
     if is_marker { Synced::parse(record.value()) } else { None }
-}
-
-/// Whether bytes that are no header were one, and not made invalid on purpose: its name or its pool is there.
-fn looks_like_header(bytes: &[u8], pool_id: u64) -> bool {
-    let magic = &bytes[extent_header::MAGIC..extent_header::POOL_ID];
-    let is_named = *magic == EXTENT_MAGIC.to_le_bytes();
-    let is_ours = bytes[extent_header::POOL_ID..extent_header::SEQUENCE] == pool_id.to_le_bytes();
-    is_named || is_ours && magic.iter().any(|byte| *byte != 0)
 }

@@ -1,10 +1,13 @@
 //! A large string: a vector of chunk records behind a head, so that a change rewrites a chunk and not the string.
 //!
 //! ```text
-//!  index entry ─▶ head record: key, id, length      LargeStrings: id ─▶ [offset, offset, 0, offset, ...]
+//!  index entry ─▶ head record: key, id, length, sum LargeStrings: id ─▶ [offset, offset, 0, offset, ...]
 //!                                                                          │       │     hole: 64 KiB of zeros
 //!                 chunk record: id, index, bytes ◀─────────────────────────┘       ▼
 //! ```
+//!
+//! The head tells length and *sum*: what the chunks' contents hash to, all together. So a chunk that was lost to damage is seen, and a
+//! string is never shown with an older chunk, or zeros, in its place. (Where nothing is replayed the sum is 0.)
 //!
 //! A chunk's record holds at most [`CHUNK_BYTES`]; what it holds less, and what has no record, is zeros. So a string that `SETRANGE`
 //! makes 512 MB long takes one chunk. The head comes last in its group: it is what makes the chunks count after a
@@ -15,6 +18,8 @@
 use std::collections::HashMap;
 
 use eagle_pmem::{CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Form,
@@ -40,10 +45,40 @@ const DROPPED_AT_ONCE_MAX: usize = 16;
 /// No record: all of the chunk is zeros.
 const HOLE: u64 = 0;
 
+/// The longest string, whatever the configuration says, in bytes: what its table may come to.
+pub(crate) const LARGE_BYTES_MAX: usize = 64 << 30;
+const CHUNKS_MAX: usize = LARGE_BYTES_MAX / CHUNK_BYTES;
+
+/// Bytes of a head's value: length and sum.
+pub(crate) const HEAD_BYTES: usize = 16;
+
 /// Where the chunks of one string lie; [`HOLE`] where there is none.
 #[derive(Debug, Default)]
 struct LargeString {
     chunks: Vec<u64>,
+    /// What each chunk's content hashes to, with its place; 0 for holes, and all where nothing is replayed.
+    stamps: Vec<u64>,
+}
+
+impl LargeString {
+    fn extend(&mut self, count: usize) {
+        if self.chunks.is_empty() {
+            // Zeros from the allocator take no memory until they are touched.
+            (self.chunks, self.stamps) = (vec![HOLE; count], vec![0; count]);
+        } else {
+            self.chunks.resize(count, HOLE);
+            self.stamps.resize(count, 0);
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.stamps.iter().fold(0, |sum, stamp| sum ^ stamp)
+    }
+}
+
+/// What the content of a chunk hashes to at its place: never 0.
+fn stamp_of(index: usize, content: &[u8]) -> u64 {
+    xxh3_64_with_seed(content, index as u64) | 1
 }
 
 /// The large strings of a shard by their ids.
@@ -57,7 +92,7 @@ impl LargeStrings {
     /// Memory of the table in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let entry = size_of::<(CollectionId, LargeString)>() + 1;
-        self.strings.capacity() * entry + self.chunks * size_of::<u64>()
+        self.strings.capacity() * entry + self.chunks * 2 * size_of::<u64>()
     }
 
     /// All chunk records.
@@ -76,7 +111,7 @@ impl LargeStrings {
         let chunks = &self.strings[&id_of(head)].chunks;
         let records = chunks.iter().filter(|raw| **raw != HOLE);
         let bytes: usize = records.map(|raw| log.read(PoolOffset::from_raw(*raw)).bytes_on_medium()).sum();
-        bytes + size_of_val(&chunks[..])
+        bytes + 2 * size_of_val(&chunks[..])
     }
 
     /// Whether the chunk record at `offset` is what its string has at its place; `to` becomes its new place if given.
@@ -94,9 +129,18 @@ impl LargeStrings {
         string.chunks[index] = offset.raw();
     }
 
-    fn add(&mut self, id: CollectionId, chunks: Vec<u64>) {
-        self.chunks += chunks.len();
-        self.strings.insert(id, LargeString { chunks });
+    /// A chunk of this string was written.
+    fn set(&mut self, id: CollectionId, index: usize, offset: PoolOffset, stamp: u64) {
+        let string = self.strings.get_mut(&id).expect("a chunk that lives has a string");
+        (string.chunks[index], string.stamps[index]) = (offset.raw(), stamp);
+    }
+
+    /// A new string of so many chunks, holes all of them.
+    fn add(&mut self, id: CollectionId, count: usize) {
+        self.chunks += count;
+        let mut string = LargeString::default();
+        string.extend(count);
+        self.strings.insert(id, string);
     }
 
     fn remove(&mut self, id: CollectionId) -> Vec<u64> {
@@ -111,26 +155,38 @@ impl LargeStrings {
         self.offset(id, index)
     }
 
-    /// A head was found: its string is as long as it tells.
-    pub(crate) fn replayed_head(&mut self, head: Record<'_>) {
+    /// The newest chunk so far was found.
+    pub(crate) fn replayed_chunk(&mut self, id: CollectionId, index: usize, offset: PoolOffset, content: &[u8]) {
+        self.set(id, index, offset, stamp_of(index, content));
+    }
+
+    /// A head was found: its string is as long as it tells. Returns whether the chunks are those that it was written with.
+    pub(crate) fn replayed_head(&mut self, head: Record<'_>) -> bool {
         self.replayed_string(id_of(head), len_of(head).div_ceil(CHUNK_BYTES));
+        self.is_whole(head)
+    }
+
+    /// Whether the chunks of the string with this head are those that it was written with.
+    pub(crate) fn is_whole(&self, head: Record<'_>) -> bool {
+        self.strings[&id_of(head)].sum() == sum_of(head)
     }
 
     fn replayed_string(&mut self, id: CollectionId, chunks: usize) {
         if !self.strings.contains_key(&id) {
-            self.add(id, Vec::new());
+            self.add(id, 0);
         }
         self.extend(id, chunks);
     }
 
-    /// The tables of all strings.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &[u64])> {
-        self.strings.iter().map(|(id, string)| (*id, &string.chunks[..]))
+    /// The tables of all strings: offsets of chunks, and what these hash to.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (CollectionId, &[u64], &[u64])> {
+        self.strings.iter().map(|(id, string)| (*id, &string.chunks[..], &string.stamps[..]))
     }
 
-    /// Adds a string whose chunks lie here.
-    pub(crate) fn restore(&mut self, id: CollectionId, chunks: Vec<u64>) {
-        self.add(id, chunks);
+    /// Adds a string whose chunks lie here, and hash to this.
+    pub(crate) fn restore(&mut self, id: CollectionId, chunks: Vec<u64>, stamps: Vec<u64>) {
+        self.chunks += chunks.len();
+        self.strings.insert(id, LargeString { chunks, stamps });
     }
 
     /// Forgets the strings that are not to be kept; what is returned are their chunks.
@@ -149,7 +205,7 @@ impl LargeStrings {
         let string = self.strings.get_mut(&id).expect("a head has its string");
         if count > string.chunks.len() {
             self.chunks += count - string.chunks.len();
-            string.chunks.resize(count, HOLE);
+            string.extend(count);
         }
     }
 
@@ -208,8 +264,29 @@ pub(crate) fn id_of(head: Record<'_>) -> CollectionId {
 
 /// The length that a head tells.
 fn len_of(head: Record<'_>) -> usize {
-    let bytes = head.value().try_into().expect("a large string's head is 8 bytes");
-    usize::try_from(u64::from_le_bytes(bytes)).expect("a length fits the address space")
+    usize::try_from(number_of(head, 0)).expect("a length fits the address space")
+}
+
+/// The sum that a head tells.
+fn sum_of(head: Record<'_>) -> u64 {
+    number_of(head, 1)
+}
+
+fn number_of(head: Record<'_>, nth: usize) -> u64 {
+    u64::from_le_bytes(head.value().as_chunks().0[nth])
+}
+
+/// Whether a record can be a head.
+pub(crate) fn is_head(record: Record<'_>) -> bool {
+    record.id().is_some()
+        && record.value().len() == HEAD_BYTES
+        && number_of(record, 0) <= LARGE_BYTES_MAX as u64
+        && Encoding::from_byte(record.tag()).is_some()
+}
+
+/// Whether a record can be a chunk.
+pub(crate) fn is_chunk(record: Record<'_>) -> bool {
+    place_of(record).is_some_and(|(_, index)| index < CHUNKS_MAX) && record.value().len() <= CHUNK_BYTES
 }
 
 /// The string and the place in it that a chunk's record names.
@@ -220,7 +297,7 @@ pub(crate) fn place_of(chunk: Record<'_>) -> Option<(CollectionId, usize)> {
 
 /// What a string of this length takes in the log at most, in chunks and head.
 fn large_bytes_max(key_len: usize, chunks: usize) -> usize {
-    chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES) + record_bytes_max(key_len, size_of::<u64>())
+    chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES) + record_bytes_max(key_len, HEAD_BYTES)
 }
 
 impl Shard {
@@ -243,7 +320,7 @@ impl Shard {
             let key = (index as u32).to_le_bytes();
             let parts = RecordParts { id: Some(id), ..RecordParts::new(Kind::Chunk, &key, &[]) };
             let offset = self.log.append_with(&parts, chunk.len(), |place| place.copy_from_slice(chunk));
-            self.large.moved(id, index, offset);
+            self.set_chunk(id, index, offset);
         }
         self.put_head(db, key, old, id, value.len(), expiry);
         self.log.end_group();
@@ -313,16 +390,23 @@ impl Shard {
                 value[at..].copy_from_slice(bytes);
             }),
         };
-        self.large.moved(id, index, offset);
+        self.set_chunk(id, index, offset);
         if let Some(current) = current {
             self.log.kill(current);
         }
     }
 
+    /// A chunk of a string was written.
+    fn set_chunk(&mut self, id: CollectionId, index: usize, offset: PoolOffset) {
+        let is_replayed = self.log.is_replayed();
+        let stamp = if is_replayed { stamp_of(index, self.log.read(offset).value()) } else { 0 };
+        self.large.set(id, index, offset, stamp);
+    }
+
     /// A new string of so many chunks, holes all of them.
     fn add_large(&mut self, count: usize) -> CollectionId {
         let id = self.new_id();
-        self.large.add(id, vec![HOLE; count]);
+        self.large.add(id, count);
         id
     }
 
@@ -336,7 +420,8 @@ impl Shard {
         len: usize,
         expiry: Option<UnixMs>,
     ) {
-        let value: &[&[u8]] = &[&(len as u64).to_le_bytes()];
+        let sum = self.large.strings[&id].sum();
+        let value: &[&[u8]] = &[&(len as u64).to_le_bytes(), &sum.to_le_bytes()];
         let form = Form::LargeString;
         let new = NewValue { form, tag: Encoding::Raw as u8, expiry, id: Some(id), value };
         let parts = self.parts(db, key, new);

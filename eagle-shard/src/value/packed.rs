@@ -67,6 +67,27 @@ impl<'a> Packed<'a> {
         Self { bytes: &value[..value.len() - spare] }
     }
 
+    /// Whether a record's value is items of which nothing is known, some, in whole entries of `step`.
+    pub(crate) fn is_sound(value: &[u8], step: usize) -> bool {
+        let Some(head) = value.first_chunk::<ITEMS_AT>() else {
+            return false;
+        };
+        let (count, spare) = (half_word(head, 0), half_word(head, SPARE_AT));
+        let Some(end) = value.len().checked_sub(spare) else {
+            return false;
+        };
+        let (mut next, mut found) = (ITEMS_AT, 0);
+        while next < end {
+            let is_long = value[next] == LONG;
+            if is_long && end - next < 5 {
+                return false;
+            }
+            next = spot(value, next).end;
+            found += 1;
+        }
+        next == end && found == count && count > 0 && count.is_multiple_of(step)
+    }
+
     /// How many items there are.
     #[inline]
     pub(crate) fn len(self) -> usize {
@@ -333,6 +354,32 @@ mod tests {
         assert_eq!(packed.item(packed.behind(spot)), b"value");
         assert_eq!(packed.find(b"value", 2), None);
         assert!(packed.find(b"value", 1).is_some());
+    }
+
+    #[test]
+    fn only_what_was_packed_is_sound() {
+        // Every shorter value, and every value with another byte of its lengths, is refused; with spare bytes it is as good.
+        let mut packing = Packing::default();
+        packing.begin(None);
+        for item in [&b"field"[..], &[7; 300]] {
+            packing.push(item);
+        }
+        let value = packing.bytes.clone();
+        assert!(Packed::is_sound(&value, 2) && !Packed::is_sound(&value, 4));
+        assert!((0..value.len()).all(|len| !Packed::is_sound(&value[..len], 2)));
+        for at in [0, 1, 2, 3, 4, 10, 11, 12, 13, 14] {
+            let changed = |by: u8| {
+                let mut changed = value.clone();
+                changed[at] = changed[at].wrapping_add(by);
+                changed
+            };
+            assert!((1..=255).all(|by| !Packed::is_sound(&changed(by), 2)), "byte {at}");
+        }
+        let mut spare = vec![0; value.len() + 9];
+        packing.write_into(&mut spare);
+        assert!(Packed::is_sound(&spare, 2));
+        packing.begin(None);
+        assert!(!Packed::is_sound(&packing.bytes, 2), "an empty collection is none");
     }
 
     #[test]

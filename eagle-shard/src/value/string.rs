@@ -12,7 +12,7 @@ use eagle_resp::{Reply, number};
 
 use super::{
     Form,
-    large::{CHUNK_BYTES, Pieces},
+    large::{CHUNK_BYTES, LARGE_BYTES_MAX, Pieces},
 };
 use crate::{
     call::{DbId, Key, UnixMs},
@@ -284,7 +284,7 @@ impl Shard {
 
     fn check_string_len(&self, at: usize, bytes: usize) -> Result<(), Error> {
         let len = at.checked_add(bytes).ok_or(Error::StringTooLong)?;
-        if len > self.config.string_len_max { Err(Error::StringTooLong) } else { Ok(()) }
+        if len > self.config.string_len_max.min(LARGE_BYTES_MAX) { Err(Error::StringTooLong) } else { Ok(()) }
     }
 }
 

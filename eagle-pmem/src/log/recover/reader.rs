@@ -109,14 +109,16 @@ impl Reader {
     fn pass_over(&mut self, log: &Log) -> Step {
         let byte = self.next;
         let limit = self.durable + SEAL_BYTES as u64;
-        let next = (byte + RECORD_ALIGN as u64..limit)
+        // No record is shorter than a seal, so none was lost in less.
+        let next = (byte + SEAL_BYTES as u64..limit)
             .step_by(RECORD_ALIGN)
             .find(|at| *at < self.stop + SEAL_BYTES as u64 && self.record_at(log, *at).is_some());
         let Some(next) = next else {
             self.next = self.durable;
             return Step::End(End::Damaged { byte, len: self.durable - byte });
         };
-        self.next = next;
+        // What takes the place of the damaged ones is a record too.
+        (self.next, self.used) = (next, next - self.start);
         let missing = self.missing(log, next - byte);
         self.ordinal += missing;
         Step::Gap { byte, len: next - byte, missing }

@@ -1,0 +1,254 @@
+//! The headers of a pool's extents: those that hold, those that were made invalid, and extents that should have one and have none.
+//!
+//! An extent that was ever used has a header, if an invalid one; one that was not is zeros. Only in what the loss of power tore may
+//! records lie behind no header, so whether its absence is damage depends on what was durable. Two things tell what an extent without
+//! header was:
+//!
+//! - its records: the checksum of each is seeded with the extent's sequence, and so gives it away;
+//! - the extent that was opened next, which names it.
+//!
+//! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
+//! what may be the body of a run.
+
+use super::{Damage, DamageKind, Scan, marker_of};
+use crate::checksum::ExtentSeed;
+use crate::extent::{ExtentId, ExtentState};
+use crate::layout::{EXTENT_MAGIC, ExtentHeader, ExtentKind, RECORD_ALIGN, extent_header};
+use crate::log::Log;
+use crate::offset::PoolOffset;
+use crate::record::Record;
+use crate::sync::Synced;
+use std::ops::Range;
+
+/// Sequences above the highest that a header tells which are still believed: extents that were opened since.
+const AHEAD_MAX: u64 = 1 << 20;
+
+/// Bytes that are checked to find out what an extent was, as a multiple of its size: so that bytes made to look like the beginnings of
+/// records cost no more than that.
+const CHECKED_EXTENTS: u64 = 64;
+
+/// What the extents of a pool say of themselves.
+pub(super) struct Headers {
+    /// Those that hold, the highest sequence first.
+    pub(super) found: Vec<(ExtentId, ExtentHeader)>,
+    /// Those that were made invalid.
+    former: Vec<(ExtentId, ExtentHeader)>,
+    /// Extents without header, that are part of no run.
+    headless: Vec<Headless>,
+    /// Which extents are part of one that holds.
+    taken: Vec<bool>,
+    /// The highest sequence that a header, valid or not any more, tells of each place; 0 for none.
+    latest: Vec<u64>,
+    /// Where something else lies than a header or zeros: perhaps the body of a run that was torn.
+    unclear: Vec<bool>,
+}
+
+/// An extent without header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Headless {
+    id: ExtentId,
+    /// The sequence that its records tell.
+    sequence: Option<u64>,
+    /// Whether what is there looks like a header.
+    is_like: bool,
+}
+
+impl Headers {
+    /// The highest sequence that is told.
+    pub(super) fn sequence_max(&self) -> u64 {
+        let implied = self.headless.iter().filter_map(|headless| headless.sequence);
+        self.latest.iter().copied().chain(implied).max().unwrap_or(0)
+    }
+
+    /// How many places say that they were used and are free.
+    pub(super) fn freed(&self) -> u64 {
+        self.former.iter().filter(|(id, _)| !self.taken[id.index()]).count() as u64
+    }
+
+    /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use,
+    /// which may be as the body of a run whose head was torn.
+    pub(super) fn was_written(&self, (sequence, index): (u64, u32)) -> bool {
+        let index = index as usize;
+        sequence == 0 || self.latest.get(index).is_some_and(|latest| *latest >= sequence || self.unclear[index])
+    }
+}
+
+impl Log {
+    /// Reads the header of every extent. A place may lie in a run and still bear the header of a former use: the higher sequence
+    /// holds.
+    pub(super) fn find_headers(&self) -> Headers {
+        let (count, pool_id) = (self.extents.len() as u32, self.extents.pool_id());
+        let (mut found, mut former, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unclear = vec![false; count as usize];
+        for index in 0..count {
+            let id = ExtentId::from_index(index);
+            let bytes = self.header_bytes(id);
+            let fits = |header: &ExtentHeader| u64::from(index) + u64::from(header.run) <= u64::from(count);
+            match (ExtentHeader::parse(bytes), ExtentHeader::former(bytes)) {
+                (Ok(header), _) if header.pool_id != pool_id => {}
+                (Ok(header), _) if fits(&header) => found.push((id, header)),
+                (_, Some(header)) if header.pool_id == pool_id => former.push((id, header)),
+                _ => {
+                    unclear[index as usize] = bytes.iter().any(|byte| *byte != 0);
+                    if !was_made_invalid(bytes) {
+                        bare.push(id);
+                    }
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
+        let mut taken = vec![false; count as usize];
+        found.retain(|(id, header)| {
+            let run = &mut taken[id.index()..id.index() + header.run as usize];
+            let is_free = run.iter().all(|taken| !taken);
+            if is_free {
+                run.fill(true);
+            }
+            is_free
+        });
+        let mut latest = vec![0; count as usize];
+        for (id, header) in found.iter().chain(&former) {
+            let end = (id.index() + header.run as usize).min(latest.len());
+            latest[id.index()..end].iter_mut().for_each(|latest: &mut u64| *latest = header.sequence.max(*latest));
+        }
+        let highest = found.iter().chain(&former).map(|(_, header)| header.sequence).max().unwrap_or(0);
+        let bare = bare.into_iter().filter(|id| !taken[id.index()]);
+        let headless = bare.map(|id| Headless {
+            id,
+            sequence: self.sequence_by_records(id, highest),
+            is_like: looks_like_header(self.header_bytes(id), pool_id),
+        });
+        let headless = headless.filter(|headless| headless.is_like || headless.sequence.is_some()).collect();
+        Headers { found, former, headless, taken, latest, unclear }
+    }
+
+    fn header_bytes(&self, id: ExtentId) -> &[u8; extent_header::BYTES] {
+        let start = self.extents.start(id);
+        let bytes = self.mapping.bytes(start..start + extent_header::BYTES as u64);
+        bytes.try_into().expect("a header's bytes")
+    }
+
+    /// The sequence of an extent by two records of it, one behind the other, that agree.
+    fn sequence_by_records(&self, id: ExtentId, highest: u64) -> Option<u64> {
+        let end = self.extents.start(id) + self.extents.bytes();
+        let mut at = self.extents.records_start(id);
+        let mut left = CHECKED_EXTENTS * self.extents.bytes();
+        while at < end {
+            let first = self.implied_sequence(at, highest, &mut left);
+            if let Some((sequence, behind)) = first
+                && self.implied_sequence(behind, highest, &mut left).is_some_and(|(other, _)| other == sequence)
+            {
+                return Some(sequence);
+            }
+            at += RECORD_ALIGN as u64;
+        }
+        None
+    }
+
+    /// The sequence for which what lies at `at` would be a record, and where that ends.
+    fn implied_sequence(&self, at: u64, highest: u64, left: &mut u64) -> Option<(u64, u64)> {
+        let end = self.medium_bytes();
+        let record = Record::parse_shape(self.mapping.bytes(at.min(end)..end)).ok()?;
+        let len = record.bytes_on_medium() as u64;
+        *left = left.checked_sub(len)?;
+        let (seed, offset) = (record.implied_seed(&self.checksum), PoolOffset::from_byte(at));
+        let sequence = ExtentSeed::sequence_of(self.extents.pool_id(), seed, offset, highest);
+        (1..=highest + AHEAD_MAX).contains(&sequence).then_some((sequence, at + len))
+    }
+
+    /// What of the extents without header is damage: those that were durable by what the newest extent and the newest marker say, by
+    /// their own markers, or because another one names them.
+    pub(super) fn judge_headless(&self, headers: &Headers, marker: Option<Synced>, scan: &mut Scan) {
+        let newest = headers.found.first().map(|(_, header)| header);
+        let is_durable = |sequence: u64, marker: Option<Synced>| {
+            newest.is_some_and(|newest| sequence < newest.whole_before && sequence != newest.except)
+                || marker.is_some_and(|synced| synced.bytes_of(sequence) != Some(0))
+        };
+        let mut lost = Vec::new();
+        for headless in &headers.headless {
+            let latest = headers.latest[headless.id.index()];
+            let is_damaged = match headless.sequence {
+                // The body of a run whose head was made invalid: its own turn was about to come.
+                Some(sequence) if sequence <= latest => false,
+                None if latest > 0 => false,
+                Some(sequence) => {
+                    headless.is_like
+                        || is_durable(sequence, marker)
+                        || is_durable(sequence, self.marker_of_headless(headless.id, sequence))
+                }
+                None => headless.is_like,
+            };
+            scan.headless.push(*headless);
+            lost.extend(is_damaged.then_some(headless.id));
+        }
+        let links = headers.found.iter().map(|(_, header)| (header, true));
+        let former = headers.former.iter().map(|(_, header)| (header, false));
+        for (header, holds) in links.chain(former).filter(|(header, _)| header.kind != ExtentKind::Compacted) {
+            let (sequence, index) = header.before;
+            let is_damaged = is_durable(sequence, marker);
+            if headers.was_written(header.before) || holds && !is_damaged {
+                continue;
+            }
+            let id = ExtentId::from_index(index);
+            if (index as usize) < self.extents.len() && !lost.contains(&id) {
+                scan.headless.push(Headless { id, sequence: None, is_like: false });
+            }
+            lost.extend(is_damaged.then_some(id));
+        }
+        lost.sort_unstable();
+        lost.dedup();
+        let (what, len) = (DamageKind::Header, self.extents.bytes());
+        let damage = lost.into_iter().map(|id| Damage { extent: id.raw(), byte: self.extents.start(id), len, what });
+        scan.report.damage.extend(damage);
+    }
+
+    /// The last marker of an extent without header.
+    fn marker_of_headless(&self, id: ExtentId, sequence: u64) -> Option<Synced> {
+        let range = self.extents.records_start(id)..self.extents.start(id) + self.extents.bytes();
+        self.last_marker(range, ExtentSeed::new(self.extents.pool_id(), sequence))
+    }
+
+    /// The last marker between these bytes of an extent, with or without whole records before it.
+    pub(super) fn last_marker(&self, range: Range<u64>, seed: ExtentSeed) -> Option<Synced> {
+        let (mut at, mut marker) = (range.start, None);
+        let mut left = CHECKED_EXTENTS * self.extents.bytes();
+        while at < range.end {
+            let record = Record::parse_shape(self.mapping.bytes(at..range.end)).ok();
+            let len = record.map_or(0, |record| record.bytes_on_medium() as u64);
+            let Some(rest) = left.checked_sub(len) else { break };
+            left = rest;
+            let offset = PoolOffset::from_byte(at);
+            match record.filter(|record| record.verify(&self.checksum, seed, offset).is_ok()) {
+                Some(record) => {
+                    marker = marker_of(record).or(marker);
+                    at += len;
+                }
+                None => at += RECORD_ALIGN as u64,
+            }
+        }
+        marker
+    }
+
+    /// An extent without header gets one that says that the place was used, so that what was found now is not found again: its
+    /// sequence may be given out once more.
+    pub(super) fn make_header_invalid(&mut self, headless: &Headless) {
+        if self.extents.get(headless.id).state == ExtentState::Free {
+            let sequence = self.extents.next_sequence() - 1;
+            self.write_invalid_header(headless.id, sequence, 1);
+        }
+    }
+}
+
+/// Whether a header was made invalid on purpose, and is perhaps damaged besides: its name is zeros, and not all of it.
+fn was_made_invalid(bytes: &[u8; extent_header::BYTES]) -> bool {
+    let (magic, rest) = bytes.split_at(extent_header::POOL_ID);
+    magic.iter().all(|byte| *byte == 0) && rest.iter().any(|byte| *byte != 0)
+}
+
+/// Whether bytes that are no header were one, and not made invalid on purpose: its name or its pool is there.
+fn looks_like_header(bytes: &[u8; extent_header::BYTES], pool_id: u64) -> bool {
+    let magic = &bytes[extent_header::MAGIC..extent_header::POOL_ID];
+    let is_named = *magic == EXTENT_MAGIC.to_le_bytes();
+    let is_ours = bytes[extent_header::POOL_ID..extent_header::SEQUENCE] == pool_id.to_le_bytes();
+    is_named || is_ours && magic.iter().any(|byte| *byte != 0)
+}
