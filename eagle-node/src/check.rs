@@ -137,7 +137,7 @@ pub fn run(arguments: &[String]) -> (String, u8) {
 
 fn check(dir: &Path) -> Result<Findings, String> {
     let _lock = share_folder(dir).map_err(|error| error.to_string())?;
-    let found = pools_in(dir).map_err(|error| error.to_string())?;
+    let found = pools_in(&[dir.to_path_buf()]).map_err(|error| error.to_string())?;
     if found.is_empty() {
         return Err(format!("there are no pools in '{}'", dir.display()));
     }

@@ -26,6 +26,16 @@ fn main() -> ExitCode {
             print!("{text}");
             ExitCode::SUCCESS
         }
+        Ok(Start::Topology(config)) => match runtime::topology::describe(&config) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Start::Serve { config, notes }) => match serve(*config, &notes) {
             Ok(()) => ExitCode::SUCCESS,
             Err(sentence) => {

@@ -40,6 +40,13 @@ pub enum PoolError {
         /// What is wrong with its superblock.
         source: SuperblockError,
     },
+    /// A file is to be mapped as memory that is the medium, and cannot be.
+    NotDax {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refuses the address range.
     Map {
         /// How much was asked for.
@@ -60,6 +67,11 @@ impl fmt::Display for PoolError {
             }
             Self::File { path, doing, source } => write!(f, "cannot {doing} the pool {}: {source}", path.display()),
             Self::Superblock { path, source } => write!(f, "cannot open the pool {}: {source}", path.display()),
+            Self::NotDax { path, source } => write!(
+                f,
+                "the pool {} cannot be mapped as persistent memory (MAP_SYNC): {source}; its file system must be mounted with DAX",
+                path.display()
+            ),
             Self::Map { bytes, source } => write!(
                 f,
                 "cannot reserve {bytes} bytes of address space for a pool: {source} (see ulimit -v and vm.overcommit_memory)"
@@ -71,7 +83,7 @@ impl fmt::Display for PoolError {
 impl std::error::Error for PoolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Map { source, .. } | Self::File { source, .. } => Some(source),
+            Self::Map { source, .. } | Self::File { source, .. } | Self::NotDax { source, .. } => Some(source),
             Self::Superblock { source, .. } => Some(source),
             Self::ExtentSize { .. } | Self::Capacity { .. } => None,
         }

@@ -171,6 +171,8 @@ struct Growth {
     under_way: Option<Range<u32>>,
     /// What there was no room for. While there is such, no extent is opened that the medium has not been seen to have.
     failed: Option<Range<u32>>,
+    /// Whether none ever is: where memory is the medium, there is nothing at addresses that it has not grown to.
+    is_in_place: bool,
 }
 
 /// The part of the pool by which it grows, within bounds in bytes.
@@ -197,12 +199,18 @@ impl Extents {
         }
     }
 
-    /// The extents of a pool whose medium has room for `extents`, all of them free and clean.
-    pub(crate) fn on_medium(pool_id: u64, extent_bytes: usize, addressable: usize, extents: usize) -> Self {
+    /// The extents of a pool whose medium has room for `extents`, all of them free and clean; `is_in_place`: memory is the medium.
+    pub(crate) fn on_medium(
+        pool_id: u64,
+        extent_bytes: usize,
+        addressable: usize,
+        extents: usize,
+        is_in_place: bool,
+    ) -> Self {
         let mut table = Self::new(pool_id, extent_bytes, addressable);
         table.table = vec![Extent::FREE; extents];
         table.returned = (0..extents as u32).collect();
-        table.growth = Some(Growth::default());
+        table.growth = Some(Growth { is_in_place, ..Growth::default() });
         table
     }
 
@@ -342,8 +350,13 @@ impl Extents {
 
     /// How many extents can be added at the end.
     fn growable(&self) -> usize {
-        let is_full = self.growth.as_ref().is_some_and(|growth| growth.failed.is_some());
+        let is_full = self.growth.as_ref().is_some_and(|growth| growth.failed.is_some() || growth.is_in_place);
         if is_full { 0 } else { self.addressable - self.table.len() }
+    }
+
+    /// The most extents that addresses are reserved for.
+    pub(crate) const fn addressable(&self) -> usize {
+        self.addressable
     }
 
     /// The header of an extent that is open or sealed.
@@ -424,6 +437,27 @@ impl Extents {
         };
         growth.under_way = Some(range.clone());
         Some(self.start(ExtentId(range.start))..self.start(ExtentId(range.end)))
+    }
+
+    /// The bytes of the growth under way.
+    pub(crate) fn growing(&self) -> Option<Range<u64>> {
+        let range = self.growth.as_ref()?.under_way.clone()?;
+        Some(self.start(ExtentId(range.start))..self.start(ExtentId(range.end)))
+    }
+
+    /// The bytes of `count` extents that a medium in place could grow by beyond that, unless it is known to be full.
+    pub(crate) fn urgent_growth(&self, count: usize) -> Option<Range<u64>> {
+        let can_grow = self.growth.as_ref().is_some_and(|growth| growth.is_in_place && growth.failed.is_none());
+        let len = self.table.len();
+        (can_grow && len + count <= self.addressable)
+            .then(|| self.start(ExtentId(len as u32))..self.start(ExtentId((len + count) as u32)))
+    }
+
+    /// The medium has grown by `count` extents at its end.
+    pub(crate) fn grown_urgently(&mut self, count: usize) {
+        let len = self.table.len();
+        self.table.resize(len + count, Extent::FREE);
+        self.returned.extend(len as u32..(len + count) as u32);
     }
 
     /// The growth under way is done: there is room for these extents, and they are zeros.

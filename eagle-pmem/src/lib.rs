@@ -15,7 +15,7 @@
 //!           pages to be written to the file at the same offsets (`sync`, `log::medium`)
 //! ```
 //!
-//! The log lies in memory; a pool's file is its mirror, written by whoever drives the log. [`Log::open`] finds the records
+//! The log lies in memory; a pool's file is its mirror, written by whoever drives the log. [`Log::of_file`] finds the records
 //! again ([`Scan`]).
 //!
 //! Entry points: [`Log`] is all that a shard sees; [`Record`] is what it reads and [`RecordParts`]
@@ -48,7 +48,7 @@ mod sync;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use checksum::ExtentSeed;
-pub use domain::Domain;
+pub use domain::{Domain, MapMode, Persistence, WriteBack, write_back_in};
 pub use error::{Full, PoolError};
 pub use extent::{Extent, ExtentId, ExtentState};
 pub use layout::ExtentKind;

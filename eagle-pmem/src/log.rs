@@ -39,17 +39,18 @@ pub use scrub::{ScrubPlace, Scrubbed};
 pub use state::{LogState, Stale};
 
 use crate::checksum::{Checksum, ExtentSeed};
-use crate::domain::Domain;
+use crate::domain::{Domain, MapMode};
 use crate::error::PoolError;
 use crate::extent::{Extent, ExtentId, ExtentState, Extents};
 use crate::layout::{
     EXTENT_BYTES_DEFAULT, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, POOL_BYTES_MAX, RECORD_ALIGN, SUPERBLOCKS_BYTES,
     extent_header,
 };
-use crate::mapping::{GUARD_BYTES, Mapping};
+use crate::mapping::{GUARD_BYTES, Mapping, Sharing};
 use crate::offset::{PoolOffset, Position};
 use crate::pool::PoolFile;
 use crate::record::Record;
+use crate::superblock::Superblock;
 use crate::sync::Sync;
 use std::ops::Range;
 
@@ -69,6 +70,8 @@ pub struct LogConfig {
     pub replayed: bool,
     /// Whether the system may use transparent huge pages.
     pub huge_pages: bool,
+    /// How the pool's file is mapped, where there is one.
+    pub map: MapMode,
 }
 
 impl LogConfig {
@@ -77,7 +80,7 @@ impl LogConfig {
     pub fn new(pool_id: u64, capacity_bytes: u64) -> Self {
         let fit = usize::try_from(capacity_bytes / 64).unwrap_or(EXTENT_BYTES_MAX).max(1);
         let extent_bytes = (1 << fit.ilog2()).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_DEFAULT);
-        Self { pool_id, extent_bytes, capacity_bytes, replayed: false, huge_pages: false }
+        Self { pool_id, extent_bytes, capacity_bytes, replayed: false, huge_pages: false, map: MapMode::Auto }
     }
 
     /// How many extents addresses are reserved for: twice the capacity, as addresses cost nothing, so that runs find neighbours
@@ -93,6 +96,12 @@ impl LogConfig {
             return Err(PoolError::Capacity { bytes: capacity_bytes, bytes_min, bytes_max });
         }
         Ok((capacity_bytes / extent * 2).min((POOL_BYTES_MAX - SUPERBLOCKS_BYTES as u64) / extent) as usize)
+    }
+
+    /// What the pool decides is as it says.
+    const fn of_pool(self, superblock: &Superblock) -> Self {
+        let &Superblock { pool_id, extent_bytes, .. } = superblock;
+        Self { pool_id, extent_bytes, replayed: true, ..self }
     }
 
     /// The same where there is a medium, which is not to grow beyond the capacity; but what it has already must be reached.
@@ -243,6 +252,8 @@ pub struct Log {
     sync: Option<Box<Sync>>,
     /// The medium, if it is a file.
     file: Option<PoolFile>,
+    /// How it is mapped, where memory is the medium.
+    sharing: Sharing,
 }
 
 /// A log may be made on one thread and used on another.
@@ -286,12 +297,13 @@ impl Log {
             handed_out: false,
             sync: None,
             file: None,
+            sharing: Sharing::Sync,
         }
     }
 
     /// Where the pool's stores become durable.
-    pub const fn domain(&self) -> Domain {
-        self.domain
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
     }
 
     /// Whether the log's bytes alone must tell what it holds: then nothing is overwritten in place

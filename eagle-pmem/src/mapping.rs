@@ -9,9 +9,12 @@
 //! What a pool's file held when it was opened is mapped over the beginning, privately: it is read from the page cache where it
 //! lies, and a store to it stays in this process. A range of it that is given back becomes anonymous memory. New
 //! records thus never fault pages of the file in to be written over, and what of the file is written is written by the runtime.
+//! Where the file is memory itself (DAX), its bytes are mapped shared and with `MAP_SYNC`, as far as they are there: a store goes
+//! to the medium.
 
 use crate::error::PoolError;
 use std::ops::Range;
+pub(crate) use system::{Sharing, probe_sync};
 
 /// Readable bytes behind the pool: more than the longest record with short lengths.
 pub(crate) const GUARD_BYTES: usize = 128 << 10;
@@ -24,6 +27,8 @@ pub(crate) struct Mapping {
     len: usize,
     /// Bytes at the beginning that are, or were, pages of a file.
     file_len: u64,
+    /// Up to here lie bytes that are the medium.
+    shared_len: u64,
     huge_pages: bool,
 }
 
@@ -33,7 +38,7 @@ impl Mapping {
         let bytes = len + GUARD_BYTES;
         let memory =
             Memory::reserve(bytes, huge_pages).map_err(|source| PoolError::Map { bytes: bytes as u64, source })?;
-        Ok(Self { memory, len, file_len: 0, huge_pages })
+        Ok(Self { memory, len, file_len: 0, shared_len: 0, huge_pages })
     }
 
     /// Lets the first `bytes` be those of a file.
@@ -42,6 +47,19 @@ impl Mapping {
         self.check(&(0..bytes));
         self.memory.map_file(file, bytes as usize).map_err(|source| PoolError::Map { bytes, source })?;
         self.file_len = bytes;
+        Ok(())
+    }
+
+    /// Lets the bytes of `range`, whole pages that the file has, be those of the file, and stores to them go there.
+    pub(crate) fn map_shared(
+        &mut self,
+        file: &std::fs::File,
+        range: Range<u64>,
+        sharing: Sharing,
+    ) -> std::io::Result<()> {
+        self.check(&range);
+        self.memory.map_shared(file, range.start as usize..range.end as usize, sharing)?;
+        self.shared_len = self.shared_len.max(range.end);
         Ok(())
     }
 
@@ -105,6 +123,7 @@ impl Mapping {
     /// zeros when touched again.
     pub(crate) fn give_back(&mut self, range: Range<u64>) {
         self.check(&range);
+        assert!(range.start >= self.shared_len, "what is the medium is not given back");
         let of_file = range.start < self.file_len;
         let range = range.start as usize..range.end as usize;
         if !of_file || !self.memory.replace(range.clone(), self.huge_pages) {
@@ -143,6 +162,11 @@ mod system {
         /// Maps the beginning of a file, privately, over the first `bytes`.
         pub(super) fn map_file(&mut self, file: &File, bytes: usize) -> io::Result<()> {
             self.map(0..bytes, libc::MAP_PRIVATE, file.as_raw_fd())
+        }
+
+        /// Maps bytes of a file, shared.
+        pub(super) fn map_shared(&mut self, file: &File, range: Range<usize>, sharing: Sharing) -> io::Result<()> {
+            self.map(range, sharing.flags(), file.as_raw_fd())
         }
 
         /// Puts fresh anonymous memory in place of what is mapped at `range`, of whole pages. False if the system has no room
@@ -184,6 +208,41 @@ mod system {
         }
     }
 
+    /// How a mapping is shared with its file.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum Sharing {
+        /// The file system keeps its own records so that a store that is written back is durable.
+        Sync,
+        /// As any file can be mapped, for tests where there is no such file system.
+        #[cfg(test)]
+        Plain,
+    }
+
+    impl Sharing {
+        const fn flags(self) -> i32 {
+            match self {
+                Self::Sync => libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC,
+                #[cfg(test)]
+                Self::Plain => libc::MAP_SHARED,
+            }
+        }
+    }
+
+    /// Whether the file can be mapped with `MAP_SYNC`: asked at another place, as a mapping that fails may leave a hole where it
+    /// was to be.
+    pub(crate) fn probe_sync(file: &File) -> io::Result<()> {
+        let (len, access) = (page_bytes(), libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a new mapping, at a place of the system's choosing, which is not accessed.
+        let probed =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, Sharing::Sync.flags(), file.as_raw_fd(), 0) };
+        if probed == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping just made, to which nothing refers.
+        let unmapped = unsafe { libc::munmap(probed, len) };
+        if unmapped == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     fn page_bytes() -> usize {
         // SAFETY: asks the C library for a constant of the system.
         let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -194,6 +253,7 @@ mod system {
 #[cfg(miri)]
 mod system {
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+    use std::fs::File;
     use std::io;
     use std::ops::Range;
 
@@ -222,10 +282,25 @@ mod system {
             false
         }
 
+        pub(super) fn map_shared(&mut self, file: &File, _range: Range<usize>, _sharing: Sharing) -> io::Result<()> {
+            probe_sync(file)
+        }
+
         pub(super) fn give_back(&mut self, range: Range<usize>) {
             // SAFETY: within the allocation, and nobody holds a reference into it.
             unsafe { self.0.add(range.start).write_bytes(0, range.len()) };
         }
+    }
+
+    /// How a mapping would be shared with its file.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum Sharing {
+        /// With `MAP_SYNC`.
+        Sync,
+    }
+
+    pub(crate) fn probe_sync(_file: &File) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     impl Drop for Memory {

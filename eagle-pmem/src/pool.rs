@@ -12,6 +12,7 @@ use crate::layout::SUPERBLOCKS_BYTES;
 use crate::superblock::Superblock;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -48,8 +49,8 @@ impl PoolFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let file = options.open(&unfinished).map_err(fault("create"))?;
-        allocate(&file, bytes).map_err(fault("allocate space for"))?;
-        write_zeros(&file, bytes).and_then(|()| file.sync_all()).map_err(fault("fill"))?;
+        allocate(&file, 0..bytes).map_err(fault("allocate space for"))?;
+        write_zeros(&file, 0..bytes).and_then(|()| file.sync_all()).map_err(fault("fill"))?;
         forget(&file, bytes);
         let mut pool =
             Self { file, path: path.to_owned(), superblock: *superblock, is_new: true, may_write: true, bytes };
@@ -101,6 +102,32 @@ impl PoolFile {
         Ok(())
     }
 
+    /// Makes a file fit to be mapped as the medium: it consists of whole extents, all of its bytes were
+    /// once written, and all that anybody has stored in it, mapped or not, is durable. Returns its length in bytes.
+    ///
+    /// # Errors
+    /// The system refuses something; there may be no space.
+    pub(crate) fn make_whole(&mut self) -> Result<u64, PoolError> {
+        let extent = self.superblock.extent_bytes as u64;
+        let whole = SUPERBLOCKS_BYTES as u64 + (self.bytes - SUPERBLOCKS_BYTES as u64).next_multiple_of(extent);
+        let filled = if self.bytes < whole { allocate(&self.file, self.bytes..whole) } else { Ok(()) }
+            .and_then(|()| holes(&self.file)?.into_iter().try_for_each(|hole| write_zeros(&self.file, hole)))
+            .and_then(|()| self.file.sync_all());
+        filled.map_err(|source| PoolError::File { path: self.path.clone(), doing: "fill", source })?;
+        self.bytes = whole;
+        Ok(whole)
+    }
+
+    /// Makes the file have these bytes, zeros all of them, durably.
+    ///
+    /// # Errors
+    /// The system refuses something; there may be no space.
+    pub(crate) fn extend(&self, range: Range<u64>) -> io::Result<()> {
+        allocate(&self.file, range.clone())?;
+        write_zeros(&self.file, range)?;
+        self.file.sync_data()
+    }
+
     /// What the pool says of itself.
     pub const fn superblock(&self) -> &Superblock {
         &self.superblock
@@ -138,9 +165,10 @@ impl AsFd for PoolFile {
 }
 
 /// Reserves space, where the file system can.
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+fn allocate(file: &File, range: Range<u64>) -> io::Result<()> {
+    let (start, len) = (range.start as libc::off_t, (range.end - range.start) as libc::off_t);
     // SAFETY: the descriptor is open.
-    let done = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) };
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), 0, start, len) };
     match io::Error::last_os_error() {
         error if done != 0 && error.raw_os_error() != Some(libc::EOPNOTSUPP) => Err(error),
         _ => Ok(()),
@@ -154,15 +182,37 @@ fn forget(file: &File, bytes: u64) {
     let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, bytes as libc::off_t, libc::POSIX_FADV_DONTNEED) };
 }
 
-fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < bytes {
-        let len = (bytes - at).min(zeros.len() as u64);
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(zeros.len() as u64);
         file.write_all_at(&zeros[..len as usize], at)?;
         at += len;
     }
     Ok(())
+}
+
+/// Where a file has space, reserved or not, that was never written.
+fn holes(file: &File) -> io::Result<Vec<Range<u64>>> {
+    let end = file.metadata()?.len();
+    let mut holes = Vec::new();
+    let mut at = 0;
+    while let Some(start) = seek(file, at, libc::SEEK_HOLE)?.filter(|start| *start < end) {
+        at = seek(file, start, libc::SEEK_DATA)?.unwrap_or(end);
+        holes.push(start..at);
+    }
+    Ok(holes)
+}
+
+/// The next place of a kind, `None` if there is none.
+fn seek(file: &File, from: u64, what: i32) -> io::Result<Option<u64>> {
+    // SAFETY: the descriptor is open; its position is nobody's concern.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from as libc::off_t, what) };
+    match io::Error::last_os_error() {
+        error if found < 0 && error.raw_os_error() != Some(libc::ENXIO) => Err(error),
+        _ => Ok(u64::try_from(found).ok()),
+    }
 }
 
 /// Makes the name of a file durable.
@@ -204,6 +254,29 @@ mod tests {
         found.write_superblock(&Superblock { boot_id: [8; 16], ..superblock() }).unwrap();
         let again = PoolFile::open(&path).unwrap();
         assert_eq!((again.superblock().generation, again.superblock().boot_id), (3, [8; 16]));
+    }
+
+    #[test]
+    fn a_file_is_made_whole_before_it_is_mapped() {
+        // Half an extent at its end becomes a whole one, what was reserved and never written is zeros, and what was written
+        // stays.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard-00.pool");
+        let made = PoolFile::create(&path, &superblock()).unwrap();
+        let (len, extent) = (made.bytes(), 64 << 10);
+        allocate(made.file(), len..len + 3 * extent).unwrap();
+        made.file().write_all_at(&[7; 4096], len + extent).unwrap();
+        made.file().set_len(len + 2 * extent + 5000).unwrap();
+        let mut found = PoolFile::open(&path).unwrap();
+        assert_eq!(found.make_whole().unwrap(), len + 3 * extent);
+        assert_eq!(holes(found.file()).unwrap(), []);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len() as u64, len + 3 * extent);
+        let (before, behind) = bytes[len as usize..].split_at(extent as usize);
+        assert!(before.iter().chain(&behind[4096..]).all(|byte| *byte == 0) && behind[..4096] == [7; 4096]);
+        found.extend(len + 3 * extent..len + 4 * extent).unwrap();
+        assert_eq!(holes(found.file()).unwrap(), []);
+        assert_eq!(found.file().metadata().unwrap().len(), len + 4 * extent);
     }
 
     #[test]

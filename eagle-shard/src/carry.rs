@@ -22,7 +22,7 @@ use crate::{
     dash::Cursor,
     error::Error,
     flush::Dead,
-    keyspace::Found,
+    keyspace::{Found, offset_of},
     shard::Shard,
     value::{
         Encoding, Form,
@@ -179,6 +179,17 @@ pub(crate) struct Arrival {
 }
 
 impl Shard {
+    /// Hands out every key of a database, expired ones too, until `each` fails.
+    ///
+    /// # Errors
+    /// The first error of `each`.
+    pub fn try_for_each_key<E>(&self, db: DbId, mut each: impl FnMut(&[u8], Found) -> Result<(), E>) -> Result<(), E> {
+        for (place, word) in self.databases[usize::from(db.0)].dash.iter() {
+            each(self.log.read(offset_of(word)).key(), Found { place, word })?;
+        }
+        Ok(())
+    }
+
     /// A key's value and expiry from `cursor` on, to be carried to another shard.
     #[must_use]
     pub fn export(&self, found: Found, cursor: ExportCursor) -> Exported {

@@ -4,12 +4,18 @@
 
 use std::ops::Range;
 
-use eagle_pmem::{PoolFile, Position, SyncMark};
+use eagle_pmem::{Domain, PoolError, PoolFile, Position, SyncMark};
 
 use crate::shard::Shard;
 
 impl Shard {
-    /// The file that commits are to be written to; `None` where there is none.
+    /// Where records become as durable as they are to be.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        self.log.domain()
+    }
+
+    /// The pool's file, that commits are to be written to unless they hold at once; `None` where there is none.
     #[must_use]
     pub fn pool_file(&self) -> Option<&PoolFile> {
         self.log.file()
@@ -62,9 +68,12 @@ impl Shard {
         self.log.next_growth()
     }
 
-    /// The growth under way is done.
-    pub fn grown(&mut self) {
-        self.log.grown();
+    /// The growth under way is done: the zeros are written and, where commits hold at once, synced.
+    ///
+    /// # Errors
+    /// The new bytes cannot be mapped: the growth has failed.
+    pub fn grown(&mut self) -> Result<(), PoolError> {
+        self.log.grown()
     }
 
     /// The growth under way failed: until one succeeds, writers that need more than there is are refused.

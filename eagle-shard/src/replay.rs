@@ -15,7 +15,9 @@ mod meet;
 
 use std::{collections::HashMap, io};
 
-use eagle_pmem::{Checkpoint, CollectionId, Log, LogConfig, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan};
+use eagle_pmem::{
+    Checkpoint, CollectionId, Log, LogConfig, Persistence, PoolError, PoolFile, PoolOffset, RecoveryReport, Scan,
+};
 
 use crate::{
     call::UnixMs,
@@ -176,6 +178,24 @@ impl Shard {
         let (state, taken) =
             checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
         let (log, scan) = Log::of_image(image, log_config(&config), state.as_ref())?;
+        Ok(Self::loading_from(config, log, scan, taken, accept_damage))
+    }
+
+    /// The same, where the bytes lie in simulated memory that is its own medium.
+    ///
+    /// # Errors
+    /// As [`Shard::with_pool`].
+    pub fn with_simulated(
+        config: &ShardConfig,
+        image: &[u8],
+        medium: Box<dyn Persistence>,
+        checkpoint: Option<&Checkpoint>,
+        accept_damage: bool,
+    ) -> Result<Self, PoolError> {
+        let config = ShardConfig { in_place: false, ..config.clone() };
+        let (state, taken) =
+            checkpoint.and_then(|checkpoint| Taken::read(checkpoint, config.seed, config.databases.into())).unzip();
+        let (log, scan) = Log::of_simulated(image, log_config(&config), state.as_ref(), medium)?;
         Ok(Self::loading_from(config, log, scan, taken, accept_damage))
     }
 
@@ -485,5 +505,6 @@ pub(crate) fn log_config(config: &ShardConfig) -> LogConfig {
         capacity_bytes: config.capacity_max,
         replayed: !config.in_place,
         huge_pages: config.huge_pages,
+        map: config.map,
     }
 }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CheckError, CollectionId, Commit, Log, PoolError, PoolOffset, Position, RecoveryReport};
+use eagle_pmem::{CheckError, CollectionId, Commit, Log, MapMode, PoolError, PoolOffset, Position, RecoveryReport};
 
 use crate::{
     background::Aging,
@@ -58,6 +58,8 @@ pub struct ShardConfig {
     pub packed_hash: PackedLimits,
     /// Distinguishes the pool's bytes from any other's.
     pub pool_id: u64,
+    /// How the pool's file is mapped, where there is one.
+    pub map: MapMode,
 }
 
 impl Default for ShardConfig {
@@ -75,6 +77,7 @@ impl Default for ShardConfig {
             huge_pages: false,
             packed_hash: PackedLimits::HASH,
             pool_id: 1,
+            map: MapMode::Auto,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What the tests of several crates share: the simulator, processes, a client that sees exact replies, what it knows of its writes.
 
 pub mod account;
+pub mod cells;
 pub mod fuzz;
 pub mod grammar;
 pub mod medium;
+pub mod memory;
 pub mod process;
 pub mod sim;
 pub mod transcript;

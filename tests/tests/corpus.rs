@@ -144,7 +144,6 @@ fn seeds_of_pools() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a failed test shows the seed it had in hand")]
 fn open() {
     // Every kept pool, and random ones of records whose checksums are right, are refused or opened and used.
     let seeds = seeds_of_pools();

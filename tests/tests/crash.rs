@@ -2,7 +2,8 @@
 //! none may be there without those before it.
 //!
 //! A second, volatile shard executes the same commands and is the model: after each command its digest is what a recovered
-//! shard may show. The medium is simulated, so every write and every sync can be cut short ([`eagle_tests::medium`]); the
+//! shard may show. The medium is simulated: a file, of which every write and every sync can be cut short
+//! ([`eagle_tests::medium`]), or memory, of which every drain can ([`eagle_tests::memory`]). The
 //! log is small, so that compaction, growth and the reuse of extents go on all the time. Crashes come while commits are
 //! written and synced, while recovery writes, and right after it.
 
@@ -16,7 +17,11 @@ use eagle_shard::{
     command::{self, lookup::Lookup, refusal},
     shard::{Shard, ShardConfig},
 };
-use eagle_tests::{medium::Medium, seeds};
+use eagle_tests::{
+    medium::Medium,
+    memory::{Forgotten, Memory},
+    seeds,
+};
 use fastrand::Rng;
 
 const NOW: UnixMs = UnixMs(1_700_000_000_000);
@@ -35,11 +40,127 @@ enum Bug {
     SyncLied,
     /// The last page of each commit is not written.
     PageForgotten,
+    /// The last line of each commit is not written back.
+    LineForgotten,
+    /// Headers of extents do not wait for what was stored before them.
+    OrderForgotten,
 }
 
-struct Bed {
-    shard: Shard,
+/// What a shard is kept in.
+trait Keep {
+    /// Something empty.
+    fn new(bug: Bug) -> Self;
+
+    /// A shard of what is there, and of a checkpoint.
+    fn open(&self, checkpoint: Option<&Checkpoint>) -> Result<Shard, String>;
+
+    /// One commit and, perhaps, a sync, either of which may be cut short.
+    fn commit(&mut self, shard: &mut Shard, must_sync: bool, may_crash: bool, rng: &mut Rng) -> Kept;
+
+    /// The process is killed, or else the power is lost.
+    fn crash(&mut self, shard: &Shard, is_killed: bool, rng: &mut Rng);
+}
+
+/// What has become of a commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    CutShort,
+    /// What it covers is written; it or what comes then is cut short.
+    WrittenAndCutShort,
+    Written,
+    Synced,
+}
+
+/// In a file, that is written and synced.
+struct InFile {
     medium: Medium,
+    bug: Bug,
+}
+
+impl Keep for InFile {
+    fn new(bug: Bug) -> Self {
+        Self { medium: Medium::new(vec![0; 8192]), bug }
+    }
+
+    fn open(&self, checkpoint: Option<&Checkpoint>) -> Result<Shard, String> {
+        Shard::with_image(&config(), &self.medium.contents(), checkpoint, false).map_err(|error| error.to_string())
+    }
+
+    fn commit(&mut self, shard: &mut Shard, must_sync: bool, may_crash: bool, rng: &mut Rng) -> Kept {
+        let commit = shard.commit();
+        let (position, mut ranges) = (commit.position, commit.ranges.to_vec());
+        if self.bug == Bug::PageForgotten {
+            ranges.pop();
+        }
+        for range in &ranges {
+            self.medium.write(range, shard.pool_bytes(range.clone()));
+        }
+        if may_crash && rng.u8(0..12) == 0 {
+            return Kept::CutShort;
+        }
+        self.medium.complete();
+        shard.written(position);
+        if !must_sync && rng.u8(0..3) > 0 {
+            return Kept::Written;
+        }
+        let mark = shard.begin_sync();
+        if self.bug == Bug::SyncLied {
+            shard.end_sync(mark);
+            return Kept::Written;
+        }
+        self.medium.begin_sync();
+        if may_crash && rng.u8(0..8) == 0 {
+            return Kept::WrittenAndCutShort;
+        }
+        self.medium.end_sync();
+        shard.end_sync(mark);
+        Kept::Synced
+    }
+
+    fn crash(&mut self, _shard: &Shard, is_killed: bool, rng: &mut Rng) {
+        if is_killed { self.medium.kill(rng) } else { self.medium.lose_power(rng) }
+    }
+}
+
+/// In memory, that is drained.
+struct InMemory(Memory);
+
+impl Keep for InMemory {
+    fn new(bug: Bug) -> Self {
+        let forgotten = match bug {
+            Bug::LineForgotten => Forgotten::Line,
+            Bug::OrderForgotten => Forgotten::Drains,
+            _ => Forgotten::Nothing,
+        };
+        Self(Memory::new(vec![0; 8192], forgotten))
+    }
+
+    fn open(&self, checkpoint: Option<&Checkpoint>) -> Result<Shard, String> {
+        let medium = Box::new(self.0.clone());
+        Shard::with_simulated(&config(), &self.0.contents(), medium, checkpoint, false)
+            .map_err(|error| error.to_string())
+    }
+
+    fn commit(&mut self, shard: &mut Shard, _must_sync: bool, may_crash: bool, rng: &mut Rng) -> Kept {
+        assert!(shard.commits_at_once() && shard.pool_file().is_none());
+        if may_crash && rng.u8(0..10) == 0 {
+            // Perhaps not in this commit, but while a later command is executed.
+            self.0.arm(rng.u32(0..4), rng);
+        }
+        self.0.in_commit(true);
+        shard.commit();
+        self.0.in_commit(false);
+        if self.0.has_ended() { Kept::CutShort } else { Kept::Synced }
+    }
+
+    fn crash(&mut self, shard: &Shard, is_killed: bool, rng: &mut Rng) {
+        self.0.end(is_killed, shard.pool_bytes(0..shard.pool_file_bytes()), rng);
+    }
+}
+
+struct Bed<K> {
+    shard: Shard,
+    keep: K,
     model: Shard,
     lookup: Lookup,
     /// All commands since the beginning that the present state is made of.
@@ -75,14 +196,14 @@ fn execute(shard: &mut Shard, lookup: &Lookup, (db, words): &Command) -> Vec<u8>
     out
 }
 
-impl Bed {
+impl<K: Keep> Bed<K> {
     fn new(seed: u64, bug: Bug) -> Self {
         let model = Shard::new(config()).expect("a small shard");
-        let medium = Medium::new(vec![0; 8192]);
-        let shard = Shard::with_image(&config(), &medium.contents(), None, false).expect("a small shard");
+        let keep = K::new(bug);
+        let shard = keep.open(None).expect("a small shard");
         let mut bed = Self {
             shard,
-            medium,
+            keep,
             model,
             lookup: Lookup::new(command::rows()),
             history: Vec::new(),
@@ -111,7 +232,8 @@ impl Bed {
         };
         let value = vec![rng.u8(b'a'..=b'z'); long];
         let words: Vec<Vec<u8>> = match rng.u8(0..100) {
-            0..35 => vec!["SET".into(), one.into(), value],
+            0..32 => vec!["SET".into(), one.into(), value],
+            32..35 => vec!["MSET".into(), one.into(), value.clone(), other.into(), value, "both".into(), "v".into()],
             35..40 => vec!["SET".into(), one.into(), value, "PX".into(), "1000000".into()],
             40..48 => vec!["DEL".into(), one.into()],
             48..52 => vec!["APPEND".into(), one.into(), vec![b'+'; long.min(500)]],
@@ -160,34 +282,14 @@ impl Bed {
     /// One commit and, perhaps, a sync, either of which may be cut short. Returns whether nothing was.
     fn commit(&mut self, must_sync: bool, may_crash: bool) -> bool {
         let commands = self.history.len();
-        let commit = self.shard.commit();
-        let (position, mut ranges) = (commit.position, commit.ranges.to_vec());
-        if self.bug == Bug::PageForgotten {
-            ranges.pop();
+        let kept = self.keep.commit(&mut self.shard, must_sync, may_crash, &mut self.rng);
+        if kept != Kept::CutShort {
+            self.written = commands;
         }
-        for range in &ranges {
-            self.medium.write(range, self.shard.pool_bytes(range.clone()));
-        }
-        if may_crash && self.rng.u8(0..12) == 0 {
-            return false;
-        }
-        self.medium.complete();
-        self.shard.written(position);
-        self.written = commands;
-        if !must_sync && self.rng.u8(0..3) > 0 {
-            return true;
-        }
-        let mark = self.shard.begin_sync();
-        if self.bug != Bug::SyncLied {
-            self.medium.begin_sync();
-            if may_crash && self.rng.u8(0..8) == 0 {
-                return false;
-            }
-            self.medium.end_sync();
+        if kept == Kept::Synced {
             self.synced = commands;
         }
-        self.shard.end_sync(mark);
-        true
+        matches!(kept, Kept::Written | Kept::Synced)
     }
 
     /// Takes a checkpoint of what was committed, once that is synced. Sometimes the shard prepares as for its end.
@@ -252,11 +354,7 @@ impl Bed {
             let most = self.history.len();
             let has_power = self.rng.bool();
             let least = if has_power { self.written } else { self.synced };
-            if has_power {
-                self.medium.kill(&mut self.rng);
-            } else {
-                self.medium.lose_power(&mut self.rng);
-            }
+            self.keep.crash(&self.shard, has_power, &mut self.rng);
             if self.rng.u8(0..8) == 0 {
                 // It is lost. One that was passed over once is never used again.
                 self.checkpoint = None;
@@ -265,8 +363,7 @@ impl Bed {
                 .checkpoint
                 .clone()
                 .map(|bytes| Checkpoint::of_bytes(bytes, config().pool_id).expect("it is whole"));
-            self.shard = Shard::with_image(&config(), &self.medium.contents(), checkpoint.as_ref(), false)
-                .map_err(|error| error.to_string())?;
+            self.shard = self.keep.open(checkpoint.as_ref())?;
             while self.shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
                 self.shard.load(NOW, self.rng.usize(1..500)).map_err(|error| error.to_string())?;
                 // Usage is looked at between slices too, and makes sense there.
@@ -302,7 +399,11 @@ impl Bed {
             let budget = Budget { records: self.rng.usize(0..300), is_idle: self.rng.bool() };
             self.shard.background(NOW, budget);
             if let Some(_growth) = self.shard.next_growth() {
-                if self.rng.u8(0..10) == 0 { self.shard.growth_failed() } else { self.shard.grown() }
+                if self.rng.u8(0..10) == 0 {
+                    self.shard.growth_failed();
+                } else {
+                    self.shard.grown().map_err(|error| error.to_string())?;
+                }
             }
             let goes_on = match self.rng.u8(0..30) {
                 0 => self.take_checkpoint(),
@@ -317,35 +418,50 @@ impl Bed {
     }
 }
 
-#[test]
-fn a_crashed_shard_comes_back_as_it_was_promised() {
-    // Random commands, commits cut short anywhere, and crashes during recovery too: what was written survives a kill, what
-    // was synced the loss of power, and the state is always that after some command.
+fn crash_again_and_again<K: Keep>(name: &str) {
+    let mut crashes = 0;
     for seed in seeds(0..24) {
-        let mut bed = Bed::new(seed, Bug::None);
+        let mut bed = Bed::<K>::new(seed, Bug::None);
         if let Err(error) = bed.run(250) {
             panic!("EAGLE_SEED={seed}: {error}");
         }
         assert!(bed.crashes > 0 && bed.checkpoints > 0, "EAGLE_SEED={seed}: something happened");
+        crashes += bed.crashes;
     }
+    eprintln!("{name}: {crashes} crashes");
+}
+
+#[test]
+fn a_crashed_shard_comes_back_as_it_was_promised() {
+    // Random commands, commits cut short anywhere, and crashes during recovery too: what was written survives a kill, what
+    // was synced the loss of power, and the state is always that after some command.
+    crash_again_and_again::<InFile>("a file");
+}
+
+#[test]
+fn a_crashed_shard_comes_back_from_memory_as_it_was_promised() {
+    // The same where memory is the medium: what was committed survives both, wherever between two drains they come.
+    crash_again_and_again::<InMemory>("memory");
 }
 
 /// How many of some seeds find a bug.
-fn found(bug: Bug) -> usize {
+fn found<K: Keep>(bug: Bug) -> usize {
     // A shard that was lied to may also stop at what can never be.
-    let passes = |seed: &u64| std::panic::catch_unwind(|| Bed::new(*seed, bug).run(250)).is_ok_and(|ran| ran.is_ok());
-    (0..8).filter(|seed| !passes(seed)).count()
+    let run = |seed| std::panic::catch_unwind(|| Bed::<K>::new(seed, bug).run(250));
+    (0..8).filter(|seed| !run(*seed).is_ok_and(|ran| ran.is_ok())).count()
 }
 
 #[test]
 fn planted_bugs_are_found() {
     // Canaries: without these being found, the test above would say nothing.
-    for (bug, name) in [
-        (Bug::AcknowledgedEarly, "replies leave before their commit"),
-        (Bug::SyncLied, "extents are used again before what superseded them is synced"),
-        (Bug::PageForgotten, "the last page of a commit is not written"),
+    for (count, name) in [
+        (found::<InFile>(Bug::AcknowledgedEarly), "replies leave before their commit"),
+        (found::<InFile>(Bug::SyncLied), "extents are used again before what superseded them is synced"),
+        (found::<InFile>(Bug::PageForgotten), "the last page of a commit is not written"),
+        (found::<InMemory>(Bug::AcknowledgedEarly), "replies leave before what they promise is drained"),
+        (found::<InMemory>(Bug::LineForgotten), "the last line of a commit is not written back"),
+        (found::<InMemory>(Bug::OrderForgotten), "headers do not wait for what was stored before them"),
     ] {
-        let count = found(bug);
         eprintln!("{name}: found by {count} of 8 seeds");
         assert!(count > 0, "{name}");
     }

@@ -72,7 +72,7 @@ impl Bed {
         let mark = self.shard.begin_sync();
         self.shard.end_sync(mark);
         if self.shard.next_growth().is_some() {
-            self.shard.grown();
+            self.shard.grown().expect("an image grows");
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::{fmt::Write as _, sync::atomic::Ordering};
 
+use eagle_pmem::Domain;
+
 use super::{
     all_rows,
     info::{Node, Section},
@@ -249,7 +251,11 @@ fn pool_lines(node: &Node<'_>, text: &mut String) {
     let (figures, config) = (&node.figures, node.core.config());
     let (storage, recovery) = (&figures.storage, &figures.recovery);
     let us = |percent| storage.latency.percentile_ns(percent) / 1000;
-    let mode = if node.core.shard().pool_file().is_some() { "file" } else { "none" };
+    let mode = match node.core.shard().domain() {
+        Domain::Volatile => "none",
+        domain if domain.is_in_place() => "dax",
+        _ => "file",
+    };
     line(text, "eagle_pool_mode", mode);
     line(text, "eagle_sync", config.sync().name());
     line(text, "eagle_commits", storage.commits);

@@ -26,6 +26,8 @@ pub enum Start {
         /// Having logged this first.
         notes: Vec<String>,
     },
+    /// To print what a node of this configuration would use of the machine, and end.
+    Topology(Box<Config>),
     /// To print this text and end.
     Print(String),
 }
@@ -41,6 +43,12 @@ impl Config {
         match args.first().map(String::as_str) {
             Some("-v" | "--version") => return Ok(Start::Print(version())),
             Some("-h" | "--help") => return Ok(Start::Print(help())),
+            Some("topology") => {
+                return match Self::from_args(&args[1..], environment)? {
+                    Start::Serve { config, .. } => Ok(Start::Topology(config)),
+                    other => Ok(other),
+                };
+            }
             _ => {}
         }
         let line = CommandLine::parse(args)?;
@@ -148,10 +156,11 @@ fn version() -> String {
 
 fn help() -> String {
     let mut text = String::from(
-        "Usage: eagle-node [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
+        "Usage: eagle-node [topology] [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
          FILE has the grammar of redis.conf; - reads it from standard input. Every directive is also a flag:\n\
          eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\
          and an environment variable, which overrides the file: EAGLE_CONF_PORT=7000 EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru\n\n\
+         eagle-node topology ... prints which cores, NUMA nodes and folders a node of these options would use, and why.\n\
          eagle-node check --dir DIR [--json] verifies the pools of a folder that no server has, without changing them.\n\n\
          -v, --version   print the version\n\
          -h, --help      print this text\n\n\
@@ -211,7 +220,7 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         match start(args).unwrap() {
             Start::Serve { config, .. } => *config,
-            Start::Print(text) => panic!("printed {text}"),
+            other => panic!("it does not serve: {other:?}"),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Config {
     pub sync: Option<SyncMode>,
     /// Whether a log was asked for, if it was said; [`Config::appendonly`] tells what holds.
     pub appendonly: Option<bool>,
+    /// Folders in which pools are made; none for the working directory.
+    pub pool_dirs: Vec<String>,
     /// Bytes that all pools together may take, 0 for no bound.
     pub pool_size_max: u64,
     /// Whether pools are opened although what was durable is damaged.
@@ -209,6 +211,7 @@ const BLANK: Config = Config {
     pool: PoolMode::Auto,
     sync: None,
     appendonly: None,
+    pool_dirs: Vec::new(),
     pool_size_max: 0,
     accept_damage: false,
     scrub_mb_per_second: 0,

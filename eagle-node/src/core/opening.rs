@@ -82,8 +82,8 @@ impl Core {
         }
         if is_read(&self.shard) {
             self.opening = Opening::Committing;
-            if !self.gate.waits() {
-                // It holds when it is made.
+            while !self.gate.waits() && self.shard.loading().is_some() {
+                // Each holds when it is made.
                 let position = self.shard.commit().position;
                 self.gate.begin(position);
             }

@@ -134,7 +134,7 @@ impl Core {
     /// Commits what the turn has written, and begins what else the medium is due.
     pub(super) fn commit(&mut self, now: Now, actions: &mut Actions) {
         if !self.gate.waits() {
-            if self.shard.position() != self.gate.reached().written {
+            if self.is_loaded() && self.shard.position() != self.gate.reached().written {
                 let position = self.shard.commit().position;
                 self.gate.begin(position);
                 self.released = self.gate.reached();
@@ -271,20 +271,25 @@ impl Core {
     fn growth_ended(&mut self, result: Result<(), i32>, now: Now) {
         let storage = &mut self.storage;
         storage.is_growing = false;
-        let Err(code) = result else {
-            return self.shard.grown();
+        let why = match result {
+            Ok(()) => match self.shard.grown() {
+                Ok(()) => return,
+                Err(error) => error.to_string(),
+            },
+            Err(code) => {
+                self.shard.growth_failed();
+                message(code).to_string()
+            }
         };
         if storage.counted.growths_failed == 0 {
             tracing::warn!(
-                "The pool of core {} cannot grow: {}. What fits into it is written, what does not is refused; it is tried \
+                "The pool of core {} cannot grow: {why}. What fits into it is written, what does not is refused; it is tried \
                  again every second.",
-                self.id.0,
-                message(code)
+                self.id.0
             );
         }
         storage.counted.growths_failed += 1;
         storage.grow_again_us = now.mono_us + GROW_AGAIN_US;
-        self.shard.growth_failed();
     }
 
     fn storage_failed(&mut self, what: &str, code: i32) {
@@ -310,7 +315,7 @@ impl Core {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let all = Reached::all(self.shard.position());
-        let durable = !self.gate.waits() || self.gate.failed() || !self.is_loaded() || self.gate.reached() == all;
+        let durable = !self.has_medium || self.gate.failed() || !self.is_loaded() || self.gate.reached() == all;
         durable && self.storage.is_quiet()
     }
 

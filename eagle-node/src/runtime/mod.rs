@@ -16,6 +16,8 @@
 pub mod clock;
 mod connection;
 mod core_loop;
+pub mod device;
+pub mod folders;
 mod host;
 mod listener;
 mod listening;
@@ -28,6 +30,7 @@ mod ring;
 mod settings;
 pub mod signal;
 mod storage;
+pub mod topology;
 
 use std::{
     fs,
@@ -44,6 +47,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eagle_pmem::{Domain, MapMode};
 use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -51,11 +55,12 @@ pub(crate) use self::pools::{found_in as pools_in, share as share_folder};
 use self::{
     clock::Clock,
     core_loop::{Ending, Parts},
+    device::Device,
     listener::Wanted,
     listening::Listening,
     mesh::{Alarm, Mesh},
-    placement::{Cpu, Cpus},
-    pools::{Folder, Fresh, Pool},
+    placement::Cpus,
+    pools::{Fresh, Pool, Pools},
     published::Published,
     settings::{Settings, Wish},
 };
@@ -110,8 +115,8 @@ pub struct Node {
     told: Receiver<Notice>,
     /// How many cores were started, each on a thread of its own.
     cores: usize,
-    /// The lock on the pools, held to the end.
-    _folder: Option<Folder>,
+    /// The locks on the pools, held to the end.
+    _pools: Option<Pools>,
     /// It was said that the node serves.
     told_ready: bool,
 }
@@ -200,9 +205,9 @@ impl Node {
             config.dir = path.display().to_string();
         }
         let cpus = Cpus::of_this_process()?;
-        let folder = Folder::take(&config)?;
-        if let Some(folder) = &folder
-            && let Some(shards) = folder.shards(config.shards)?
+        let folders = Pools::take(&config)?;
+        if let Some(folders) = &folders
+            && let Some(shards) = folders.shards(config.shards)?
         {
             config.shards = shards;
         }
@@ -219,8 +224,9 @@ impl Node {
         let now = clock.now();
         let extent_bytes = extent_bytes(config.maxmemory, config.shards);
         let fresh = Fresh { hash_seed: entropy(), pool_id: entropy(), extent_bytes };
-        let mut pools: Vec<Option<Pool>> = match &folder {
-            Some(folder) => folder.open(cores, fresh)?.into_iter().map(Some).collect(),
+        let nodes: Vec<Option<usize>> = (0..cores).map(|core| cpus.node_of_core(core)).collect();
+        let mut pools: Vec<Option<Pool>> = match &folders {
+            Some(folders) => folders.open(&nodes, fresh)?.into_iter().map(Some).collect(),
             None => (0..cores).map(|_| None).collect(),
         };
         log_pools(&config);
@@ -233,12 +239,12 @@ impl Node {
         let alarm = meshes[0].alarm();
         let addresses = listening.addresses();
         let listening = Arc::new(Published::new(Arc::new(listening)));
-        let (_folder, told_ready) = (folder, false);
-        let mut node = Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, _folder, told_ready };
+        let (_pools, told_ready) = (folders, false);
+        let mut node = Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, _pools, told_ready };
         for ((core, mesh), pool) in (0..cores).zip(meshes).zip(&mut pools) {
             let config = core_config(CoreId(core), &node.shared.config().1, fresh, pool.as_ref());
             let (listening, pool) = (node.listening.clone(), pool.take());
-            let start = Start { config, cores, mesh, listening, clock, cpu: cpus.of_core(core), pool };
+            let start = Start { config, cores, mesh, listening, clock, cpus: cpus.clone(), pool };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
@@ -334,15 +340,19 @@ struct Start {
     mesh: Mesh<Box<Message>>,
     listening: Arc<Published<Arc<Listening>>>,
     clock: Clock,
-    cpu: Cpu,
+    cpus: Cpus,
     pool: Option<Pool>,
 }
 
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listening, clock, cpu, pool } = self;
+        let Self { config, cores, mesh, listening, clock, cpus, pool } = self;
         let core = config.id.0;
+        if let Err(error) = cpus.bind_memory(core) {
+            tracing::warn!("Core {core} cannot say that its memory is to be of its NUMA node: {error}");
+        }
+        let cpu = cpus.of_core(core);
         let cannot = |why: String| StartError::Core { core, why };
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu.0))
             .io_memory(EXECUTOR_IO_BYTES)
@@ -360,7 +370,10 @@ impl Start {
             let (shard, growth_file) = opened.map_err(|error| cannot(error.to_string()))?;
             let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
-            let core = Core::with_shard(&config, shared, shard);
+            let at_once = shard.commits_at_once();
+            let commit = if at_once { CommitMode::Immediate } else { CommitMode::Reported };
+            log_pool(core, &shard);
+            let core = Core::with_shard(&CoreConfig { commit, ..config }, shared, shard);
             let teller = tell.clone();
             let ask_end = Box::new(move || {
                 // Nobody listens only when the process ends anyway.
@@ -409,6 +422,11 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         huge_pages: !config.disable_thp,
         packed_hash: config.packed_hash(),
         pool_id: superblock.map_or(fresh.pool_id, |superblock| superblock.pool_id),
+        map: match config.pool {
+            PoolMode::Dax => MapMode::Dax,
+            PoolMode::File => MapMode::File,
+            PoolMode::Auto | PoolMode::None => MapMode::Auto,
+        },
     };
     CoreConfig {
         id,
@@ -425,7 +443,24 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
 fn log_pools(config: &Config) {
     match config.pool {
         PoolMode::None => tracing::info!("Pools: none, nothing is kept"),
-        _ => tracing::info!("Pools: {} ordinary files in {}, sync {}", config.shards, config.dir, config.sync().name()),
+        _ => tracing::info!("Pools: of {} shards, sync {}", config.shards, config.sync().name()),
+    }
+}
+
+/// Says where a core's pool lies.
+fn log_pool(core: u16, shard: &Shard) {
+    let Some(file) = shard.pool_file() else {
+        return;
+    };
+    let path = file.path();
+    let node = Device::of(path).node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
+    match shard.domain() {
+        Domain::Dax(write_back) => tracing::info!(
+            "Pool of core {core}: {}, persistent memory (DAX, {}){node}: every commit is durable at once",
+            path.display(),
+            write_back.name()
+        ),
+        _ => tracing::info!("Pool of core {core}: {}, an ordinary file{node}", path.display()),
     }
 }
 

@@ -1,16 +1,23 @@
 //! The placement says on which CPU each core of the node runs: physical cores first, their siblings (hyper-threads) last,
-//! within the process' affinity mask.
+//! within the process' affinity mask; one of each NUMA node in turn, so that few shards have the memory of all nodes.
 //!
 //! By default there is one shard a physical core of the mask, but no more than the control group's CPU quota pays for:
 //! a pinned thread that is throttled stalls everybody who waits for its shard. More shards than CPUs are allowed (tests,
-//! trials); they then share CPUs in turn. Memory needs no binding: a core's pool, ring and buffers are first touched by its
-//! pinned thread, so the kernel takes them from that thread's NUMA node.
+//! trials); they then share CPUs in turn.
+//!
+//! Memory is first touched by the pinned thread of the core that it is of, so the kernel takes it from that thread's NUMA node.
+//! The thread says so besides ([`Cpus::bind_memory`]), as `numactl --interleave` around the process or a container's policy
+//! would have it otherwise: it prefers its node, and takes memory of another rather than none.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use hwlocality::{
     Topology,
     cpu::{binding::CpuBindingFlags, cpuset::CpuSet},
+    memory::{
+        binding::{MemoryBindingFlags, MemoryBindingPolicy},
+        nodeset::NodeSet,
+    },
     object::types::ObjectType,
 };
 
@@ -21,12 +28,19 @@ use super::preflight::StartError;
 pub struct Cpu(pub usize);
 
 /// The CPUs that the process may use, in the order in which cores of the node take them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cpus {
     order: Vec<Cpu>,
+    /// The NUMA node of each, where there is one.
+    nodes: Vec<Option<usize>>,
     /// How many of them, the first, are on different physical cores.
     physical: usize,
+    /// What to bind memory by.
+    topology: Option<Arc<Topology>>,
 }
+
+/// The CPUs of a physical core, and its NUMA node.
+type PhysicalCore = (Option<usize>, Vec<Cpu>);
 
 impl Cpus {
     /// Asks hwloc for the machine and the system for this thread's mask.
@@ -39,19 +53,77 @@ impl Cpus {
         let mask = topology.cpu_binding(CpuBindingFlags::THREAD).map_err(|error| unreadable(&error))?;
         let cores = topology.objects_with_type(ObjectType::Core).filter_map(|core| {
             let usable: CpuSet = core.cpuset()? & &mask;
-            Some(usable.iter_set().map(|cpu| Cpu(usize::from(cpu))).collect())
+            let node = core.nodeset().and_then(|nodes| nodes.iter_set().next()).map(usize::from);
+            Some((node, usable.iter_set().map(|cpu| Cpu(usize::from(cpu))).collect()))
         });
-        Ok(Self::in_order(cores.collect())).and_then(|cpus| {
-            if cpus.order.is_empty() { Err(StartError::Topology("no CPU may be used".to_owned())) } else { Ok(cpus) }
-        })
+        let mut cpus = Self::in_order(cores.collect());
+        cpus.topology = Some(Arc::new(topology));
+        if cpus.order.is_empty() { Err(StartError::Topology("no CPU may be used".to_owned())) } else { Ok(cpus) }
     }
 
-    /// First CPUs of all physical cores, then the second ones, and so on.
-    fn in_order(cores: Vec<Vec<Cpu>>) -> Self {
-        let cores: Vec<_> = cores.into_iter().filter(|cpus| !cpus.is_empty()).collect();
-        let most = cores.iter().map(Vec::len).max().unwrap_or(0);
-        let order = (0..most).flat_map(|nth| cores.iter().filter_map(move |cpus| cpus.get(nth).copied())).collect();
-        Self { order, physical: cores.len() }
+    /// First CPUs of all physical cores, then the second ones, and so on; the cores of the NUMA nodes in turn.
+    fn in_order(cores: Vec<PhysicalCore>) -> Self {
+        let mut of_nodes: Vec<(Option<usize>, usize)> = Vec::new();
+        let mut in_turn: Vec<(usize, PhysicalCore)> = Vec::new();
+        for core in cores.into_iter().filter(|(_, cpus)| !cpus.is_empty()) {
+            let nth = match of_nodes.iter_mut().find(|(node, _)| *node == core.0) {
+                Some((_, count)) => {
+                    *count += 1;
+                    *count
+                }
+                None => {
+                    of_nodes.push((core.0, 0));
+                    0
+                }
+            };
+            in_turn.push((nth, core));
+        }
+        in_turn.sort_by_key(|(nth, _)| *nth);
+        let most = in_turn.iter().map(|(_, (_, cpus))| cpus.len()).max().unwrap_or(0);
+        let nth_of_all =
+            |nth: usize| in_turn.iter().filter_map(move |(_, (node, cpus))| cpus.get(nth).map(|cpu| (*cpu, *node)));
+        let (order, nodes) = (0..most).flat_map(nth_of_all).unzip();
+        Self { order, nodes, physical: in_turn.len(), topology: None }
+    }
+
+    /// Lets what this thread allocates lie on the NUMA node of a core of the node, where there is more than one.
+    ///
+    /// # Errors
+    /// The system does not let it: in one sentence.
+    pub fn bind_memory(&self, core: u16) -> Result<(), String> {
+        let (Some(topology), Some(node)) = (&self.topology, self.node_of_core(core)) else {
+            return Ok(());
+        };
+        if self.nodes_used() < 2 {
+            return Ok(());
+        }
+        let nodes = NodeSet::from(
+            hwlocality::bitmap::BitmapIndex::try_from(node).map_err(|_| format!("there is no node {node}"))?,
+        );
+        topology
+            .bind_memory(&nodes, MemoryBindingPolicy::Bind, MemoryBindingFlags::THREAD)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The NUMA node of a core of the node.
+    #[must_use]
+    pub fn node_of_core(&self, core: u16) -> Option<usize> {
+        self.nodes[usize::from(core) % self.nodes.len()]
+    }
+
+    /// How many NUMA nodes have CPUs that may be used.
+    #[must_use]
+    pub fn nodes_used(&self) -> usize {
+        let mut nodes = self.nodes.clone();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.len()
+    }
+
+    /// How many physical cores have CPUs that may be used.
+    #[must_use]
+    pub const fn physical(&self) -> usize {
+        self.physical
     }
 
     /// How many shards there are unless configured: one a physical core, as far as `quota` (CPUs' worth of time) goes.
@@ -125,16 +197,27 @@ mod tests {
     #[test]
     fn siblings_come_last_and_more_shards_than_cpus_share() {
         // Shows the order on two physical cores with two threads each, of which one CPU is not in the mask.
-        let found = Cpus::in_order(vec![cpus(&[0, 4]), cpus(&[1, 5]), cpus(&[]), cpus(&[3])]);
+        let one_node = [cpus(&[0, 4]), cpus(&[1, 5]), cpus(&[]), cpus(&[3])].map(|cpus| (Some(0), cpus));
+        let found = Cpus::in_order(one_node.to_vec());
         assert_eq!(found.order, cpus(&[0, 1, 3, 4, 5]));
         assert_eq!(found.default_shards(None), 3);
         assert_eq!((found.of_core(4), found.of_core(5)), (Cpu(5), Cpu(0)));
     }
 
     #[test]
+    fn cores_of_the_nodes_take_turns() {
+        // Shows the order where node 0 has two cores with two threads each, and node 1 three with one each.
+        let cores = [(0, &[0, 1][..]), (0, &[2, 3]), (1, &[4]), (1, &[5]), (1, &[6])];
+        let found = Cpus::in_order(cores.iter().map(|(node, numbers)| (Some(*node), cpus(numbers))).collect());
+        assert_eq!(found.order, cpus(&[0, 4, 2, 5, 6, 1, 3]));
+        let nodes: Vec<usize> = (0..8).filter_map(|core| found.node_of_core(core)).collect();
+        assert_eq!((nodes, found.nodes_used(), found.physical()), (vec![0, 1, 0, 1, 1, 0, 0, 0], 2, 5));
+    }
+
+    #[test]
     fn the_default_stays_within_the_quota() {
         // Shows rounding down, and that there is always one shard.
-        let found = Cpus::in_order((0..8).map(|cpu| cpus(&[cpu])).collect());
+        let found = Cpus::in_order((0..8).map(|cpu| (None, cpus(&[cpu]))).collect());
         let shards = [None, Some(0.5), Some(1.9), Some(2.0), Some(64.0)].map(|quota| found.default_shards(quota));
         assert_eq!(shards, [8, 1, 1, 2, 8]);
     }
@@ -150,6 +233,7 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers.len(), found.count());
         assert!((1..=found.count()).contains(&usize::from(found.default_shards(None))));
+        assert!((0..4).all(|core| found.bind_memory(core).is_ok()), "this thread may say where its memory is to lie");
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! The pools of a node: a file a shard, in the node's folder, which one process has at a time.
+//! The pools of a node: a file a shard, in the node's folder or in others ([`super::folders`]), each of which one process has
+//! at a time.
 //!
 //! ```text
-//!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id
+//!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id. In each folder
 //!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
-//!  DIR/shard-00.checkpoint   its index as of the last orderly end: spares the next start the reading of what came before
-//!  DIR/eagle.creating   there while pools are made for the first time: what lies beside it was never used
+//!  DIR/shard-00.checkpoint   beside it, its index as of the last orderly end: spares the next start the reading of what came before
+//!  DIR/eagle.creating   there, in the node's folder, while pools are made for the first time: those that it names were never
+//!                       used. Paths, each ended by a zero byte
 //! ```
 //!
 //! All pools of a node say in their superblocks how many shards it has and with which seed keys are hashed; they are opened
 //! only if they agree with each other, with their names and with the number of shards that is asked for.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, TryLockError},
     io::{self, Read, Write as _},
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -20,20 +24,27 @@ use std::{
 use eagle_pmem::{Checkpoint, CheckpointWriter, PoolError, PoolFile, SlotMap, Superblock};
 use eagle_shard::shard::{Shard, ShardConfig};
 
-use super::preflight::StartError;
+use super::{
+    folders::{self, Folder},
+    preflight::StartError,
+};
 use crate::config::{Config, PoolMode};
 
 const LOCK: &str = "eagle.lock";
 const CREATING: &str = "eagle.creating";
 
-/// The pools of a node's folder, and the lock on it.
+/// The pools of a node, and the locks on their folders.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Pools {
     dir: PathBuf,
-    /// Held as long as it is open.
-    _lock: File,
-    /// Shards that the pools found are of; 0: there are none yet.
-    shards: u16,
+    /// Held as long as they are open.
+    _locks: Vec<File>,
+    /// Where new ones may be made.
+    folders: Vec<Folder>,
+    /// Whether they are to be on persistent memory.
+    wants_dax: bool,
+    /// Those there are, by their shards' numbers, in order.
+    found: Vec<(u16, PathBuf)>,
 }
 
 /// A shard's pool.
@@ -95,42 +106,38 @@ pub(super) struct Fresh {
     pub(super) extent_bytes: usize,
 }
 
-impl Folder {
-    /// Takes the configured folder for this process; none if there are to be no pools.
+impl Pools {
+    /// Takes the configured folders for this process; none if there are to be no pools.
     ///
     /// # Errors
-    /// Another process has it, it cannot be used, or what is asked for is not to be had there.
+    /// Another process has one, one cannot be used, or what is asked for is not to be had there.
     pub(super) fn take(config: &Config) -> Result<Option<Self>, StartError> {
         let dir = PathBuf::from(&config.dir);
-        let found = found_in(&dir)?;
-        match config.pool {
-            PoolMode::None => {
-                if let Some((_, path)) = found.first() {
-                    tracing::warn!(
-                        "There are pools in this folder ({}, ...): with 'pool none' they are neither read nor written",
-                        path.display()
-                    );
-                }
-                return Ok(None);
+        let dirs = all_dirs(config)?;
+        if config.pool == PoolMode::None {
+            if let Some((_, path)) = found_in(&dirs)?.first() {
+                tracing::warn!(
+                    "There are pools in this folder ({}, ...): with 'pool none' they are neither read nor written",
+                    path.display()
+                );
             }
-            PoolMode::Dax => {
-                return Err(StartError::Pools(
-                    "'pool dax' is not available yet: leave it at 'auto' or say 'pool file'.".to_owned(),
-                ));
-            }
-            PoolMode::Auto | PoolMode::File => {}
+            return Ok(None);
         }
-        let lock = lock(&dir)?;
+        let locks = dirs.iter().map(|dir| lock(dir)).collect::<Result<_, _>>()?;
         let creating = dir.join(CREATING);
-        let mut found = found_in(&dir)?;
         if creating.exists() {
             tracing::warn!("Pools were being made in {} when that process ended: they are made anew", dir.display());
-            for (_, path) in found.drain(..) {
-                fs::remove_file(&path).map_err(|error| file_error(&path, &error))?;
+            let names = fs::read(&creating).map_err(|error| file_error(&creating, &error))?;
+            for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+                let path = PathBuf::from(OsString::from_vec(name.to_vec()));
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&path, &error)),
+                    _ => {}
+                }
             }
         }
-        let shards = u16::try_from(found.len()).unwrap_or(u16::MAX);
-        Ok(Some(Self { dir, _lock: lock, shards }))
+        let (folders, wants_dax) = (folders::configured(config), config.pool == PoolMode::Dax);
+        Ok(Some(Self { dir, _locks: locks, folders, wants_dax, found: found_in(&dirs)? }))
     }
 
     /// How many shards the folder's pools are of; `None` if there are no pools.
@@ -138,12 +145,11 @@ impl Folder {
     /// # Errors
     /// The pools cannot be read, do not belong together, or are of another number than is asked for (0: any).
     pub(super) fn shards(&self, asked: u16) -> Result<Option<u16>, StartError> {
-        if self.shards == 0 {
-            return Ok(None);
-        }
         let dir = self.dir.display();
-        let (_, first) = found_in(&self.dir)?.remove(0);
-        let shards = open(&first)?.superblock().shards;
+        let Some((_, first)) = self.found.first() else {
+            return Ok(None);
+        };
+        let shards = open(first)?.superblock().shards;
         if asked != 0 && asked != shards {
             return Err(StartError::Pools(format!(
                 "The pools in '{dir}' are of {shards} shards and --shards asks for {asked}: say --shards {shards}; dealing \
@@ -153,25 +159,25 @@ impl Folder {
         Ok(Some(shards))
     }
 
-    /// Opens the pools of so many shards, or makes them.
+    /// Opens the pools of the shards whose cores run on these NUMA nodes, or makes them.
     ///
     /// # Errors
     /// They cannot be made or read, or do not belong together.
-    pub(super) fn open(&self, shards: u16, fresh: Fresh) -> Result<Vec<Pool>, StartError> {
-        if self.shards == 0 {
-            return self.create(shards, fresh);
+    pub(super) fn open(&self, nodes: &[Option<usize>], fresh: Fresh) -> Result<Vec<Pool>, StartError> {
+        if self.found.is_empty() {
+            return self.create(nodes, fresh);
         }
+        let shards = u16::try_from(nodes.len()).unwrap_or(u16::MAX);
         let mut pools: Vec<Pool> = Vec::new();
         for shard in 0..shards {
-            let path = self.path(shard);
-            if !path.exists() {
+            let Some((_, path)) = self.found.iter().find(|(number, _)| *number == shard) else {
                 return Err(StartError::Pools(format!(
                     "'{}' is missing, of the pools of {shards} shards: put it back, or move the others away to begin \
                      with nothing.",
-                    path.display()
+                    self.folders[0].dir.join(name(shard)).display()
                 )));
-            }
-            let file = open(&path)?;
+            };
+            let file = open(path)?;
             let superblock = file.superblock();
             let first = pools.first().map_or(superblock, |pool| pool.file.superblock());
             let differs = |what: &str, found: String, wanted: String| {
@@ -189,30 +195,37 @@ impl Folder {
             if superblock.hash_seed != first.hash_seed {
                 return differs("seed", format!("{:#x}", superblock.hash_seed), format!("{:#x}", first.hash_seed));
             }
-            pools.push(Pool { file, growth_file: reopen(&path)? });
+            pools.push(Pool { file, growth_file: reopen(path)? });
         }
-        if self.shards > shards {
+        if self.found.len() > usize::from(shards) {
             return Err(StartError::Pools(format!(
                 "There are {} pools in '{}', but they say that they are of {shards} shards: move away what does not belong \
                  there.",
-                self.shards,
+                self.found.len(),
                 self.dir.display()
             )));
         }
         Ok(pools)
     }
 
-    fn create(&self, shards: u16, fresh: Fresh) -> Result<Vec<Pool>, StartError> {
+    fn create(&self, nodes: &[Option<usize>], fresh: Fresh) -> Result<Vec<Pool>, StartError> {
+        let shards = u16::try_from(nodes.len()).unwrap_or(u16::MAX);
+        let chosen = folders::choose(nodes, &self.folders);
+        let paths: Vec<PathBuf> =
+            (0..shards).zip(chosen).map(|(shard, (folder, _))| self.folders[folder].dir.join(name(shard))).collect();
+        if self.wants_dax {
+            paths.iter().try_for_each(|path| check_dax(path.parent().unwrap_or(Path::new("."))))?;
+        }
         let creating = self.dir.join(CREATING);
         let sync_dir = || File::open(&self.dir).and_then(|dir| dir.sync_all());
+        let names: Vec<u8> = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
         File::create(&creating)
-            .and_then(|file| file.sync_all())
+            .and_then(|mut file| file.write_all(&names).and_then(|()| file.sync_all()))
             .and_then(|()| sync_dir())
             .map_err(|error| file_error(&creating, &error))?;
         let boot_id = boot_id();
         let mut pools = Vec::new();
-        for shard in 0..shards {
-            let path = self.path(shard);
+        for (shard, path) in (0..shards).zip(paths) {
             let superblock = Superblock {
                 generation: 0,
                 pool_id: fresh.pool_id.wrapping_add(u64::from(shard)),
@@ -230,26 +243,71 @@ impl Folder {
         fs::remove_file(&creating).and_then(|()| sync_dir()).map_err(|error| file_error(&creating, &error))?;
         Ok(pools)
     }
-
-    fn path(&self, shard: u16) -> PathBuf {
-        self.dir.join(format!("shard-{shard:02}.pool"))
-    }
 }
 
-/// Pools by their shards' numbers, in order.
-pub(crate) fn found_in(dir: &Path) -> Result<Vec<(u16, PathBuf)>, StartError> {
-    let entries = fs::read_dir(dir).map_err(|error| file_error(dir, &error))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| file_error(dir, &error))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let number = name.strip_prefix("shard-").and_then(|name| name.strip_suffix(".pool"));
-        if let Some(Ok(number)) = number.map(str::parse) {
-            found.push((number, path));
+pub(super) fn name(shard: u16) -> String {
+    format!("shard-{shard:02}.pool")
+}
+
+/// The node's folder and those that its pools may lie in, each once.
+fn all_dirs(config: &Config) -> Result<Vec<PathBuf>, StartError> {
+    let mut dirs: Vec<PathBuf> = Vec::new();
+    for dir in std::iter::once(PathBuf::from(&config.dir))
+        .chain(folders::configured(config).into_iter().map(|folder| folder.dir))
+    {
+        let dir = fs::canonicalize(&dir).map_err(|error| file_error(&dir, &error))?;
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    Ok(dirs)
+}
+
+/// The pools that a node finds, by their shards' numbers, in order.
+///
+/// # Errors
+/// A folder cannot be read, or two have a pool of one shard.
+pub(super) fn find(config: &Config) -> Result<Vec<(u16, PathBuf)>, StartError> {
+    found_in(&all_dirs(config)?)
+}
+
+/// The pools in these folders, by their shards' numbers, in order.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn found_in(dirs: &[PathBuf]) -> Result<Vec<(u16, PathBuf)>, StartError> {
+    let mut found: Vec<(u16, PathBuf)> = Vec::new();
+    for dir in dirs {
+        for entry in fs::read_dir(dir).map_err(|error| file_error(dir, &error))? {
+            let path = entry.map_err(|error| file_error(dir, &error))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let number = name.strip_prefix("shard-").and_then(|name| name.strip_suffix(".pool"));
+            if let Some(Ok(number)) = number.map(str::parse) {
+                found.push((number, path));
+            }
         }
     }
     found.sort();
-    Ok(found)
+    match found.windows(2).find(|two| two[0].0 == two[1].0) {
+        Some(two) => Err(StartError::Pools(format!(
+            "'{}' and '{}' are of the same shard: move away the one that does not belong there.",
+            two[0].1.display(),
+            two[1].1.display()
+        ))),
+        None => Ok(found),
+    }
+}
+
+/// Sees that pools in a folder can lie on persistent memory.
+fn check_dax(dir: &Path) -> Result<(), StartError> {
+    match eagle_pmem::write_back_in(dir).map_err(|error| file_error(dir, &error))? {
+        Some(_) => Ok(()),
+        None => Err(StartError::Pools(format!(
+            "'pool dax': the file system of '{}' does not map files as persistent memory (MAP_SYNC): mount one with DAX \
+             there, or say 'pool file'.",
+            dir.display()
+        ))),
+    }
 }
 
 /// Keeps servers away from a folder without writing to it, as long as what is returned is open; there is none where none was ever.
@@ -345,8 +403,8 @@ mod tests {
         }
     }
 
-    fn take(dir: &Path) -> Folder {
-        Folder::take(&config(dir, PoolMode::File)).unwrap().unwrap()
+    fn take(dir: &Path) -> Pools {
+        Pools::take(&config(dir, PoolMode::File)).unwrap().unwrap()
     }
 
     fn sentence<T>(result: Result<T, StartError>) -> String {
@@ -358,12 +416,15 @@ mod tests {
         // Who comes second is told who came first; after that one has gone, the folder is free.
         let dir = Temporary::new("lock");
         let first = take(&dir.0);
-        let refused = sentence(Folder::take(&config(&dir.0, PoolMode::Auto)));
+        let refused = sentence(Pools::take(&config(&dir.0, PoolMode::Auto)));
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
-        assert!(Folder::take(&config(&dir.0, PoolMode::None)).unwrap().is_none(), "who keeps nothing needs no lock");
+        assert!(Pools::take(&config(&dir.0, PoolMode::None)).unwrap().is_none(), "who keeps nothing needs no lock");
         drop(first);
-        take(&dir.0);
-        assert!(sentence(Folder::take(&config(&dir.0, PoolMode::Dax))).contains("not available"));
+        drop(take(&dir.0));
+        if eagle_pmem::write_back_in(&dir.0).unwrap().is_none() {
+            let dax = Pools::take(&config(&dir.0, PoolMode::Dax)).unwrap().unwrap();
+            assert!(sentence(dax.open(&[None], FRESH)).contains("MAP_SYNC"));
+        }
     }
 
     #[test]
@@ -373,39 +434,68 @@ mod tests {
         let dir = Temporary::new("together");
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
+        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         drop(folder);
         let folder = take(&dir.0);
         assert_eq!((folder.shards(0).unwrap(), folder.shards(2).unwrap()), (Some(2), Some(2)));
         assert!(sentence(folder.shards(3)).contains("are of 2 shards and --shards asks for 3"));
-        let pools = folder.open(2, Fresh { hash_seed: 8, ..FRESH }).unwrap();
+        let pools = folder.open(&[None; 2], Fresh { hash_seed: 8, ..FRESH }).unwrap();
         assert!(pools.iter().all(|pool| !pool.file.is_new() && pool.file.superblock().hash_seed == 7));
-        let (first, second) = (folder.path(0), folder.path(1));
+        let (first, second) = (dir.0.join(name(0)), dir.0.join(name(1)));
         let kept = fs::read(&second).unwrap();
         fs::remove_file(&second).unwrap();
-        assert!(sentence(folder.open(2, FRESH)).contains("shard-01.pool' is missing"));
+        drop(folder);
+        let folder = take(&dir.0);
+        assert!(sentence(folder.open(&[None; 2], FRESH)).contains("shard-01.pool' is missing"));
         fs::copy(&first, &second).unwrap();
-        assert!(sentence(folder.open(2, FRESH)).contains("is of shard 0 and not 1"));
+        drop(folder);
+        let folder = take(&dir.0);
+        assert!(sentence(folder.open(&[None; 2], FRESH)).contains("is of shard 0 and not 1"));
         let other = Temporary::new("other");
-        take(&other.0).open(2, Fresh { hash_seed: 8, ..FRESH }).unwrap();
+        take(&other.0).open(&[None; 2], Fresh { hash_seed: 8, ..FRESH }).unwrap();
         fs::copy(other.0.join("shard-01.pool"), &second).unwrap();
-        assert!(sentence(folder.open(2, FRESH)).contains("is of seed 0x8 and not 0x7"));
+        assert!(sentence(folder.open(&[None; 2], FRESH)).contains("is of seed 0x8 and not 0x7"));
         fs::write(&second, b"not a pool").unwrap();
-        assert!(sentence(folder.open(2, FRESH)).contains("cannot be used"));
+        assert!(sentence(folder.open(&[None; 2], FRESH)).contains("cannot be used"));
         fs::write(&second, kept).unwrap();
-        folder.open(2, FRESH).unwrap();
+        folder.open(&[None; 2], FRESH).unwrap();
     }
 
     #[test]
     fn pools_that_were_never_finished_are_made_anew() {
         // The process ended after the first of two: nothing was acknowledged yet, and the next start makes both.
         let dir = Temporary::new("creating");
-        take(&dir.0).open(2, FRESH).unwrap();
+        take(&dir.0).open(&[None; 2], FRESH).unwrap();
         fs::remove_file(dir.0.join("shard-01.pool")).unwrap();
-        fs::write(dir.0.join(CREATING), b"").unwrap();
+        let names = format!("{}\0{}\0", dir.0.join(name(0)).display(), dir.0.join(name(1)).display());
+        fs::write(dir.0.join(CREATING), names).unwrap();
         let folder = take(&dir.0);
         assert_eq!(folder.shards(0).unwrap(), None);
-        assert!(folder.open(2, FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
+        assert!(folder.open(&[None; 2], FRESH).unwrap().iter().all(|pool| pool.file.is_new()));
         assert!(!dir.0.join(CREATING).exists());
+    }
+
+    #[test]
+    fn pools_of_several_folders_are_found_wherever_they_lie() {
+        // Dealt out in turn, found again when one was moved and the folders are named in another order, and locked; two of one
+        // shard are refused.
+        let (dir, one, two) = (Temporary::new("node"), Temporary::new("one"), Temporary::new("two"));
+        let names = |dirs: [&Temporary; 2]| dirs.map(|dir| dir.0.to_string_lossy().into_owned()).to_vec();
+        let config = |dirs| Config { pool_dirs: names(dirs), ..config(&dir.0, PoolMode::File) };
+        let pools = Pools::take(&config([&one, &two])).unwrap().unwrap();
+        assert_eq!(pools.open(&[None; 2], FRESH).unwrap().len(), 2);
+        assert!(one.0.join(name(0)).exists() && two.0.join(name(1)).exists());
+        let other = Temporary::new("another");
+        let refused = Config { pool_dirs: names([&two, &two]), ..config([&one, &two]) };
+        let refused = sentence(Pools::take(&Config { dir: other.0.to_string_lossy().into_owned(), ..refused }));
+        assert!(refused.contains("in use by process"), "{refused}");
+        drop(pools);
+        fs::rename(one.0.join(name(0)), dir.0.join(name(0))).unwrap();
+        let pools = Pools::take(&config([&two, &one])).unwrap().unwrap();
+        assert_eq!(pools.shards(0).unwrap(), Some(2));
+        assert!(pools.open(&[None; 2], FRESH).unwrap().iter().all(|pool| !pool.file.is_new()));
+        drop(pools);
+        fs::copy(dir.0.join(name(0)), one.0.join(name(0))).unwrap();
+        assert!(sentence(Pools::take(&config([&two, &one]))).contains("are of the same shard"));
     }
 }

@@ -175,9 +175,12 @@ impl Log {
         let id = opened.expect("room is reserved before it is used");
         self.extents.get_mut(id).hint = self.hint;
         if lane == Lane::Appended {
-            self.extents.get_mut(id).before = self.last_appended;
+            if !self.domain.is_in_place() {
+                self.extents.get_mut(id).before = self.last_appended;
+            }
             self.last_appended = (self.extents.get(id).sequence, id.raw());
         }
+        self.clear_bodies_in_place(id);
         self.write_header(id);
         let next = self.extents.records_start(id);
         let cursor = &mut self.lanes[lane as usize];
@@ -195,6 +198,9 @@ impl Log {
     pub(super) fn write_header(&mut self, id: ExtentId) {
         let header = self.extents.header(id).to_bytes();
         let start = self.extents.start(id);
+        if self.domain.is_in_place() {
+            return self.write_header_in_place(start, &header);
+        }
         let range = start..start + header.len() as u64;
         self.mapping.bytes_mut(range.clone()).copy_from_slice(&header);
         self.note_written(range);

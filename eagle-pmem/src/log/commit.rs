@@ -41,12 +41,14 @@ impl Log {
         }
         self.begin_commit();
         for range in &self.written {
-            self.domain.flush(self.mapping.bytes(range.clone()));
+            self.domain.flush(range.clone(), self.mapping.bytes(range.clone()));
         }
-        self.domain.drain();
+        self.drain();
+        // What the end of it makes due is part of the next.
+        let position = self.position;
         self.end_commit();
         self.give_back();
-        Commit { position: self.position, ranges: &self.written }
+        Commit { position, ranges: &self.written }
     }
 
     /// The bytes of a range that a commit named, to be written out.

@@ -4,8 +4,13 @@
 //! what became of it. Two records are the log's own, both of [`Kind::Meta`] and dead from the beginning: the *seal* behind the
 //! last record of a full extent, which says how many there are, and the *marker*, which says how far the medium was
 //! known to be synced. What is invalid before that point is damage, what is invalid behind it was never promised.
+//!
+//! Where memory is the medium, a commit writes, syncs and invalidates by itself. Records may reach it in any order and in
+//! part before the commit's drain, as those of a file do. Headers may not: each is there, drained, before anything else of its
+//! extent is stored ([`Log::write_header`]), so whoever finds an extent knows that those opened before it were there too.
 
 use super::{Lane, Log};
+use crate::error::PoolError;
 use crate::extent::{Extent, ExtentId, ExtentState};
 use crate::layout::{EXTENT_MAGIC, ExtentHeader, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, extent_header, meta};
 use crate::offset::{PoolOffset, Position};
@@ -15,7 +20,7 @@ use crate::sync::{SyncMark, Synced};
 use std::ops::Range;
 
 impl Log {
-    /// The file that is to be written to; `None` where there is none, or where memory is the medium.
+    /// The file; `None` where there is none. Commits are to be written to it unless they hold at once.
     pub fn file(&self) -> Option<&PoolFile> {
         self.file.as_ref()
     }
@@ -91,14 +96,51 @@ impl Log {
         self.extents.next_growth()
     }
 
-    /// The growth under way is done.
-    pub fn grown(&mut self) {
-        self.extents.grown();
+    /// The growth under way is done: the file has these bytes, zeros that are written and, where memory is the medium, synced.
+    ///
+    /// # Errors
+    /// Where memory is the medium, the file's new bytes cannot be mapped: the growth has failed.
+    pub fn grown(&mut self) -> Result<(), PoolError> {
+        let range = self.extents.growing().expect("a growth is under way");
+        let mapped = self.map_growth(range);
+        match mapped {
+            Ok(()) => self.extents.grown(),
+            Err(_) => self.extents.growth_failed(),
+        }
+        mapped
     }
 
     /// The growth under way failed: until one succeeds, there is room only in what the medium has.
     pub fn growth_failed(&mut self) {
         self.extents.growth_failed();
+    }
+
+    /// Lets a medium in place grow by `count` extents at once. That waits for the file system, and happens only when more is
+    /// appended than the growth in the background makes room for: it is that or to refuse what there is room for.
+    pub(super) fn grow_now(&mut self, count: usize) -> bool {
+        let Some(range) = self.extents.urgent_growth(count) else {
+            return false;
+        };
+        let is_there = self.file.as_ref().is_none_or(|file| file.extend(range.clone()).is_ok());
+        let has_grown = is_there && self.map_growth(range).is_ok();
+        if has_grown {
+            self.extents.grown_urgently(count);
+        }
+        has_grown
+    }
+
+    /// Maps what the file has grown by, where memory is the medium.
+    fn map_growth(&mut self, range: Range<u64>) -> Result<(), PoolError> {
+        if let (Some(file), true) = (&self.file, self.domain.is_in_place()) {
+            let fault =
+                |source| PoolError::File { path: file.path().to_owned(), doing: "map what was added to", source };
+            let len = file.file().metadata().map_err(fault)?.len();
+            if len < range.end {
+                return Err(fault(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.mapping.map_shared(file.file(), range, self.sharing).map_err(fault)?;
+        }
+        Ok(())
     }
 
     /// Bytes of the medium, as far as it has grown.
@@ -154,7 +196,7 @@ impl Log {
     /// Gives a slice of the memory of freed extents back, or forgets it where memory is the medium.
     pub(super) fn release(&mut self) -> bool {
         let extent_bytes = self.extents.bytes();
-        let in_place = self.domain.commits_at_once();
+        let in_place = self.domain.is_in_place();
         let Some(sync) = self.sync.as_mut() else {
             return false;
         };
@@ -193,11 +235,61 @@ impl Log {
     /// Gives an extent, or run, that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
     pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64, run: u32) {
         let start = self.extents.start(id);
-        let place = start..start + extent_header::BYTES as u64;
         let header = ExtentHeader { sequence, run, ..self.extents.header_of_body() };
-        self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes());
+        if self.domain.is_in_place() {
+            self.unname_in_place(start);
+        }
+        let place = start + extent_header::POOL_ID as u64..start + extent_header::BYTES as u64;
+        self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes()[extent_header::POOL_ID..]);
         self.note_written(place);
         self.invalidate_header(start);
+    }
+
+    /// Writes the header of an extent where memory is the medium: its first word last, so that it is there whole or not at
+    /// all, and before it returns.
+    pub(super) fn write_header_in_place(&mut self, start: u64, header: &[u8; extent_header::BYTES]) {
+        let (word, rest) = header.split_at(extent_header::POOL_ID);
+        self.unname_in_place(start);
+        self.persist(start + extent_header::POOL_ID as u64, rest);
+        self.persist(start, word);
+    }
+
+    /// Lets what lies in the body of a run bear no trace of a header, before records are stored over it, where memory is the
+    /// medium: a record's first word in front of the rest of a former header would look like a damaged one.
+    pub(super) fn clear_bodies_in_place(&mut self, id: ExtentId) {
+        if !self.domain.is_in_place() {
+            return;
+        }
+        for back in 1..self.extents.get(id).run {
+            let start = self.extents.start(ExtentId::from_index(id.raw() + back));
+            let names = [0; extent_header::SEQUENCE];
+            if self.mapping.bytes(start..start + names.len() as u64) != names {
+                self.unname_in_place(start);
+                self.persist(start, &names);
+            }
+        }
+    }
+
+    /// Lets what lies at `start` be no header, before it returns.
+    fn unname_in_place(&mut self, start: u64) {
+        let word = [0; extent_header::POOL_ID];
+        if self.mapping.bytes(start..start + word.len() as u64) != word {
+            self.persist(start, &word);
+        }
+    }
+
+    /// Stores bytes and waits until they are durable, where memory is the medium.
+    fn persist(&mut self, at: u64, bytes: &[u8]) {
+        let range = at..at + bytes.len() as u64;
+        self.mapping.bytes_mut(range.clone()).copy_from_slice(bytes);
+        self.domain.flush(range.clone(), self.mapping.bytes(range));
+        self.drain();
+    }
+
+    /// Waits until all that was flushed is durable.
+    pub(super) fn drain(&mut self) {
+        let end = self.medium_bytes();
+        self.domain.drain(|| self.mapping.bytes(0..end));
     }
 
     /// Makes the header at `start` invalid by its first word, which is written whole whatever happens.
@@ -226,15 +318,16 @@ impl Log {
             return;
         };
         sync.begin_commit(state);
-        if !self.domain.commits_at_once() {
+        if !self.domain.is_in_place() {
             to_pages(&mut self.written);
         }
     }
 
-    /// Where memory is the medium, the commit is durable now.
+    /// Where memory is the medium, the commit is durable now, and freed extents go on as far as that lets them.
     pub(super) fn end_commit(&mut self) {
-        if self.sync.is_some() && self.domain.commits_at_once() {
+        if self.domain.is_in_place() {
             self.written(self.position);
+            while self.release() {}
             let mark = self.begin_sync();
             self.end_sync(mark);
         }
@@ -310,6 +403,77 @@ fn to_pages(ranges: &mut Vec<Range<u64>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(miri))]
+    use crate::{LogConfig, Scan, SlotMap, Superblock, WriteBack, mapping::Sharing};
+
+    /// The log of a file that is mapped as memory that is the medium would be, and everything that it holds.
+    #[cfg(not(miri))]
+    fn log_in_place(file: PoolFile) -> (Log, Vec<Vec<u8>>) {
+        let config = LogConfig { capacity_bytes: 32 << 20, ..LogConfig::new(0, 32 << 20) };
+        let log = Log::of_memory(file, config, WriteBack::Nothing, Sharing::Plain).unwrap();
+        let (mut log, mut scan) = log.begin_scan(None);
+        let mut values = Vec::new();
+        while let Some(found) = next(&mut log, &mut scan) {
+            values.push(found);
+        }
+        assert_eq!(log.end_scan(scan).0.damage, []);
+        while !log.is_settled() {
+            log.commit();
+        }
+        (log, values)
+    }
+
+    #[cfg(not(miri))]
+    fn next(log: &mut Log, scan: &mut Scan) -> Option<Vec<u8>> {
+        let found = log.scan_next(scan)?;
+        let (offset, version, value) = (found.offset, found.version, found.record.value().to_vec());
+        log.found_live(offset, version);
+        Some(value)
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn what_is_stored_is_in_the_file_and_the_file_grows_under_it() {
+        // Nobody writes: records of more bytes than the file began with, single and in runs, are there when it is opened again.
+        // Growth in the background maps what the file has, and only if it has it.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard-00.pool");
+        let superblock = Superblock {
+            generation: 0,
+            pool_id: 5,
+            shard: 0,
+            shards: 1,
+            slot_map: SlotMap::Modulo,
+            extent_bytes: 64 << 10,
+            hash_seed: 6,
+            boot_id: [7; 16],
+            checkpoint: 0,
+        };
+        let (mut log, none) = log_in_place(PoolFile::create(&path, &superblock).unwrap());
+        assert!(none.is_empty() && log.commits_at_once());
+        let values: Vec<Vec<u8>> = (0..300).map(|i| vec![i as u8; if i % 9 == 0 { 200_000 } else { 20_000 }]).collect();
+        for value in &values {
+            let value: &[&[u8]] = &[value];
+            let parts = RecordParts::new(Kind::String, b"key", value);
+            log.reserve(parts.bytes()).unwrap();
+            log.append(&parts);
+            log.commit();
+        }
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert!(len > 8192 + (10 << 20) && len == log.medium_bytes());
+        while log.next_growth().is_none() {
+            log.reserve(60_000).unwrap();
+            log.append_with(&RecordParts::new(Kind::Chunk, b"", &[]), 60_000, |value| value.fill(1));
+        }
+        assert!(log.grown().is_err(), "the file is as long as before");
+        let range = log.next_growth().expect("it is tried again");
+        log.file().unwrap().extend(range.clone()).unwrap();
+        log.grown().unwrap();
+        assert_eq!(log.medium_bytes(), range.end);
+        drop(log);
+        let (_, found) = log_in_place(PoolFile::open(&path).unwrap());
+        assert!(found.starts_with(&values));
+    }
 
     #[test]
     fn ranges_become_whole_pages_in_order() {

@@ -22,14 +22,14 @@ mod reader;
 
 use super::state::{KnownExtent, LogState, Stale};
 use super::{Log, LogConfig, Place};
-use crate::domain::Domain;
+use crate::domain::{Domain, MapMode, Persistence, WriteBack, write_back_of};
 use crate::error::PoolError;
 use crate::extent::{ExtentId, ExtentState, Extents};
 use crate::layout::{
     ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, SUPERBLOCKS_BYTES, meta, record_header,
 };
 use crate::log::Found;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Sharing};
 use crate::offset::PoolOffset;
 use crate::pool::PoolFile;
 use crate::record::{Kind, Record, RecordParts, Shape};
@@ -205,11 +205,45 @@ impl Log {
     /// holds nothing. Pool id and extent size are those of the file.
     ///
     /// # Errors
-    /// The capacity is not possible, or the system refuses the addresses.
+    /// The capacity is not possible, the system refuses the addresses, or it is to be mapped as it cannot be.
     pub fn of_file(file: PoolFile, config: LogConfig, state: Option<&LogState>) -> Result<(Self, Scan), PoolError> {
-        let superblock = *file.superblock();
-        let config =
-            LogConfig { pool_id: superblock.pool_id, extent_bytes: superblock.extent_bytes, replayed: true, ..config };
+        let write_back = match config.map {
+            MapMode::File => None,
+            _ if !file.may_write() => None,
+            MapMode::Auto => write_back_of(file.file()).ok(),
+            MapMode::Dax => {
+                let refused = |source| PoolError::NotDax { path: file.path().to_owned(), source };
+                Some(write_back_of(file.file()).map_err(refused)?)
+            }
+        };
+        let log = match write_back {
+            Some(write_back) => Self::of_memory(file, config, write_back, Sharing::Sync),
+            None => Self::of_ordinary_file(file, config),
+        };
+        Ok(log?.begin_scan(state))
+    }
+
+    /// The log of a file whose memory is the medium.
+    pub(super) fn of_memory(
+        mut file: PoolFile,
+        config: LogConfig,
+        write_back: WriteBack,
+        sharing: Sharing,
+    ) -> Result<Self, PoolError> {
+        let config = config.of_pool(file.superblock());
+        let addressable = config.addressable_on_medium(file.bytes())?;
+        let len = config.mapped_bytes(addressable);
+        let bytes = file.make_whole()?;
+        let mut mapping = Mapping::anonymous(len, config.huge_pages)?;
+        mapping.map_shared(file.file(), 0..bytes, sharing).map_err(|source| PoolError::Map { bytes, source })?;
+        let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::Dax(write_back));
+        log.sharing = sharing;
+        log.file = Some(file);
+        Ok(log)
+    }
+
+    fn of_ordinary_file(file: PoolFile, config: LogConfig) -> Result<Self, PoolError> {
+        let config = config.of_pool(file.superblock());
         let bytes = file.bytes();
         let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
@@ -217,9 +251,9 @@ impl Log {
         if !file.is_new() {
             mapping.map_file(file.file(), bytes.next_multiple_of(PAGE_BYTES))?;
         }
-        let mut log = Self::on_medium(config, mapping, addressable, bytes);
+        let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::File);
         log.file = Some(file);
-        Ok(log.begin_scan(state))
+        Ok(log)
     }
 
     /// The log of a pool whose file would hold these bytes, superblocks included.
@@ -227,24 +261,43 @@ impl Log {
     /// # Errors
     /// As [`Log::of_file`].
     pub fn of_image(image: &[u8], config: LogConfig, state: Option<&LogState>) -> Result<(Self, Scan), PoolError> {
+        Ok(Self::of_bytes(image, config, Domain::File)?.begin_scan(state))
+    }
+
+    /// The log of a pool in simulated memory that is its medium and held these bytes, superblocks and whole extents, when it was
+    /// opened.
+    ///
+    /// # Errors
+    /// As [`Log::of_file`].
+    pub fn of_simulated(
+        image: &[u8],
+        config: LogConfig,
+        state: Option<&LogState>,
+        medium: Box<dyn Persistence>,
+    ) -> Result<(Self, Scan), PoolError> {
+        Ok(Self::of_bytes(image, config, Domain::Simulated(medium))?.begin_scan(state))
+    }
+
+    fn of_bytes(image: &[u8], config: LogConfig, domain: Domain) -> Result<Self, PoolError> {
         let config = LogConfig { replayed: true, ..config };
         let bytes = image.len() as u64;
         let addressable = config.addressable_on_medium(bytes)?;
         let mut mapping = Mapping::anonymous(config.mapped_bytes(addressable), config.huge_pages)?;
         mapping.bytes_mut(0..bytes).copy_from_slice(image);
-        Ok(Self::on_medium(config, mapping, addressable, bytes).begin_scan(state))
+        Ok(Self::on_medium(config, mapping, addressable, bytes, domain))
     }
 
-    fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64) -> Self {
+    fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64, domain: Domain) -> Self {
         let extents = bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(config.extent_bytes as u64) as usize;
-        let extents = Extents::on_medium(config.pool_id, config.extent_bytes, addressable, extents);
+        let extents =
+            Extents::on_medium(config.pool_id, config.extent_bytes, addressable, extents, domain.is_in_place());
         let mut log = Self::of_parts(config, mapping, extents);
         log.sync = Some(Box::default());
-        log.domain = Domain::File;
+        log.domain = domain;
         log
     }
 
-    fn begin_scan(mut self, state: Option<&LogState>) -> (Self, Scan) {
+    pub(super) fn begin_scan(mut self, state: Option<&LogState>) -> (Self, Scan) {
         let mut scan = Scan {
             planned: Vec::new(),
             at: 0,

@@ -11,7 +11,7 @@ impl Log {
     /// compaction and deletes have caught up.
     pub fn set_limit(&mut self, bytes: u64) {
         let extents = (bytes / self.extents.bytes()) as usize;
-        let most = self.extents.openable() + self.extents.in_use();
+        let most = self.extents.addressable();
         self.extents_max = extents.clamp(RESERVE_EXTENTS + 1, most);
         self.extents_max_privileged = self.extents_max.max(self.extents.in_use() + RESERVE_EXTENTS).min(most);
     }
@@ -77,9 +77,17 @@ impl Log {
     /// `bytes` may be one record.
     fn obtainable(&mut self, bytes: u64, count: usize, extents_max: usize) -> Result<(), Full> {
         let free = extents_max.saturating_sub(self.extents.in_use());
-        let held = self.extents.hold_run(if bytes > self.extents.payload() { count as u32 } else { 0 });
-        if held && count <= free.min(self.extents.openable()) {
-            return Ok(());
+        let run = if bytes > self.extents.payload() { count } else { 0 };
+        loop {
+            let is_held = self.extents.hold_run(run as u32);
+            let openable = self.extents.openable();
+            if is_held && count <= free.min(openable) {
+                return Ok(());
+            }
+            let missing = if is_held { count.saturating_sub(openable) } else { run };
+            if count > free || !self.grow_now(missing) {
+                break;
+            }
         }
         Err(Full { bytes_wanted: bytes, bytes_free: free as u64 * self.extents.payload() })
     }

@@ -95,8 +95,19 @@ fn check_pairs(call: &Call<'_>) -> Result<(), Error> {
     if call.spec.keys_are_whole(call.args.len()) { Ok(()) } else { Err(Error::Arity(call.spec.name)) }
 }
 
+/// Sets all keys: after a crash all of them are there or none, unless a value takes more than a record.
 fn set_all(shard: &mut Shard, call: &Call<'_>) -> Result<(), Error> {
     let (db, now, args) = (call.db, call.now, call.args);
+    let pairs = (1..args.len()).step_by(2).filter_map(|at| Some((args.get(at)?, args.get(at + 1)?)));
+    if shard.begin_strings(pairs)? {
+        let done = each_key(shard, db, args, call.first, 2, |shard, index, key| {
+            let old = shard.find(db, key, now);
+            shard.put_string_of_group(db, key, old, &args[index + 1]);
+            Ok(())
+        });
+        shard.end_strings();
+        return done;
+    }
     each_key(shard, db, args, call.first, 2, |shard, index, key| {
         let old = shard.find(db, key, now);
         shard.put_string(db, key, old, &args[index + 1], None, Encoding::Natural)

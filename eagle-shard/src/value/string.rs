@@ -7,7 +7,7 @@
 //! A value that stays as long is overwritten in place where the log allows it; so are bytes in the middle of one.
 //! From: `object.c` (`tryObjectEncoding`), `t_string.c` of Redis 7.2.
 
-use eagle_pmem::Record;
+use eagle_pmem::{Record, layout::record_bytes_max};
 use eagle_resp::{Reply, number};
 
 use super::{
@@ -199,6 +199,44 @@ impl Shard {
         }
         let new = NewValue { form: Form::String, tag: encoding as u8, expiry, id: None, value: &[value] };
         self.put(db, key, old, new)
+    }
+
+    /// Begins to put several strings as one unit: after a crash all of them are there or none. False, and nothing has begun, if that
+    /// means nothing here, or a value takes more than a record.
+    ///
+    /// # Errors
+    /// Out of memory. Nothing was changed.
+    pub(crate) fn begin_strings<'a>(
+        &mut self,
+        pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<bool, Error> {
+        if self.config.in_place {
+            return Ok(false);
+        }
+        let mut bytes = 0;
+        for (key, value) in pairs {
+            if value.len() > ONE_RECORD_BYTES_MAX {
+                return Ok(false);
+            }
+            // Its record, and a tombstone if what is there has expired.
+            bytes += record_bytes_max(key.len(), value.len()) + record_bytes_max(key.len(), 0);
+        }
+        self.make_room(bytes)?;
+        self.log.begin_group(bytes);
+        Ok(true)
+    }
+
+    /// Puts one of the strings of a unit that has begun, in place of `old`.
+    pub(crate) fn put_string_of_group(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, value: &[u8]) {
+        let (form, value): (_, &[&[u8]]) = (Form::String, &[value]);
+        let new = NewValue { form, tag: Encoding::Natural as u8, expiry: None, id: None, value };
+        let offset = self.log.append(&self.parts(db, key, new));
+        self.point(db, key, old, offset, form, None);
+    }
+
+    /// Ends a unit of strings.
+    pub(crate) fn end_strings(&mut self) {
+        self.log.end_group();
     }
 
     /// Adds `tail` to the end of the string under a key, which begins empty where there is none. Returns the new length.

@@ -263,7 +263,7 @@ fn commit(shard: &mut Shard, file: &mut Vec<u8>) {
     let mark = shard.begin_sync();
     shard.end_sync(mark);
     if shard.next_growth().is_some() {
-        shard.grown();
+        shard.grown().expect("an image grows");
     }
 }
 
