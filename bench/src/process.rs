@@ -4,6 +4,8 @@
 //! Memory is taken from `smaps_rollup`, which is exact where the counters of `statm` lag behind by pages a core.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::CpuSet;
@@ -83,13 +85,14 @@ fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Bytes of pages that the process, its io_uring workers included, has made dirty or written directly: what goes to its media, but
-/// for the file system's own records.
-pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/io");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    line.with_context(|| format!("{path} has no line write_bytes"))?.parse().context("write_bytes is a number")
+/// Bytes that the device under a folder has written for whomever; `None` where there is no such device.
+pub(crate) fn device_written_bytes(folder: &Path) -> Result<Option<u64>> {
+    let device = fs::metadata(folder)?.dev();
+    let path = format!("/sys/dev/block/{}:{}/stat", rustix::fs::major(device), rustix::fs::minor(device));
+    let Ok(stat) = fs::read_to_string(&path) else { return Ok(None) };
+    // The seventh figure: sectors of 512 bytes written.
+    let sectors = stat.split_ascii_whitespace().nth(6).and_then(|sectors| sectors.parse::<u64>().ok());
+    Ok(Some(sectors.with_context(|| format!("{path} reads: {stat}"))? * 512))
 }
 
 /// Raises the number of files that this process and its children may open to the hard limit, and returns it.

@@ -147,11 +147,6 @@ impl Server {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Bytes that it has given the system to write to its media, page by page.
-    pub(crate) fn written_bytes(&self) -> Result<u64> {
-        process::written_bytes(self.child.id())
-    }
-
     fn wait_until_ready(&mut self, dialect: Dialect) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -281,6 +281,13 @@ impl Ring {
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 
+    /// Lets go of what the system caches of a file, as far as it is on the medium.
+    pub(super) fn forget(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
+        let len = (range.end - range.start) as libc::off_t;
+        let entry = opcode::Fadvise::new(types::Fd(fd), len, libc::POSIX_FADV_DONTNEED).offset(range.start).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
     /// Ends at once.
     pub(super) fn nothing(&mut self, operation: u32) {
         self.push(opcode::Nop::new().build().user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
