@@ -175,10 +175,10 @@ fn allocate(file: &File, range: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Lets go of what the system caches of a file that is synced: zeros written in large pieces lie in large folios, each of which a
-/// commit's few pages would dirty, and its sync search, as a whole.
+/// Lets go of what the system caches of a file that is synced: nobody reads the zeros, and they lie in large folios, each of which counts
+/// as written as a whole when a commit writes a few pages of it.
 fn forget(file: &File, bytes: u64) {
-    // SAFETY: no memory is passed. Advice may be refused: then the file is slower, and as right.
+    // SAFETY: no memory is passed. Advice may be refused.
     let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, bytes as libc::off_t, libc::POSIX_FADV_DONTNEED) };
 }
 

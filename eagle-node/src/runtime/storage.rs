@@ -344,9 +344,8 @@ impl Storage {
             (Ok(written @ 1..), Step::Zeroing) => growth.done += written as u64,
             (Err(libc::EINTR | libc::EAGAIN), Step::Zeroing) => {}
             (Ok(_), Step::Zeroing) => return self.end_growth(Err(libc::ENOSPC)),
-            // Zeros written in large pieces lie in large folios of the page cache, each of which a commit's few pages would dirty,
-            // and its sync search, as a whole; without them a commit's pages are as small as its writes. Advice, no more: a
-            // system that does not take it is slower.
+            // Nobody reads the zeros, and they lie in large folios of the page cache, each of which counts as written as a whole
+            // when a commit writes a few pages of it. Advice, no more.
             (Ok(_), Step::Syncing) => {
                 growth.step = Step::Forgetting;
                 return ring.forget(GROW, fd, &growth.range);
