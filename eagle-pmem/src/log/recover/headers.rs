@@ -28,6 +28,10 @@ const AHEAD_MAX: u64 = 1 << 20;
 /// records cost no more than that.
 const CHECKED_EXTENTS: u64 = 64;
 
+/// Zeros at the beginning of an extent's records by which it is known that it was never used: so that opening does not read all the
+/// space into which a pool has yet to grow. More than what is written, and so lost, at once.
+const UNUSED_BYTES: u64 = 64 << 10;
+
 /// What the extents of a pool say of themselves.
 pub(super) struct Headers {
     /// Those that hold, the highest sequence first.
@@ -139,6 +143,11 @@ impl Log {
     fn sequence_by_records(&self, id: ExtentId, highest: u64) -> Option<u64> {
         let end = self.extents.start(id) + self.extents.bytes();
         let mut at = self.extents.records_start(id);
+        // Records fill an extent from its beginning: where there is nothing, there never was any.
+        let beginning = self.mapping.bytes(at..end.min(at + UNUSED_BYTES));
+        if beginning.iter().all(|byte| *byte == 0) {
+            return None;
+        }
         let mut left = CHECKED_EXTENTS * self.extents.bytes();
         while at < end {
             let first = self.implied_sequence(at, highest, &mut left);
