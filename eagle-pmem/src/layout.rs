@@ -256,7 +256,7 @@ pub enum ExtentKind {
     Compacted = 2,
     /// Appended records, one of them or a group of them too large for an extent: a run.
     Large = 3,
-    /// Part of an index checkpoint.
+    /// Retired: checkpoints lie in files of their own.
     Checkpoint = 4,
 }
 

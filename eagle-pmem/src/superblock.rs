@@ -69,7 +69,7 @@ pub struct Superblock {
     pub hash_seed: u64,
     /// The kernel's boot id when the pool was last opened: with the same one, what was written is there.
     pub boot_id: [u8; 16],
-    /// The byte of the pool where the newest checkpoint lies, 0 for none.
+    /// Retired, always 0: checkpoints lie in files of their own ([`crate::Checkpoint`]).
     pub checkpoint: u64,
 }
 
