@@ -10,9 +10,10 @@ mod floor;
 mod overwrites;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Error, Result};
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -47,6 +48,12 @@ pub(crate) struct Durable {
     /// Bytes of a value
     #[arg(long, default_value_t = 64)]
     value_bytes: usize,
+    /// Connections and pipelines of the loads
+    #[arg(long, value_name = "CxP", value_delimiter = ',', default_values = ["1x1", "50x1", "50x32"])]
+    loads: Vec<Case>,
+    /// Leave out the bytes written a command
+    #[arg(long)]
+    without_bytes: bool,
     /// Instead, overwrite at random for so long, in minutes, with `maxmemory` filled to 80 %
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<f64>,
@@ -120,11 +127,14 @@ struct Case {
     pipeline: usize,
 }
 
-const CASES: [Case; 3] = [
-    Case { connections: 1, pipeline: 1 },
-    Case { connections: 50, pipeline: 1 },
-    Case { connections: 50, pipeline: 32 },
-];
+impl FromStr for Case {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (connections, pipeline) = text.split_once('x').with_context(|| format!("'{text}' is not as 50x32"))?;
+        Ok(Self { connections: connections.parse()?, pipeline: pipeline.parse()? })
+    }
+}
 
 /// A measurement with the delays of its batches, in microseconds.
 #[derive(Clone, Copy, serde::Serialize)]
@@ -170,7 +180,9 @@ pub(crate) fn run(arguments: &Durable) -> Result<()> {
         }
     }
     throughput(arguments, &mut report, &subjects, &parent)?;
-    disk::measure_all(arguments, &mut report, &subjects)?;
+    if !arguments.without_bytes {
+        disk::measure_all(arguments, &mut report, &subjects)?;
+    }
     report.finish()
 }
 
@@ -184,7 +196,7 @@ fn throughput(arguments: &Durable, report: &mut Report, subjects: &[Subject], pa
         ["load", "server", "K req/s", "lowest to highest", "ratio", "CPU us/req", "p50 us", "p99 us", "p99.9 us"];
     let mut table = Table::new(&heads);
     let mut raw = Vec::new();
-    for case in CASES {
+    for case in arguments.loads.iter().copied() {
         eprintln!("{case:?}");
         let mut rounds = vec![Vec::new(); subjects.len()];
         let mut floors = Vec::new();
