@@ -19,6 +19,9 @@ use std::ops::Range;
 
 /// How many free extents keep their memory.
 pub(crate) const RESIDENT_FREE_MAX: usize = 4;
+/// How many do where a freed extent may be used again only after two syncs, and half as many are in use: what is overwritten at
+/// 150 MB/s meanwhile.
+const RESIDENT_FREE_MAX_ON_MEDIUM: usize = 32;
 
 /// The number of an extent in its pool, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -146,7 +149,7 @@ pub(crate) struct Extents {
     resident: VecDeque<u32>,
     /// How much of the first of `resident` is given back already.
     given_back: u64,
-    /// How many free extents keep their memory, at most [`RESIDENT_FREE_MAX`].
+    /// How many free extents keep their memory, within what is usual.
     kept_free: usize,
     /// Whether none is to keep it, until all is given back.
     is_purging: bool,
@@ -186,7 +189,7 @@ impl Extents {
             table: Vec::new(),
             resident: VecDeque::new(),
             given_back: 0,
-            kept_free: RESIDENT_FREE_MAX,
+            kept_free: usize::MAX,
             is_purging: false,
             returned: BTreeSet::new(),
             held: 0..0,
@@ -411,6 +414,27 @@ impl Extents {
         self.returned.insert(index);
     }
 
+    /// The same of one that has kept its memory.
+    pub(crate) fn revive_resident(&mut self, index: u32) {
+        debug_assert_eq!(self.table[index as usize].state, ExtentState::Dying);
+        self.table[index as usize].state = ExtentState::Free;
+        self.resident.push_back(index);
+    }
+
+    /// Whether one more free extent may keep its memory, beside `kept` that are not clean yet.
+    pub(crate) fn may_keep(&self, kept: usize) -> bool {
+        !self.is_purging && self.resident.len() + kept < self.keeps()
+    }
+
+    /// How many free extents keep their memory.
+    fn keeps(&self) -> usize {
+        let usual = match self.growth {
+            Some(_) => (self.in_use / 2).clamp(RESIDENT_FREE_MAX, RESIDENT_FREE_MAX_ON_MEDIUM),
+            None => RESIDENT_FREE_MAX,
+        };
+        self.kept_free.min(usual)
+    }
+
     /// Where the medium should grow: `None` while it does, or has enough extents that were never used. At most one growth is
     /// under way.
     pub(crate) fn next_growth(&mut self) -> Option<Range<u64>> {
@@ -516,7 +540,7 @@ impl Extents {
 
     /// Changes of how many free extents the memory is kept.
     pub(crate) fn keep_free(&mut self, extents: usize) {
-        self.kept_free = extents.min(RESIDENT_FREE_MAX);
+        self.kept_free = extents;
     }
 
     /// Lets the memory of all extents that are free now be given back.
@@ -527,7 +551,7 @@ impl Extents {
     /// The next piece of memory to be given back, at most `bytes_max`; `None` when few enough free
     /// extents hold any.
     pub(crate) fn next_to_give_back(&mut self, bytes_max: u64) -> Option<Range<u64>> {
-        if self.resident.len() <= if self.is_purging { 0 } else { self.kept_free } {
+        if self.resident.len() <= if self.is_purging { 0 } else { self.keeps() } {
             self.is_purging = false;
             return None;
         }

@@ -52,6 +52,7 @@ use crate::pool::PoolFile;
 use crate::record::Record;
 use crate::superblock::Superblock;
 use crate::sync::Sync;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Extents that only deletes and compaction may take: one to move records to, one for tombstones.
@@ -250,6 +251,8 @@ pub struct Log {
     handed_out: bool,
     /// What is known of the medium, where there is one.
     sync: Option<Box<Sync>>,
+    /// Extents of what the file held when it was opened that have been given fresh memory since.
+    replaced: BTreeSet<u32>,
     /// The medium, if it is a file.
     file: Option<PoolFile>,
     /// How it is mapped, where memory is the medium.
@@ -295,6 +298,7 @@ impl Log {
             group: None,
             written: Vec::new(),
             handed_out: false,
+            replaced: BTreeSet::new(),
             sync: None,
             file: None,
             sharing: Sharing::Sync,
@@ -339,7 +343,7 @@ impl Log {
     #[inline]
     pub fn bytes_taken(&self) -> u64 {
         let headers = self.extents.in_use() as u64 * extent_header::BYTES as u64;
-        self.bytes_used + headers + self.extents.bytes_free_resident() + self.bytes_unreleased()
+        self.bytes_used + headers + self.extents.bytes_free_resident() + self.bytes_unreleased() + self.bytes_kept()
     }
 
     /// What is known of an extent.

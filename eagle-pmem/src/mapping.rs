@@ -119,12 +119,17 @@ impl Mapping {
         (range.end - range.start) as usize
     }
 
+    /// Whether a byte is, or was, one of the file's, mapped privately.
+    pub(crate) fn is_of_file(&self, byte: u64) -> bool {
+        byte < self.file_len
+    }
+
     /// Gives the memory of whole pages within `range` back to the system: they cost nothing and are
     /// zeros when touched again.
     pub(crate) fn give_back(&mut self, range: Range<u64>) {
         self.check(&range);
         assert!(range.start >= self.shared_len, "what is the medium is not given back");
-        let of_file = range.start < self.file_len;
+        let of_file = self.is_of_file(range.start);
         let range = range.start as usize..range.end as usize;
         if !of_file || !self.memory.replace(range.clone(), self.huge_pages) {
             self.memory.give_back(range);

@@ -11,6 +11,9 @@
 //!        ─▶ its header is written as invalid ─▶ that is synced ─▶ clean: may be opened
 //! ```
 //!
+//! A few keep their memory instead, for the records that will be appended there: to fault it in again costs more than to
+//! copy what lives out of an extent that is half dead.
+//!
 //! Before the first sync, power loss may bring back a state in which its records are the newest of their keys; before the
 //! second, its old header may be read with new records behind it. (With memory that is the medium, steps that wait for
 //! nothing are over at once.)
@@ -125,6 +128,8 @@ pub(crate) struct Sync {
     pub(crate) dead_unsynced: u64,
     /// How much of the first of `releasing` is given back.
     released: u64,
+    /// Extents beyond `releasing` that keep their memory until they are clean, and then.
+    kept: Vec<u32>,
     /// Extents that recovery found without a seal: to be sealed when what it dropped is durably gone.
     pub(crate) seals_due: Vec<ExtentId>,
     /// Whether nothing of recovery is left to be written.
@@ -232,6 +237,30 @@ impl Sync {
             self.unsynced.push_back(dying.then(self.number));
         }
         Some((dying.index, range))
+    }
+
+    /// The extent whose memory is to be given back next, if that has not begun.
+    pub(crate) fn next_whole(&self) -> Option<u32> {
+        self.releasing.front().filter(|_| self.released == 0).map(|dying| dying.index)
+    }
+
+    /// Lets that one keep its memory.
+    pub(crate) fn keep_next(&mut self) {
+        if let Some(dying) = self.releasing.pop_front() {
+            self.kept.push(dying.index);
+            self.unsynced.push_back(dying.then(self.number));
+        }
+    }
+
+    /// How many keep their memory and are not clean yet.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether an extent that is clean now has kept its memory.
+    pub(crate) fn take_kept(&mut self, index: u32) -> bool {
+        let at = self.kept.iter().position(|kept| *kept == index);
+        at.map(|at| self.kept.swap_remove(at)).is_some()
     }
 
     /// The extents whose headers are to be made invalid, those of bodies with the sequence that these are to have; `position` is

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!  room left                    dead space allowed            which extent
-//!  plenty, core busy            LAZY_PERCENT                  cost-benefit by age
+//!  plenty, core busy            lazy_percent                  cost-benefit by age
 //!  a quarter, or core idle      EAGER_PERCENT                 cost-benefit by age
 //!  and nothing appended lately  quiet_percent                 cost-benefit by age
 //!  a few extents                none (`room`: paid by bytes)  greedy
@@ -29,6 +29,9 @@ use crate::{
 
 /// Dead bytes of all bytes in use, in percent, above which the compactor works while memory is plenty and the core busy.
 const LAZY_PERCENT: u64 = 35;
+/// The same where what is copied is written to a medium besides, and room on it costs less than memory: an overwrite of one of 300,000
+/// keys, in pipelines of 32 with `sync everysec`, takes 0.72 us of CPU time instead of 0.82.
+const LAZY_PERCENT_ON_MEDIUM: u64 = 50;
 /// The same when memory is short or the core idle.
 const EAGER_PERCENT: u64 = 18;
 /// The same on an idle core when nothing was appended for a while. Copying disturbs nobody then, and in memory it wears nothing out: some
@@ -152,7 +155,7 @@ impl Shard {
         let is_short = left * 100 < usage.bytes_max * SHORT_PERCENT || self.is_room_short();
         let percent = match is_idle {
             true if self.compactor.is_quiet => self.quiet_percent(),
-            false if !is_short => LAZY_PERCENT,
+            false if !is_short => self.lazy_percent(),
             _ => EAGER_PERCENT,
         };
         let has_dead = usage.extents as u64 > EXTENTS_MIN && usage.bytes_dead * 100 > usage.bytes * percent;
@@ -191,6 +194,10 @@ impl Shard {
             compactor.appended_at = now;
         }
         compactor.is_quiet = now.0 - compactor.appended_at.0 >= QUIET_MS;
+    }
+
+    fn lazy_percent(&self) -> u64 {
+        if self.config.in_place { LAZY_PERCENT } else { LAZY_PERCENT_ON_MEDIUM }
     }
 
     fn quiet_percent(&self) -> u64 {

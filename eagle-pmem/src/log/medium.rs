@@ -56,7 +56,7 @@ impl Log {
             return;
         };
         for index in sync.end_sync(mark) {
-            self.extents.revive(index);
+            if sync.take_kept(index) { self.extents.revive_resident(index) } else { self.extents.revive(index) }
         }
         let unsynced =
             self.extents.iter().map(|(_, extent)| extent).filter(|extent| !sync.synced.covers(extent.sequence));
@@ -164,6 +164,11 @@ impl Log {
         self.sync.as_ref().map_or(u64::MAX, |sync| sync.dead_version_min())
     }
 
+    /// Memory that freed extents keep although they are not clean yet, in bytes.
+    pub(super) fn bytes_kept(&self) -> u64 {
+        self.sync.as_ref().map_or(0, |sync| sync.kept() as u64 * self.extents.bytes())
+    }
+
     /// Memory of freed extents that is not given back yet, in bytes.
     pub(super) fn bytes_unreleased(&self) -> u64 {
         self.sync.as_ref().map_or(0, |sync| sync.unreleased() as u64 * self.extents.bytes() - sync.released())
@@ -193,13 +198,22 @@ impl Log {
         }
     }
 
-    /// Gives a slice of the memory of freed extents back, or forgets it where memory is the medium.
+    /// Gives a slice of the memory of freed extents back, or forgets it where memory is the medium, or lets it be kept.
     pub(super) fn release(&mut self) -> bool {
         let extent_bytes = self.extents.bytes();
         let in_place = self.domain.is_in_place();
         let Some(sync) = self.sync.as_mut() else {
             return false;
         };
+        // Memory that is mapped from the file is not worth keeping: a store to it copies the page that is there.
+        let is_worth_keeping = |index: u32| {
+            let start = self.extents.start(ExtentId::from_index(index));
+            !in_place && (!self.mapping.is_of_file(start) || self.replaced.contains(&index))
+        };
+        if sync.next_whole().is_some_and(is_worth_keeping) && self.extents.may_keep(sync.kept()) {
+            sync.keep_next();
+            return true;
+        }
         let slice = if in_place { extent_bytes } else { super::commit::GIVE_BACK_BYTES };
         let Some((index, range)) = sync.next_to_release(extent_bytes, slice) else {
             return false;
@@ -208,6 +222,9 @@ impl Log {
         // The first page stays: it is written once more, with nothing of it changed but the header.
         let range = start + range.start.max(PAGE_BYTES)..start + range.end;
         if !in_place {
+            if self.mapping.is_of_file(range.start) && range.end == start + extent_bytes {
+                self.replaced.insert(index);
+            }
             self.mapping.give_back(range);
         }
         true
