@@ -269,6 +269,24 @@ impl Ring {
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 
+    /// Writes what the vectors name to a file at `offset`; if `synced`, these bytes are durable at its end.
+    ///
+    /// # Safety
+    /// The vectors and their bytes must neither change nor move until the completion.
+    pub(super) unsafe fn write_vectors(
+        &mut self,
+        operation: u32,
+        fd: RawFd,
+        offset: u64,
+        vectors: &[libc::iovec],
+        synced: bool,
+    ) {
+        let flags = if synced { libc::RWF_DSYNC } else { 0 };
+        let entry = opcode::Writev::new(types::Fd(fd), vectors.as_ptr(), vectors.len() as u32).offset(offset);
+        let entry = entry.rw_flags(flags as _).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
     /// Makes a file's bytes durable, and what is needed to find them.
     pub(super) fn sync(&mut self, operation: u32, fd: RawFd) {
         let entry = opcode::Fsync::new(types::Fd(fd)).flags(types::FsyncFlags::DATASYNC).build();
@@ -525,13 +543,13 @@ impl Buffers {
 }
 
 /// Anonymous memory, page-aligned and zero.
-struct Mapping {
-    start: NonNull<u8>,
+pub(super) struct Mapping {
+    pub(super) start: NonNull<u8>,
     len: usize,
 }
 
 impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
+    pub(super) fn new(len: usize) -> io::Result<Self> {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping wherever the kernel likes.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };

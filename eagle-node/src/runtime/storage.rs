@@ -3,8 +3,16 @@
 //! ```text
 //!  Write  ─▶ a write a range ──(linked)──▶ fdatasync          Grow  ─▶ fallocate ─▶ zeros, piece by piece ─▶ fdatasync
 //!            short: the rest again, then the sync by itself           ─▶ the zeros leave the page cache
+//!         or, where only this is to be synced:
+//!            a direct write a range that is synced by itself
 //!  Sync   ─▶ fdatasync
 //! ```
+//!
+//! A write of few ranges whose sync is waited for goes past the page cache where the file system lets it (`O_DIRECT`), and is synced by its own
+//! `RWF_DSYNC` if all that was written before it is synced. ext4 begins such a write within the submission, while a buffered
+//! one and an fdatasync each pass through a thread of the kernel's. Measured on ext4 (4 KiB; 160 KiB), p50 us and CPU us:
+//! buffered and fdatasync, linked, 101 and 48; 182 and 76. Direct with `RWF_DSYNC` 84 and 18; 123 and 28. A write that nobody
+//! waits to be synced is a copy into the page cache: 9 and 10; 18 and 23 against 50 and 20; 89 and 29 of a direct one.
 //!
 //! Nothing waits: an operation ends with a completion, and when nothing of what was asked for is left to do, with an event. A
 //! write that the system did in part is done in full before anything is said of it; an error is told, never tried again. A
@@ -27,6 +35,9 @@ use std::{
 
 use io_uring::types::Timespec;
 
+mod direct;
+
+use self::direct::Direct;
 use super::ring::Ring;
 use crate::{
     core::event::{CoreId, Storage as Action, Stored},
@@ -51,8 +62,14 @@ const FRUITLESS_MAX: u32 = 1000;
 pub(super) struct Storage {
     core: CoreId,
     file: OwnedFd,
+    /// The same file, to be written past the page cache, where that can be.
+    direct: Option<Direct>,
     /// The same file, opened again.
     growth_file: File,
+    /// Writes begun that are not synced each by itself, and up to which of them a sync has covered them: those found at the start count
+    /// as one.
+    unsynced: u64,
+    unsynced_covered: u64,
     write: Option<Write>,
     sync: Option<Sync>,
     growth: Option<Growth>,
@@ -64,6 +81,10 @@ struct Write {
     pieces: Vec<Piece>,
     /// A sync is to follow it.
     is_synced: bool,
+    /// What is in flight of it goes past the page cache.
+    is_direct: bool,
+    /// And is synced by itself.
+    syncs_itself: bool,
     in_flight: usize,
     fruitless: u32,
     error: Option<i32>,
@@ -78,12 +99,21 @@ struct Piece {
     fault: Option<i32>,
 }
 
+impl Piece {
+    /// Whether it can be written directly.
+    fn is_aligned(&self) -> bool {
+        [self.offset as usize, self.bytes.addr(), self.left as usize].iter().all(|at| at.is_multiple_of(direct::ALIGN))
+    }
+}
+
 /// A sync under way.
 #[derive(Default)]
 struct Sync {
     state: SyncState,
     /// In flight behind the writes of a chain.
     is_linked: bool,
+    /// Of the writes that are not synced each by itself, it covers so many.
+    covers: u64,
     fault: Option<i32>,
     time: Box<Timespec>,
 }
@@ -122,8 +152,14 @@ enum Step {
 impl Storage {
     /// Of the pool of this core, in this file; `growth_file` is the same file, opened again.
     pub(super) fn new(core: CoreId, file: OwnedFd, growth_file: File) -> Self {
+        let direct = Direct::new(&file);
+        if direct.is_none() {
+            tracing::debug!("The pool of core {} cannot be written past the page cache", core.0);
+        }
         let ended = VecDeque::new();
-        Self { core, file, growth_file, write: None, sync: None, growth: None, ended }
+        let (unsynced, unsynced_covered) = (1, 0);
+        let (write, sync, growth) = (None, None, None);
+        Self { core, file, direct, growth_file, unsynced, unsynced_covered, write, sync, growth, ended }
     }
 
     /// Begins something; `bytes` gives the memory of a range of the pool.
@@ -147,7 +183,15 @@ impl Storage {
                     fault: None,
                 };
                 let pieces = ranges.iter().map(piece).collect();
-                self.write = Some(Write { pieces, is_synced: sync, in_flight: 0, fruitless: 0, error: None });
+                self.write = Some(Write {
+                    pieces,
+                    is_synced: sync,
+                    is_direct: false,
+                    syncs_itself: false,
+                    in_flight: 0,
+                    fruitless: 0,
+                    error: None,
+                });
                 self.sync = if sync { Some(Sync::default()) } else { self.sync.take() };
                 if faults.is_write_short(self.core) {
                     self.begin_short(ring);
@@ -189,6 +233,11 @@ impl Storage {
         self.ended.pop_front()
     }
 
+    /// A write or sync is in flight.
+    pub(super) fn is_committing(&self) -> bool {
+        self.write.is_some() || self.sync.is_some()
+    }
+
     /// Nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.write.is_none() && self.sync.is_none() && self.growth.is_none()
@@ -198,39 +247,52 @@ impl Storage {
         self.file.as_raw_fd()
     }
 
-    /// Asks for what is left of the write, with the sync behind it if there is to be one and it can be linked.
+    /// Asks for what is left of the write, with the sync in or behind it if there is to be one and it can be.
     fn go_on_writing(&mut self, ring: &mut Ring, faults: &Faults) {
-        let fd = self.fd();
         let write = self.write.as_mut().expect("a write goes on");
         let fault = faults.write_error(self.core);
         let pieces = write.pieces.iter().filter(|piece| piece.left > 0).count();
-        let links = write.is_synced
-            && pieces <= CHAIN_MAX
+        let syncs_well = write.is_synced
             && fault.is_none()
             && faults.sync_error(self.core).is_none()
-            && faults.sync_delay_ms(self.core) == 0
-            && ring.has_room(pieces + 1);
+            && faults.sync_delay_ms(self.core) == 0;
+        let is_aligned = || write.pieces.iter().all(Piece::is_aligned);
+        let mut direct = self
+            .direct
+            .as_mut()
+            .filter(|direct| write.is_synced && pieces <= direct::PIECES_MAX && !direct.is_refused && is_aligned());
+        let is_clean = self.unsynced == self.unsynced_covered;
+        write.is_direct = direct.is_some();
+        write.syncs_itself = write.is_direct && syncs_well && is_clean;
+        self.unsynced += u64::from(!write.syncs_itself);
+        let links = !write.is_direct && syncs_well && pieces <= CHAIN_MAX && ring.has_room(pieces + 1);
+        let mut nth = 0..;
         for (number, piece) in (0..).zip(&mut write.pieces).filter(|(_, piece)| piece.left > 0) {
             piece.fault = fault;
             write.in_flight += 1;
-            if fault.is_some() {
-                ring.nothing(number);
-                continue;
+            let bytes = (piece.bytes, piece.left.min(WRITE_BYTES_MAX) as u32);
+            match (&mut direct, nth.next()) {
+                _ if fault.is_some() => ring.nothing(number),
+                // SAFETY: the log's memory, in place until this write's end is told, as `begin` was promised; no other piece in
+                // flight is the `nth`.
+                (Some(direct), Some(nth)) => unsafe {
+                    direct.write(number, nth, piece.offset, bytes, write.syncs_itself, ring);
+                },
+                // SAFETY: as above.
+                _ => unsafe { ring.write(number, self.file.as_raw_fd(), piece.offset, bytes, links) },
             }
-            let len = piece.left.min(WRITE_BYTES_MAX) as u32;
-            // SAFETY: the log's memory, in place until this write's end is told, as `begin` was promised.
-            unsafe { ring.write(number, fd, piece.offset, (piece.bytes, len), links) };
         }
         if links {
-            ring.sync(SYNC, fd);
+            ring.sync(SYNC, self.file.as_raw_fd());
             let sync = self.sync.as_mut().expect("to follow the write");
-            (sync.state, sync.is_linked) = (SyncState::InFlight, true);
+            (sync.state, sync.is_linked, sync.covers) = (SyncState::InFlight, true, self.unsynced);
         }
     }
 
     /// As a system does that writes less than it was asked to: half of the first piece.
     fn begin_short(&mut self, ring: &mut Ring) {
         let fd = self.fd();
+        self.unsynced += 1;
         let write = self.write.as_mut().expect("a write begins");
         if let Some(piece) = write.pieces.first() {
             let len = piece.left.min(WRITE_BYTES_MAX) as u32;
@@ -246,11 +308,20 @@ impl Storage {
         write.in_flight -= 1;
         match piece.fault.take().map_or(result, Err) {
             Ok(written @ 1..) => {
+                // What is written directly begins at a whole page, also after a short write.
+                let is_short = write.is_direct && (written as u64) < piece.left;
+                let written = if is_short { written / direct::ALIGN * direct::ALIGN } else { written };
+                write.fruitless = if written > 0 { 0 } else { write.fruitless + 1 };
                 piece.offset += written as u64;
                 // SAFETY: at most to the end of the piece, of which the kernel has written so much.
                 piece.bytes = unsafe { piece.bytes.add(written) };
                 piece.left -= written as u64;
-                write.fruitless = 0;
+            }
+            // The file system opens files for direct writes and does not do them, or not these.
+            Err(libc::EINVAL) if write.is_direct => {
+                if let Some(direct) = &mut self.direct {
+                    direct.is_refused = true;
+                }
             }
             // Cancelled, because the one before it in the chain was short or failed; or for no reason: again.
             Ok(0) | Err(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
@@ -281,6 +352,9 @@ impl Storage {
             Ok(()) if is_early || was_cut => SyncState::Due,
             ended => SyncState::Ended(ended),
         };
+        if sync.state == SyncState::Ended(Ok(())) {
+            self.unsynced_covered = self.unsynced_covered.max(sync.covers);
+        }
     }
 
     /// Goes on with what can, and tells of what has ended.
@@ -289,6 +363,10 @@ impl Storage {
             let is_whole = write.pieces.iter().all(|piece| piece.left == 0);
             let chain_is_over = !self.sync.as_ref().is_some_and(|sync| sync.is_linked);
             if is_whole {
+                if write.syncs_itself {
+                    let sync = self.sync.as_mut().expect("the write is to be synced");
+                    sync.state = SyncState::Ended(Ok(()));
+                }
                 self.write = None;
                 self.ended.push_back((Stored::Write, Ok(())));
             } else if write.in_flight == 0 && chain_is_over {
@@ -322,6 +400,7 @@ impl Storage {
         let sync = self.sync.as_mut().expect("a sync begins");
         let late_ms = faults.sync_delay_ms(self.core);
         sync.fault = faults.sync_error(self.core);
+        sync.covers = if self.write.is_some() { self.unsynced_covered } else { self.unsynced };
         if late_ms > 0 {
             *sync.time = Timespec::from(std::time::Duration::from_millis(late_ms));
             sync.state = SyncState::Late;
@@ -386,6 +465,8 @@ mod tests {
         storage: Storage,
         file: File,
         memory: Vec<u8>,
+        /// Where in it the pool begins: at a page, or not.
+        start: usize,
         faults: Faults,
         /// Completions that were seen.
         completions: usize,
@@ -403,14 +484,22 @@ mod tests {
                 ring: Ring::new().expect("a ring"),
                 storage: Storage::new(CORE, owned, growth_file),
                 file,
-                memory: (0..len).map(|_| rng.u8(1..)).collect(),
+                memory: (0..len + direct::ALIGN).map(|_| rng.u8(1..)).collect(),
+                start: 0,
                 faults: Faults::default(),
                 completions: 0,
             }
+            .skewed(8)
+        }
+
+        /// Lets the pool begin so many bytes behind a page; at a page it is written directly.
+        fn skewed(self, by: usize) -> Self {
+            let start = self.memory.as_ptr().align_offset(direct::ALIGN);
+            Self { start: (start + by) % direct::ALIGN, ..self }
         }
 
         fn begin(&mut self, action: Action) {
-            let memory = &self.memory;
+            let memory = &self.memory[self.start..];
             let bytes = |range: Range<u64>| &memory[range.start as usize..range.end as usize];
             // SAFETY: the memory is not touched before the test has seen the end of all operations.
             unsafe { self.storage.begin(action, bytes, &mut self.ring, &self.faults) };
@@ -437,7 +526,7 @@ mod tests {
         fn assert_written(&self, range: Range<usize>) {
             let mut bytes = vec![0; range.len()];
             self.file.read_exact_at(&mut bytes, range.start as u64).expect("the file is that long");
-            assert!(bytes == self.memory[range.clone()], "{range:?} is not what memory has");
+            assert!(bytes == self.memory[self.start..][range.clone()], "{range:?} is not what memory has");
         }
     }
 
@@ -461,6 +550,39 @@ mod tests {
         bench.assert_written(0..100 << 10);
         bench.begin(Action::Sync);
         assert_eq!(bench.ended(), [(Stored::Sync, Ok(()))]);
+    }
+
+    #[test]
+    fn a_direct_write_is_synced_by_itself_if_nothing_else_is_to_be() {
+        // By the completions: the first has a sync behind it, for what was there before, the second has none; nor has one of several
+        // ranges; one of many, and one after a write that nobody wanted synced, have. What is in the file is what memory has.
+        let mut bench = Bench::new(1 << 20).skewed(0);
+        if bench.storage.direct.is_none() {
+            return eprintln!("passed over: files in {} cannot be written directly", std::env::temp_dir().display());
+        }
+        let both = [(Stored::Write, Ok(())), (Stored::Sync, Ok(()))];
+        let mut expect = |action, completions, ended: &[_]| {
+            bench.completions = 0;
+            bench.begin(action);
+            assert_eq!((bench.ended().as_slice(), bench.completions), (ended, completions));
+        };
+        let ranges = |count: u64| (0..count).map(|nth| nth << 16..(nth << 16) + 12_288).collect();
+        expect(write(0..4096, true), 2, &both);
+        expect(write(0..8192, true), 1, &both);
+        expect(Action::Write { ranges: ranges(4), sync: true }, 4, &both);
+        expect(Action::Write { ranges: ranges(5), sync: true }, 6, &both);
+        expect(write(0..4096, true), 1, &both);
+        expect(write(4096..1 << 20, false), 1, &both[..1]);
+        expect(write(0..4096, true), 2, &both);
+        expect(write(0..4096, true), 1, &both);
+        bench.assert_written(0..1 << 20);
+        bench.faults.set(Fault::ShortWrite, None);
+        bench.begin(write(0..64 << 10, true));
+        assert_eq!(bench.ended(), both);
+        bench.faults.clear();
+        bench.faults.set(Fault::FailSync(libc::EIO), None);
+        bench.begin(write(0..4096, true));
+        assert_eq!(bench.ended(), [(Stored::Write, Ok(())), (Stored::Sync, Err(libc::EIO))]);
     }
 
     #[test]
