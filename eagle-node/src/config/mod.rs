@@ -63,6 +63,8 @@ pub struct Config {
     pub accept_damage: bool,
     /// Megabytes of records that each shard reads again a second, to see whether they are whole.
     pub scrub_mb_per_second: u32,
+    /// Microseconds that a core looks for work without sleeping.
+    pub spin_us: u32,
     /// Number of databases.
     pub databases: u8,
     /// Connections at most.
@@ -215,6 +217,7 @@ const BLANK: Config = Config {
     pool_size_max: 0,
     accept_damage: false,
     scrub_mb_per_second: 0,
+    spin_us: 0,
     databases: 0,
     maxclients: 0,
     timeout: 0,

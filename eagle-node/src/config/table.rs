@@ -309,6 +309,7 @@ pub const TABLE: &[Directive] = &[
     fixed("pool-size-max", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.pool_size_max), "bytes that all pools together may take, 0 for no bound"),
     fixed("accept-damage", Form::Flag, "no", Place::Flag(|c| &mut c.accept_damage), "open a pool although records that were durable are damaged, without them"),
     live("scrub-mb-per-second", Form::Integer(0, 100_000), "4", Place::U32(|c| &mut c.scrub_mb_per_second), "records read again in the background to see whether they are whole, in MB a second and shard; 0: none"),
+    live("spin-us", Form::Integer(0, 1000), "100", Place::U32(|c| &mut c.spin_us), "microseconds that a core waits for more work awake where it comes as often; 0 where CPU time is short"),
     fixed("databases", Form::Integer(1, 255), "16", Place::U8(|c| &mut c.databases), "number of databases"),
     live("maxclients", Form::Integer(1, U32), "10000", Place::U32(|c| &mut c.maxclients), "connections at most"),
     live("timeout", Form::Integer(0, I32), "300", Place::U32(|c| &mut c.timeout), "seconds until an idle connection is closed, 0 for never"),

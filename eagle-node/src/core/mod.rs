@@ -422,6 +422,12 @@ impl Core {
         sessions.filter(|session| !matches!(session.ending, Ending::Now | Ending::Closed))
     }
 
+    /// Microseconds that the core is to look for work without sleeping.
+    #[must_use]
+    pub fn spin_us(&self) -> u64 {
+        u64::from(self.config.spin_us)
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {

@@ -6,6 +6,7 @@
 //!           completions ───────────────┼─▶ Core::step ─▶ Core::end_turn ─▶ actions ─▶ messages posted, sends queued
 //!           messages, the tick ────────┘                                        │ (and storage begun)
 //!  between: work left ──▶ submit, next turn          one io_uring_enter a turn ◀┘
+//!           none, but lately it came soon ──▶ spin (`spin-us`)
 //!           none ──▶ nap in the ring (at most a millisecond)
 //!           none for a millisecond ──▶ sleep in glommio until the ring's eventfd
 //! ```
@@ -13,6 +14,11 @@
 //! The loop is the only busy task of its glommio executor, and `yield_now` does not reach glommio's reactor; so once a millisecond,
 //! unless it sleeps anyway, the loop yields deeply: it writes to an eventfd and awaits reading it. Timers and files of other tasks then
 //! come within a millisecond or two.
+//!
+//! To fall asleep and be woken costs some 30 us in a virtual machine, more than a small request: a loop whose last work came within
+//! `spin-us` of the work before stays awake for as long, in user space but for a `sched_yield`, by which whoever shares the processor (a
+//! client, the kernel's threads that end a commit) has it at once. One connection without pipelining: SET 14 K/s before, 37 K/s after, with
+//! less CPU time a request; `sync always` p50 254 us before, 142 after. Where work comes less often nothing spins.
 //!
 //! A nap is one system call, which submits the turn's sends and waits in the own ring; a sleep goes through glommio and costs two wake-ups, but
 //! lets the executor park. Neither loses a wake-up: before either, the core lies down in the mesh ([`super::mesh`]) with its bell
@@ -66,6 +72,8 @@ const COMPLETIONS_PER_TURN: usize = 1024;
 const TICK_US: u64 = 100_000;
 /// Microseconds without work after which the loop sleeps in glommio instead of napping in its ring.
 const NAP_US: u64 = 1_000;
+/// Microseconds in which the loop looks for the end of a commit without sleeping, if it looks for work so at all.
+const SPIN_COMMIT_US: u64 = 250;
 /// Microseconds from one deep yield to the next.
 const YIELD_US: u64 = 1_000;
 /// How long a loop naps that only waits for room in another core's ring.
@@ -206,6 +214,8 @@ struct CoreLoop {
     /// Sends queued since the last system call.
     sends: usize,
     next_tick_us: u64,
+    /// Work has lately come so soon after work that waiting for it awake is worth it.
+    spins: bool,
     next_yield_us: u64,
     last_work_us: u64,
     /// A peer's ring was full.
@@ -253,6 +263,7 @@ impl CoreLoop {
             starved: VecDeque::new(),
             sends: 0,
             next_tick_us: 0,
+            spins: false,
             next_yield_us: 0,
             last_work_us: 0,
             refused: false,
@@ -277,6 +288,7 @@ impl CoreLoop {
                 }
             }
             let now = self.clock.now();
+            let spin_us = self.spin_us();
             let worked = self.turn(now);
             if let Some(why) = self.broken.take() {
                 return Err(io::Error::other(why));
@@ -287,6 +299,7 @@ impl CoreLoop {
                 || self.ring.has_completions()
                 || !self.starved.is_empty();
             if worked {
+                self.spins = now.mono_us - self.last_work_us < spin_us;
                 self.last_work_us = now.mono_us;
                 let turn_us = self.clock.mono_us() - now.mono_us;
                 self.core.stats_mut().turn_took(1000 * turn_us);
@@ -301,6 +314,8 @@ impl CoreLoop {
                 self.submit();
                 self.yield_deeply().await?;
                 self.next_yield_us = now.mono_us + YIELD_US;
+            } else if !work_left && self.spins && idle_us < self.spin_us() {
+                self.spin();
             } else if !work_left {
                 self.nap(Duration::from_micros(NAP_US - idle_us));
             } else if self.refused && !worked {
@@ -690,6 +705,21 @@ impl CoreLoop {
     fn submit(&mut self) {
         self.sends = 0;
         self.ring.submit();
+    }
+
+    /// How long the loop looks for work awake: longer for a commit in flight, which is what replies wait for.
+    fn spin_us(&self) -> u64 {
+        match self.core.spin_us() {
+            0 => 0,
+            least if self.storage.as_ref().is_some_and(Storage::is_committing) => least.max(SPIN_COMMIT_US),
+            least => least,
+        }
+    }
+
+    /// Submits, and lets whoever wants this processor have it.
+    fn spin(&mut self) {
+        self.submit();
+        std::thread::yield_now();
     }
 
     /// Submits, and waits in the ring for something to do. The sends complete at once, mostly, and are not what is waited for.
