@@ -14,6 +14,8 @@
 //! A file of its own rather than extents of the pool, as storage.md has it: it is replaced as a whole by one rename, and
 //! takes no part in compaction, growth and the rules by which extents are used again.
 //!
+//! It is written at once ([`CheckpointWriter`]), or piece by piece by who must not wait for a file ([`CheckpointBlocks`]).
+//!
 //! What is in the blocks is up to who writes them; the first is the log's ([`LogState`]).
 
 use crate::error::PoolError;
@@ -79,18 +81,68 @@ impl CheckpointWriter {
     }
 
     fn write(&mut self, kind: u8, payload: &[&[u8]]) -> io::Result<()> {
-        let len: usize = payload.iter().map(|piece| piece.len()).sum();
-        let (kind, len) = ([kind, 0, 0, 0], (len as u64).to_le_bytes());
-        let crc = crc_of(kind, len, payload);
-        self.file.write_all(&kind)?;
-        self.file.write_all(&crc.to_le_bytes())?;
-        self.file.write_all(&len)?;
+        let (header, zeros) = frame(kind, payload);
+        self.file.write_all(&header)?;
         payload.iter().try_for_each(|piece| self.file.write_all(piece))?;
-        self.file.write_all(&[0; 8][..padding(u64::from_le_bytes(len))])
+        self.file.write_all(zeros)
     }
 
     fn fault(&self, source: io::Error) -> PoolError {
         PoolError::File { path: self.path.clone(), doing: "write a checkpoint of", source }
+    }
+}
+
+/// The bytes of a checkpoint, or of some blocks of it, made in memory.
+#[derive(Debug, Default)]
+pub struct CheckpointBlocks {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl CheckpointBlocks {
+    /// The beginning of the checkpoint of a pool; by default it is blocks to be put into one.
+    pub fn begin(pool_id: u64) -> Self {
+        Self { bytes: [MAGIC.to_le_bytes(), pool_id.to_le_bytes()].concat(), count: 0 }
+    }
+
+    /// Adds a block, whose payload is these pieces. `kind` is not 0.
+    pub fn block(&mut self, kind: u8, payload: &[&[u8]]) {
+        let (header, zeros) = frame(kind, payload);
+        self.bytes.extend_from_slice(&header);
+        payload.iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        self.bytes.extend_from_slice(zeros);
+        self.count += 1;
+    }
+
+    /// Puts other blocks behind these, of which nothing is left there.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, &mut other.bytes);
+        } else {
+            self.bytes.append(&mut other.bytes);
+        }
+        self.count += std::mem::take(&mut other.count);
+    }
+
+    /// Adds the end: nothing comes behind it.
+    pub fn end(&mut self) {
+        let count = self.count.to_le_bytes();
+        self.block(END, &[&count]);
+    }
+
+    /// Bytes that were not taken yet.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether all bytes were taken.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The bytes that were not taken yet, which are then: they are to be written behind those before.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -185,6 +237,18 @@ impl Checkpoint {
     }
 }
 
+/// What comes before and behind the payload of a block.
+fn frame(kind: u8, payload: &[&[u8]]) -> ([u8; BLOCK_HEADER_BYTES], &'static [u8]) {
+    let len: usize = payload.iter().map(|piece| piece.len()).sum();
+    let (kind, len) = ([kind, 0, 0, 0], (len as u64).to_le_bytes());
+    let crc = crc_of(kind, len, payload).to_le_bytes();
+    let mut header = [0; BLOCK_HEADER_BYTES];
+    header[..4].copy_from_slice(&kind);
+    header[4..8].copy_from_slice(&crc);
+    header[8..].copy_from_slice(&len);
+    (header, &[0; 8][..padding(u64::from_le_bytes(len))])
+}
+
 /// The block at `at`: kind, payload, and where the next one begins.
 fn block_at(bytes: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
     let header = bytes.get(at..at.checked_add(BLOCK_HEADER_BYTES)?)?;
@@ -212,7 +276,8 @@ const fn padding(len: u64) -> usize {
     (len.next_multiple_of(8) - len) as usize
 }
 
-fn unfinished(path: &Path) -> PathBuf {
+/// Where a checkpoint that is to be found at `path` is written.
+pub fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("checkpoint.new")
 }
 

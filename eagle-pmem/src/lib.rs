@@ -46,7 +46,7 @@ mod record;
 mod superblock;
 mod sync;
 
-pub use checkpoint::{Checkpoint, CheckpointWriter};
+pub use checkpoint::{Checkpoint, CheckpointBlocks, CheckpointWriter, unfinished as unfinished_checkpoint};
 pub use checksum::ExtentSeed;
 pub use domain::{Domain, MapMode, Persistence, WriteBack, write_back_in};
 pub use error::{Full, PoolError};

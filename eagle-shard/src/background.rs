@@ -1,7 +1,7 @@
 //! Background: the work that nobody waits for, done in slices when the core has time.
 //!
-//! In this order, as far as the budget goes: what was flushed is counted as dead; expired keys are removed; near the limit of memory
-//! room is made ahead of the writers; dead space is compacted down to its bound (and, beyond the budget, in step with what was
+//! In this order, as far as the budget goes: what was flushed is counted as dead; expired keys are removed; a checkpoint goes on; near
+//! the limit of memory room is made ahead of the writers; dead space is compacted down to its bound (and, beyond the budget, in step with what was
 //! appended); heat is aged; memory of extents that are free is given back, of all of them when the shard is at rest. A slice of 100 records takes some 10 to 50 us.
 
 use crate::{call::UnixMs, dash::SegmentId, heat::AGING_PERIOD_SECONDS, shard::Shard};
@@ -59,6 +59,7 @@ impl Shard {
         if self.sweeps {
             left = left.saturating_sub(self.sweep_expired(now, left));
         }
+        left = left.saturating_sub(self.go_on_with_checkpoint(left));
         left = left.saturating_sub(self.make_room_ahead(left));
         left = left.saturating_sub(self.compact(left, budget.is_idle));
         if budget.is_idle && self.is_quiet() && left > 0 {
@@ -67,7 +68,7 @@ impl Shard {
         left = left.saturating_sub(self.age_heat(now, left));
         self.scrub_slice(now);
         let has_more = self.give_back(left);
-        Progress { records: budget.records - left, more: left == 0 || has_more }
+        Progress { records: budget.records - left, more: left == 0 || has_more || self.checkpoint_has_more() }
     }
 
     /// Gives memory of free extents back to the system: a slice, or several if there are records left of the budget. Returns whether

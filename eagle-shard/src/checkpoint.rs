@@ -30,14 +30,18 @@ use crate::{
     shard::Shard,
 };
 
+mod taking;
+
+pub(crate) use taking::{Cut, Taking};
+
 const LOG: u8 = 1;
 const SHARD: u8 = 2;
-const SEGMENT: u8 = 3;
-const STRING: u8 = 4;
+pub(crate) const SEGMENT: u8 = 3;
+pub(crate) const STRING: u8 = 4;
 const DEAD: u8 = 5;
 
 /// Owners below are databases, by their places; above, collections, by their ids.
-const COLLECTIONS_FROM: u64 = 1 << 16;
+pub(crate) const COLLECTIONS_FROM: u64 = 1 << 16;
 /// Words of the block [`SHARD`] before the databases.
 const SHARD_WORDS: usize = 4;
 /// Words of a database in it.
@@ -232,7 +236,7 @@ fn write_table(owner: u64, dash: &Dash, to: &mut CheckpointWriter) -> Result<(),
     dash.write_images(|&[header, buckets, bounds]| to.block(SEGMENT, &[&owner, header, buckets, bounds]))
 }
 
-fn words_to_bytes(words: &[u64]) -> Vec<u8> {
+pub(crate) fn words_to_bytes(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 

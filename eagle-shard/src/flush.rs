@@ -11,7 +11,7 @@
 //! Where the log is replayed, a flush is a record that kills the lower versions of its space, and a swap one with the spaces of all
 //! databases; the last of each is kept alive, which is as much as replay needs.
 
-use eagle_pmem::{Kind, PoolOffset, RecordParts};
+use eagle_pmem::{CheckpointBlocks, Kind, PoolOffset, RecordParts};
 
 use crate::{
     call::DbId,
@@ -69,6 +69,35 @@ impl Flushed {
     /// Memory that it takes in bytes. O(1).
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Goes on with the images of tables that were flushed since a checkpoint began, by up to `segments`. Returns how many segments it
+    /// wrote; fewer were the last.
+    pub(crate) fn image_slice(&mut self, segments: usize, to: &mut CheckpointBlocks) -> usize {
+        let mut done = 0;
+        for dead in &mut self.heap {
+            if let Dead::Table(remains) = dead {
+                done += remains.image_slice(segments - done, to);
+            }
+            if done == segments {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Whether an image of something on the heap is under way.
+    pub(crate) fn is_imaging(&self) -> bool {
+        self.heap.iter().any(|dead| matches!(dead, Dead::Table(remains) if remains.is_imaging()))
+    }
+
+    /// Ends the images that are not wanted any more.
+    pub(crate) fn end_image(&mut self) {
+        for dead in &mut self.heap {
+            if let Dead::Table(remains) = dead {
+                remains.end_image();
+            }
+        }
     }
 
     /// All records that still count as alive.
@@ -195,7 +224,13 @@ impl Shard {
                     }
                 }
                 Some(Dead::Table(remains)) => match remains.pop() {
-                    None => self.flushed.pop(),
+                    None => {
+                        // What was written into a checkpoint ahead of its turn, last of all.
+                        if let Some(taking) = &mut self.taking {
+                            taking.take_over(remains);
+                        }
+                        self.flushed.pop();
+                    }
                     Some((words, bytes)) => {
                         self.flushed.bytes -= bytes;
                         self.kill_words(&words);

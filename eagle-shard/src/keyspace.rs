@@ -130,7 +130,7 @@ impl Shard {
             return found;
         }
         let word = found.word.with_heat(heat);
-        self.databases[usize::from(db.0)].dash.set(found.place, word);
+        self.databases[usize::from(db.0)].dash.set_heat(found.place, word);
         Found { word, ..found }
     }
 

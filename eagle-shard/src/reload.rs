@@ -19,6 +19,7 @@ impl Shard {
     /// # Panics
     /// If a record and its entry disagree: the log or the index was broken.
     pub fn reload(&mut self) {
+        self.give_up_checkpoint();
         for db in 0..self.databases.len() {
             self.reload_database(DbId(u8::try_from(db).expect("at most 255 databases")));
         }

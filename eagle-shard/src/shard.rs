@@ -16,6 +16,7 @@ use crate::{
     background::Aging,
     call::{Call, DbId, Key, UnixMs},
     carry::Arrival,
+    checkpoint::Taking,
     compact::Compactor,
     dash::{Hashed, Located},
     error::Error,
@@ -175,6 +176,11 @@ pub struct Shard {
     pub(crate) keys_lost: u64,
     /// Whether it began with a checkpoint.
     pub(crate) took_checkpoint: bool,
+    /// A checkpoint that is taken, and how many were begun.
+    pub(crate) taking: Option<Box<Taking>>,
+    pub(crate) checkpoints: u32,
+    /// Whether one is wanted as soon as it can be begun.
+    pub(crate) wants_checkpoint: bool,
     pub(crate) lost_heads: Vec<PoolOffset>,
     pub(crate) scrub: Scrub,
     /// How the next command is carried out.
@@ -227,6 +233,9 @@ impl Shard {
             recovery: RecoveryReport::default(),
             keys_lost: 0,
             took_checkpoint: false,
+            taking: None,
+            checkpoints: 0,
+            wants_checkpoint: false,
             lost_heads: Vec::new(),
             scrub: Scrub::default(),
             config,

@@ -6,10 +6,13 @@
 //! ([`eagle_tests::medium`]), or memory, of which every drain can ([`eagle_tests::memory`]). The
 //! log is small, so that compaction, growth and the reuse of extents go on all the time. Crashes come while commits are
 //! written and synced, while recovery writes, and right after it.
+//!
+//! Checkpoints are taken of a shard at rest, and while it goes on: such a one is a file that grows with each slice and may be cut
+//! anywhere by a crash, before or after it took the place of the one before.
 
 #![allow(clippy::print_stderr, reason = "a random test prints the seed that repeats it")]
 
-use eagle_pmem::{Checkpoint, CheckpointWriter};
+use eagle_pmem::{Checkpoint, CheckpointWriter, Position};
 use eagle_resp::{OwnedArgs, Protocol, Reply};
 use eagle_shard::{
     Budget, Digest,
@@ -44,6 +47,8 @@ enum Bug {
     LineForgotten,
     /// Headers of extents do not wait for what was stored before them.
     OrderForgotten,
+    /// A checkpoint takes the place of the one before although what it was cut at is not synced.
+    CheckpointEarly,
 }
 
 /// What a shard is kept in.
@@ -172,6 +177,11 @@ struct Bed<K> {
     /// The newest checkpoint's bytes.
     checkpoint: Option<Vec<u8>>,
     checkpoints: u32,
+    /// What is written of a checkpoint that is taken while the shard goes on, and how many of those there were.
+    running: Vec<u8>,
+    finished: u32,
+    /// All up to here survives the loss of power.
+    synced_to: Position,
     folder: tempfile::TempDir,
     rng: Rng,
     bug: Bug,
@@ -212,6 +222,9 @@ impl<K: Keep> Bed<K> {
             crashes: 0,
             checkpoint: None,
             checkpoints: 0,
+            running: Vec::new(),
+            finished: 0,
+            synced_to: Position::default(),
             folder: tempfile::tempdir().expect("a folder"),
             rng: Rng::with_seed(seed),
             bug,
@@ -281,13 +294,13 @@ impl<K: Keep> Bed<K> {
 
     /// One commit and, perhaps, a sync, either of which may be cut short. Returns whether nothing was.
     fn commit(&mut self, must_sync: bool, may_crash: bool) -> bool {
-        let commands = self.history.len();
+        let (commands, position) = (self.history.len(), self.shard.position());
         let kept = self.keep.commit(&mut self.shard, must_sync, may_crash, &mut self.rng);
         if kept != Kept::CutShort {
             self.written = commands;
         }
         if kept == Kept::Synced {
-            self.synced = commands;
+            (self.synced, self.synced_to) = (commands, position);
         }
         matches!(kept, Kept::Written | Kept::Synced)
     }
@@ -307,6 +320,34 @@ impl<K: Keep> Bed<K> {
             writer.finish().expect("room for a file");
             self.checkpoint = Some(std::fs::read(&path).expect("it is there"));
             self.checkpoints += 1;
+        }
+        true
+    }
+
+    /// Goes on with a checkpoint that is taken while the shard goes on: writes what there is of it, and lets it take the place of the
+    /// one before when it may. Sometimes all at once, and sometimes nothing comes behind it: returns whether something does.
+    fn go_on_with_checkpoint(&mut self) -> bool {
+        let Some(cut) = self.shard.checkpoint_cut() else {
+            if self.rng.u8(0..12) == 0 {
+                self.shard.want_checkpoint();
+            }
+            return true;
+        };
+        self.running.extend(self.shard.take_checkpoint_bytes());
+        for _ in 0..if self.rng.u8(0..3) == 0 { 200 } else { 0 } {
+            self.shard.background(NOW, Budget { records: 300, is_idle: false });
+        }
+        self.running.extend(self.shard.take_checkpoint_bytes());
+        let is_whole = Checkpoint::of_bytes(self.running.clone(), config().pool_id).is_some();
+        assert_eq!(is_whole, self.shard.is_checkpoint_complete(), "its last bytes make it whole");
+        if self.rng.u8(0..40) == 0 {
+            self.shard.give_up_checkpoint();
+            self.running.clear();
+        } else if is_whole && (cut <= self.synced_to || self.bug == Bug::CheckpointEarly) {
+            self.shard.end_checkpoint();
+            self.checkpoint = Some(std::mem::take(&mut self.running));
+            self.finished += 1;
+            return self.rng.bool();
         }
         true
     }
@@ -355,6 +396,8 @@ impl<K: Keep> Bed<K> {
             let has_power = self.rng.bool();
             let least = if has_power { self.written } else { self.synced };
             self.keep.crash(&self.shard, has_power, &mut self.rng);
+            // What was written of a checkpoint is there in part, and is not looked at.
+            self.running.clear();
             if self.rng.u8(0..8) == 0 {
                 // It is lost. One that was passed over once is never used again.
                 self.checkpoint = None;
@@ -398,6 +441,10 @@ impl<K: Keep> Bed<K> {
             }
             let budget = Budget { records: self.rng.usize(0..300), is_idle: self.rng.bool() };
             self.shard.background(NOW, budget);
+            if !self.go_on_with_checkpoint() {
+                self.crash()?;
+                continue;
+            }
             if let Some(_growth) = self.shard.next_growth() {
                 if self.rng.u8(0..10) == 0 {
                     self.shard.growth_failed();
@@ -419,7 +466,7 @@ impl<K: Keep> Bed<K> {
 }
 
 fn crash_again_and_again<K: Keep>(name: &str) {
-    let mut crashes = 0;
+    let (mut crashes, mut finished) = (0, 0);
     for seed in seeds(0..24) {
         let mut bed = Bed::<K>::new(seed, Bug::None);
         if let Err(error) = bed.run(250) {
@@ -427,8 +474,10 @@ fn crash_again_and_again<K: Keep>(name: &str) {
         }
         assert!(bed.crashes > 0 && bed.checkpoints > 0, "EAGLE_SEED={seed}: something happened");
         crashes += bed.crashes;
+        finished += bed.finished;
     }
-    eprintln!("{name}: {crashes} crashes");
+    eprintln!("{name}: {crashes} crashes, {finished} checkpoints of a shard that went on");
+    assert!(finished > 0);
 }
 
 #[test]
@@ -460,6 +509,7 @@ fn planted_bugs_are_found() {
         (found::<InFile>(Bug::PageForgotten), "the last page of a commit is not written"),
         (found::<InMemory>(Bug::AcknowledgedEarly), "replies leave before what they promise is drained"),
         (found::<InMemory>(Bug::LineForgotten), "the last line of a commit is not written back"),
+        (found::<InFile>(Bug::CheckpointEarly), "a checkpoint is used before what it was cut at is synced"),
         (found::<InMemory>(Bug::OrderForgotten), "headers do not wait for what was stored before them"),
     ] {
         eprintln!("{name}: found by {count} of 8 seeds");

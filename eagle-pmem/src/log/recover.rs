@@ -360,7 +360,7 @@ impl Log {
         }
         let is_gone = |index: &u32| !scan.known.contains_key(&ExtentId::from_index(*index));
         let lost = state.extents.iter().filter(|(index, _)| is_gone(index));
-        let lost = lost.filter(|(index, known)| !headers.was_written((known.sequence, **index)));
+        let lost = lost.filter(|(index, known)| !headers.was_written((known.sequence, *index)));
         scan.report.damage.extend(lost.map(|(index, known)| Damage {
             extent: *index,
             byte: self.extents.start(ExtentId::from_index(*index)),

@@ -19,7 +19,8 @@ const EXTENT_BYTES: usize = 64;
 pub struct LogState {
     pub(super) next_sequence: u64,
     pub(super) next_version: u64,
-    pub(super) extents: HashMap<u32, KnownExtent>,
+    /// In the order of their places.
+    pub(super) extents: Vec<(u32, KnownExtent)>,
 }
 
 /// An extent as it was.
@@ -85,7 +86,7 @@ impl LogState {
         if !rest.is_empty() || bytes.len() as u64 != HEADER_BYTES as u64 + count.checked_mul(EXTENT_BYTES as u64)? {
             return None;
         }
-        let mut extents = HashMap::new();
+        let mut extents = Vec::new();
         for _ in 0..count {
             let place = words.next()?;
             let mut next = || words.next();
@@ -100,7 +101,7 @@ impl LogState {
                 run: (place >> 33) as u32,
                 is_sealed: place >> 32 & 1 == 1,
             };
-            extents.insert(place as u32, known);
+            extents.push((place as u32, known));
         }
         Some(Self { next_sequence, next_version, extents })
     }

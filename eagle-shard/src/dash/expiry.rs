@@ -93,6 +93,9 @@ impl Dash {
     /// Asks for the expiry of each word that [`Dash::due`] gives for the same moment, in the same order, and bounds the
     /// buckets by the answers. `None` says that the entry is about to be removed.
     pub fn settle_due(&mut self, segment: SegmentId, now_ms: u64, mut expiry_of: impl FnMut(Word) -> Option<u64>) {
+        if (segment.0 as usize) < self.segments.len() {
+            self.before_change(segment.0);
+        }
         let Some(segment) = self.segments.get_mut(segment.0 as usize) else {
             return;
         };

@@ -38,6 +38,7 @@ use crate::slot::{SLOT_COUNT, SlotId};
 use bucket::ENTRIES;
 use directory::Root;
 use hash::Position;
+use image::Imaging;
 use rebuild::BUCKETS_MAX;
 use segment::Segment;
 
@@ -85,17 +86,22 @@ pub struct Dash {
     segment_bytes: usize,
     /// Entries a slot; empty where nobody asked to count.
     slots: Vec<u32>,
+    /// An image that is taken of it, and the last checkpoint for which one was begun.
+    imaging: Option<Box<Imaging>>,
+    imaged: u32,
 }
 
 /// An index that is no more looked up, only taken apart.
 pub struct Remains {
     segments: Vec<Segment>,
     segment_bytes: usize,
+    imaging: Option<Box<Imaging>>,
 }
 
 impl Remains {
     /// Frees one segment and returns what it held, and how many bytes of memory it took; `None` when nothing is left.
     pub fn pop(&mut self) -> Option<(Vec<Word>, usize)> {
+        self.before_pop();
         let segment = self.segments.pop()?;
         self.segment_bytes -= segment.bytes();
         Some((segment.entries().map(|(_, word)| word).collect(), segment.bytes()))
@@ -158,7 +164,7 @@ impl Dash {
 
     /// What it holds, to be gone through and freed a segment at a time.
     pub fn into_remains(self) -> Remains {
-        Remains { segments: self.segments, segment_bytes: self.segment_bytes }
+        Remains { segments: self.segments, segment_bytes: self.segment_bytes, imaging: self.imaging }
     }
 
     /// The entry of this hash for which `eq` says yes. `eq` is rarely asked about another key's word.
@@ -209,6 +215,13 @@ impl Dash {
     /// Replaces the word at a place.
     #[inline]
     pub fn set(&mut self, place: Place, word: Word) {
+        self.before_change(place.segment);
+        self.segments[place.segment as usize].set(place.spot(), word);
+    }
+
+    /// Replaces the word at a place by one that differs in its heat alone.
+    #[inline]
+    pub fn set_heat(&mut self, place: Place, word: Word) {
         self.segments[place.segment as usize].set(place.spot(), word);
     }
 
@@ -222,6 +235,7 @@ impl Dash {
         }
         loop {
             let segment = self.root.get(position).unwrap_or_else(|| self.plant(position));
+            self.before_change(segment);
             if let Some((bucket, entry)) = self.segments[segment as usize].insert(position, fingerprint, word) {
                 return Place { segment, bucket: bucket as u32, entry: entry as u8 };
             }
@@ -231,6 +245,7 @@ impl Dash {
 
     /// Takes the entry at a place out; `hashed` is its key's. Returns its word.
     pub fn remove(&mut self, place: Place, hashed: Hashed) -> Word {
+        self.before_change(place.segment);
         let word = self.segments[place.segment as usize].remove(place.spot());
         self.len -= 1;
         if let Some(count) = self.slots.get_mut(hashed.slot.index()) {

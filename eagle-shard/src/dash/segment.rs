@@ -44,6 +44,8 @@ pub(super) struct Segment {
     pub(super) normal: u32,
     pub(super) depth: u8,
     pub(super) base: u8,
+    /// The last checkpoint whose image it is in, or that it was not there for (see `image`).
+    pub(super) imaged: u32,
 }
 
 const _: () = assert!(size_of::<Segment>() == 64);
@@ -59,6 +61,7 @@ impl Segment {
             normal: 0,
             depth: u8::MAX,
             base: 0,
+            imaged: 0,
         }
     }
 
@@ -78,6 +81,7 @@ impl Segment {
             normal,
             depth,
             base,
+            imaged: 0,
         }
     }
 

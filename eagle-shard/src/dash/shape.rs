@@ -99,7 +99,7 @@ impl Dash {
     /// Merges a segment with its buddies, or makes it smaller, as far as it has become empty.
     #[cold]
     fn give_back(&mut self, mut id: u32) {
-        if self.is_empty() && self.bytes() > EMPTY_BYTES_MAX {
+        if self.is_empty() && self.bytes() > EMPTY_BYTES_MAX && self.imaging.is_none() {
             self.clear();
             return;
         }
@@ -145,7 +145,9 @@ impl Dash {
         id
     }
 
-    fn replace(&mut self, id: u32, segment: Segment) {
+    fn replace(&mut self, id: u32, mut segment: Segment) {
+        self.before_change(id);
+        self.mark_new(&mut segment);
         let old = &mut self.segments[id as usize];
         self.segment_bytes += segment.bytes();
         self.segment_bytes -= old.bytes();

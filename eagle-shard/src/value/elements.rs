@@ -16,11 +16,14 @@
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CollectionId, Edit, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max};
+use eagle_pmem::{
+    CheckpointBlocks, CollectionId, Edit, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
+};
 
 use super::Form;
 use crate::{
     call::{DbId, Key, UnixMs},
+    checkpoint::{COLLECTIONS_FROM, Cut},
     dash::{Cursor, Dash, Hashed, KeyHash, Located, Place, Remains, Word},
     flush::Dead,
     keyspace::{Found, NewValue, offset_of},
@@ -250,9 +253,37 @@ pub(crate) struct Collections {
     by_id: HashMap<CollectionId, Box<Elements>, ahash::RandomState>,
     /// Memory of their tables in bytes.
     elements_bytes: usize,
+    /// The checkpoint under way.
+    cut: Option<Cut>,
 }
 
 impl Collections {
+    /// A checkpoint begins: from now on each collection that there is is written into it as it is now, when its turn comes
+    /// ([`Collections::image_slice`]) or before it changes. Returns all of them.
+    pub(crate) fn begin_image(&mut self, cut: Cut) -> Vec<CollectionId> {
+        self.cut = Some(cut);
+        self.by_id.keys().copied().collect()
+    }
+
+    /// Writes up to `segments` of a collection's table. As [`Dash::image_slice`]; one that is not there any more has nothing to write.
+    pub(crate) fn image_slice(&mut self, id: CollectionId, segments: usize, to: &mut CheckpointBlocks) -> usize {
+        self.by_id.get_mut(&id).map_or(0, |elements| {
+            begin_image_of(self.cut, elements);
+            elements.dash.image_slice(segments, to)
+        })
+    }
+
+    /// The checkpoint has all that it wants.
+    pub(crate) fn end_image(&mut self) {
+        self.cut = None;
+    }
+
+    /// The checkpoint is given up.
+    pub(crate) fn give_up_image(&mut self) {
+        self.cut = None;
+        self.by_id.values_mut().for_each(|elements| elements.dash.end_image());
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
@@ -286,6 +317,7 @@ impl Collections {
     #[inline]
     pub(crate) fn change<T>(&mut self, id: CollectionId, change: impl FnOnce(&mut Elements) -> T) -> T {
         let elements = self.by_id.get_mut(&id).expect("a head has its collection");
+        begin_image_of(self.cut, elements);
         let before = elements.bytes();
         let result = change(elements);
         self.elements_bytes = self.elements_bytes + elements.bytes() - before;
@@ -318,7 +350,8 @@ impl Collections {
 
     /// Forgets a collection; what is returned are its elements, which are to be counted as dead.
     pub(crate) fn remove(&mut self, id: CollectionId) -> Remains {
-        let elements = self.by_id.remove(&id).expect("a head has its collection");
+        let mut elements = self.by_id.remove(&id).expect("a head has its collection");
+        begin_image_of(self.cut, &mut elements);
         self.elements_bytes -= elements.bytes();
         elements.dash.into_remains()
     }
@@ -351,6 +384,17 @@ impl Collections {
         }
         assert_eq!(bytes, self.elements_bytes, "memory of collections is counted");
         offsets
+    }
+}
+
+/// Begins to write a collection into the checkpoint under way, unless that was done or it was not there at the cut.
+#[inline]
+fn begin_image_of(cut: Option<Cut>, elements: &mut Elements) {
+    if let Some(cut) = cut
+        && elements.id.raw() <= cut.ids
+        && elements.dash.imaged_for() != cut.number
+    {
+        elements.dash.begin_image(cut.number, COLLECTIONS_FROM + elements.id.raw());
     }
 }
 

@@ -17,7 +17,9 @@
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max};
+use eagle_pmem::{
+    CheckpointBlocks, CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
+};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -27,6 +29,7 @@ use super::{
 };
 use crate::{
     call::{DbId, Key, UnixMs},
+    checkpoint::{Cut, STRING, words_to_bytes},
     error::Error,
     flush::Dead,
     keyspace::{Found, NewValue},
@@ -58,6 +61,8 @@ struct LargeString {
     chunks: Vec<u64>,
     /// What each chunk's content hashes to, with its place; 0 for holes, and all where nothing is replayed.
     stamps: Vec<u64>,
+    /// The last checkpoint that it was written into.
+    imaged: u32,
 }
 
 impl LargeString {
@@ -86,6 +91,9 @@ fn stamp_of(index: usize, content: &[u8]) -> u64 {
 pub(crate) struct LargeStrings {
     strings: HashMap<CollectionId, LargeString, ahash::RandomState>,
     chunks: usize,
+    /// The checkpoint under way, and what was written into it ahead of its turn.
+    cut: Option<Cut>,
+    blocks: CheckpointBlocks,
 }
 
 impl LargeStrings {
@@ -93,6 +101,43 @@ impl LargeStrings {
     pub(crate) fn bytes(&self) -> usize {
         let entry = size_of::<(CollectionId, LargeString)>() + 1;
         self.strings.capacity() * entry + self.chunks * 2 * size_of::<u64>()
+    }
+
+    /// A checkpoint begins: from now on each string that there is is written into it as it is now, when its turn comes
+    /// ([`LargeStrings::image`]) or before it changes. Returns all of them.
+    pub(crate) fn begin_image(&mut self, cut: Cut) -> Vec<CollectionId> {
+        self.cut = Some(cut);
+        self.strings.keys().copied().collect()
+    }
+
+    /// Writes a string, if it is still there and was not written; what was written ahead of its turn goes to `to`, too.
+    pub(crate) fn image(&mut self, id: CollectionId, to: &mut CheckpointBlocks) {
+        if self.strings.contains_key(&id) {
+            self.before_change(id);
+        }
+        to.append(&mut self.blocks);
+    }
+
+    /// The checkpoint has all that it wants, or is given up.
+    pub(crate) fn end_image(&mut self, to: &mut CheckpointBlocks) {
+        self.cut = None;
+        to.append(&mut self.blocks);
+    }
+
+    /// The string is about to change, or to go.
+    #[inline]
+    fn before_change(&mut self, id: CollectionId) {
+        let Some(cut) = self.cut.filter(|cut| id.raw() <= cut.ids) else {
+            return;
+        };
+        let string = self.strings.get_mut(&id).expect("a string that changes is there");
+        if string.imaged != cut.number {
+            string.imaged = cut.number;
+            self.blocks.block(
+                STRING,
+                &[&id.raw().to_le_bytes(), &words_to_bytes(&string.chunks), &words_to_bytes(&string.stamps)],
+            );
+        }
     }
 
     /// All chunk records.
@@ -125,12 +170,14 @@ impl LargeStrings {
 
     /// The chunk of this string lies elsewhere now.
     pub(crate) fn moved(&mut self, id: CollectionId, index: usize, offset: PoolOffset) {
+        self.before_change(id);
         let string = self.strings.get_mut(&id).expect("a chunk that lives has a string");
         string.chunks[index] = offset.raw();
     }
 
     /// A chunk of this string was written.
     fn set(&mut self, id: CollectionId, index: usize, offset: PoolOffset, stamp: u64) {
+        self.before_change(id);
         let string = self.strings.get_mut(&id).expect("a chunk that lives has a string");
         (string.chunks[index], string.stamps[index]) = (offset.raw(), stamp);
     }
@@ -144,6 +191,7 @@ impl LargeStrings {
     }
 
     fn remove(&mut self, id: CollectionId) -> Vec<u64> {
+        self.before_change(id);
         let string = self.strings.remove(&id).expect("a head has its string");
         self.chunks -= string.chunks.len();
         string.chunks
@@ -186,7 +234,7 @@ impl LargeStrings {
     /// Adds a string whose chunks lie here, and hash to this.
     pub(crate) fn restore(&mut self, id: CollectionId, chunks: Vec<u64>, stamps: Vec<u64>) {
         self.chunks += chunks.len();
-        self.strings.insert(id, LargeString { chunks, stamps });
+        self.strings.insert(id, LargeString { chunks, stamps, imaged: 0 });
     }
 
     /// Forgets the strings that are not to be kept; what is returned are their chunks.
@@ -202,6 +250,7 @@ impl LargeStrings {
     }
 
     fn extend(&mut self, id: CollectionId, count: usize) {
+        self.before_change(id);
         let string = self.strings.get_mut(&id).expect("a head has its string");
         if count > string.chunks.len() {
             self.chunks += count - string.chunks.len();
