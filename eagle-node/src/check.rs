@@ -5,23 +5,27 @@
 //! | code | a pool |
 //! | --- | --- |
 //! | 0 | is sound: a server opens it |
-//! | 1 | is damaged: a server opens it with `accept-damage yes` at most |
+//! | 1 | is damaged: a server opens it with `accept-damage yes` at most; or the checkpoint beside it is: a server reads the pool instead |
 //! | 2 | cannot be read, or is none; or the folder cannot be used |
 //!
-//! A checkpoint beside a pool is not looked at: all of the pool is read instead.
+//! All of a pool is read, as if there were no checkpoint. One that is there is *sound* if every checksum of it is right, and the pool
+//! opened with it and with what came later shows the same keys and values as without.
 
 use std::{fmt::Write as _, fs::File, io, os::unix::fs::FileExt, path::Path, path::PathBuf};
 
 use clap::Parser;
-use eagle_pmem::{ExtentKind, Kind, PoolFile, RecoveryReport, SUPERBLOCK_BYTES, Superblock, SuperblockError};
+use eagle_pmem::{
+    Checkpoint, ExtentKind, Kind, PoolFile, RecoveryReport, SUPERBLOCK_BYTES, Superblock, SuperblockError,
+};
 use eagle_shard::{
-    ReplayError,
-    call::UnixMs,
+    Digest, ReplayError,
+    call::{DbId, UnixMs},
+    databases_of,
     shard::{Shard, ShardConfig},
 };
 use serde::Serialize;
 
-use crate::runtime::{pools_in, share_folder};
+use crate::runtime::{checkpoint_path, pools_in, share_folder};
 
 /// Records that are read between two looks at how far it has come.
 const SLICE_RECORDS: usize = 1 << 16;
@@ -66,6 +70,20 @@ struct Pool {
     contents: Option<Contents>,
 }
 
+/// How the checkpoint beside a pool is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum CheckpointIs {
+    /// There is none.
+    None,
+    /// A start uses it, and finds what is there.
+    Sound,
+    /// It is not whole: a start reads the pool instead.
+    Damaged,
+    /// It is whole, and shows other keys or values than the pool has.
+    Wrong,
+}
+
 #[derive(Serialize)]
 struct Contents {
     generation: u64,
@@ -80,6 +98,7 @@ struct Contents {
     records: Records,
     keys: u64,
     keys_lost: u64,
+    checkpoint: CheckpointIs,
     damage: Vec<Place>,
 }
 
@@ -150,7 +169,8 @@ fn check_pool(path: &Path) -> Pool {
     let name = path.display().to_string();
     match contents(path) {
         Ok((contents, None)) => {
-            let is_sound = contents.damage.is_empty() && contents.superblocks_damaged == 0;
+            let is_usable = matches!(contents.checkpoint, CheckpointIs::None | CheckpointIs::Sound);
+            let is_sound = contents.damage.is_empty() && contents.superblocks_damaged == 0 && is_usable;
             let condition = if is_sound { Condition::Sound } else { Condition::Damaged };
             Pool { path: name, condition, error: None, contents: Some(contents) }
         }
@@ -168,13 +188,8 @@ fn contents(path: &Path) -> Result<(Contents, Option<ReplayError>), String> {
     let (superblock, pool_bytes) = (*pool.superblock(), pool.bytes());
     let config = ShardConfig { databases: u8::MAX, ..ShardConfig::default() };
     let mut shard = Shard::with_pool(&config, pool, None, true).map_err(|error| error.to_string())?;
-    let mut error = None;
-    while error.is_none() && shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
-        error = shard.load(UnixMs(0), SLICE_RECORDS).err();
-    }
-    if error.is_none() {
-        error = shard.load(UnixMs(0), 1).err();
-    }
+    let error = load(&mut shard).err();
+    let checkpoint = check_checkpoint(path, &shard)?;
     let (report, live) = (shard.recovery(), shard.usage().log_live_bytes);
     let contents = Contents {
         generation: superblock.generation,
@@ -195,9 +210,40 @@ fn contents(path: &Path) -> Result<(Contents, Option<ReplayError>), String> {
         },
         keys: shard.usage().keys as u64,
         keys_lost: shard.keys_lost(),
+        checkpoint,
         damage: places(report),
     };
     Ok((contents, error))
+}
+
+fn load(shard: &mut Shard) -> Result<(), ReplayError> {
+    while shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
+        shard.load(UnixMs(0), SLICE_RECORDS)?;
+    }
+    shard.load(UnixMs(0), 1)
+}
+
+/// How the checkpoint beside a pool is that was read without it.
+fn check_checkpoint(path: &Path, without: &Shard) -> Result<CheckpointIs, String> {
+    let place = checkpoint_path(path);
+    if !place.exists() {
+        return Ok(CheckpointIs::None);
+    }
+    let pool = PoolFile::open_to_read(path).map_err(|error| error.to_string())?;
+    let opened = Checkpoint::open(&place, pool.superblock().pool_id).map_err(|error| error.to_string())?;
+    let Some(checkpoint) = opened else { return Ok(CheckpointIs::Damaged) };
+    // It says of how many databases it is.
+    let config = ShardConfig { databases: databases_of(&checkpoint).unwrap_or(u8::MAX), ..ShardConfig::default() };
+    let mut with = Shard::with_pool(&config, pool, Some(&checkpoint), true).map_err(|error| error.to_string())?;
+    if !with.took_checkpoint() {
+        return Ok(CheckpointIs::Damaged);
+    }
+    let digest = |shard: &Shard| {
+        let databases = (0..config.databases).map(DbId).filter(|db| shard.len(*db) > 0);
+        Digest::of_databases(databases.map(|db| (db, shard.digest(db, UnixMs(0)))))
+    };
+    let is_same = load(&mut with).is_ok() && with.usage().keys == without.usage().keys;
+    Ok(if is_same && digest(&with) == digest(without) { CheckpointIs::Sound } else { CheckpointIs::Wrong })
 }
 
 /// How many copies of the superblock are neither whole nor blank.
@@ -292,6 +338,7 @@ fn write_contents(contents: &Contents, text: &mut String) {
         records.bytes_torn
     );
     let _ = writeln!(text, "  keys: {}, and {} lost", contents.keys, contents.keys_lost);
+    let _ = writeln!(text, "  checkpoint: {}", format!("{:?}", contents.checkpoint).to_lowercase());
     for place in &contents.damage {
         let _ = writeln!(
             text,

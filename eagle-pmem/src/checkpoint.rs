@@ -4,8 +4,11 @@
 //!  0       8         16
 //!  ├───────┼─────────┼───────┬───────┬─────┬─────┐     block: ├──────┼───────┼─────┼─────┼─────────┼───────┤
 //!  │ magic │ pool id │ block │ block │ ... │ end │            │ kind │ zeros │ crc │ len │ payload │ zeros │
-//!  └───────┴─────────┴───────┴───────┴─────┴─────┘            └ 1 ───┴ 3 ────┴ 4 ──┴ 8 ──┴ len ────┴ 0..7 ─┘
+//!  └───────┴─────────┴───────┴───────┴─────┴─────┘            └ 1 ───┴ 3 ────┴ 4 ──┴ 8 ──┴ len ────┴ 0..63 ┘
 //! ```
+//!
+//! Blocks begin 16 bytes behind a multiple of 64, so that what a payload has at its byte 32 (or 96, ...) lies in memory as cache lines
+//! do, and can be used where it is mapped.
 //!
 //! A file beside the pool, `shard-NN.checkpoint`, written under another name, synced and renamed, so there is a whole one or the
 //! one before. It is believed if every block's CRC32 (of kind, length and payload) is right and the last is the end, which counts the
@@ -22,11 +25,14 @@ use crate::error::PoolError;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// "EAGLECP1", the first bytes: name and format version.
-const MAGIC: u64 = u64::from_le_bytes(*b"EAGLECP1");
+/// "EAGLECP2", the first bytes: name and format version.
+const MAGIC: u64 = u64::from_le_bytes(*b"EAGLECP2");
 const FILE_HEADER_BYTES: usize = 16;
 const BLOCK_HEADER_BYTES: usize = 16;
+/// What blocks are a multiple of, in bytes.
+const BLOCK_ALIGN: u64 = 64;
 /// The last block's kind; its payload is the number of blocks before it.
 const END: u8 = 0;
 
@@ -146,18 +152,23 @@ impl CheckpointBlocks {
     }
 }
 
-/// A whole checkpoint, mapped.
-#[derive(Debug)]
+/// A whole checkpoint, mapped. Copies are of the same memory, which stays where it is as long as there is one.
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
 }
 
 #[derive(Debug)]
 enum Bytes {
     #[cfg(not(miri))]
     Mapped(memmap2::Mmap),
-    Owned(Vec<u8>),
+    /// So many bytes, laid as they would be in a mapping.
+    Owned(Vec<Line>, usize),
 }
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line([u8; BLOCK_ALIGN as usize]);
 
 impl Checkpoint {
     /// The checkpoint at `path`, if there is one, it is whole, and of this pool.
@@ -191,12 +202,18 @@ impl Checkpoint {
     }
 
     /// The checkpoint in these bytes, if it is whole and of this pool.
-    pub fn of_bytes(bytes: Vec<u8>, pool_id: u64) -> Option<Self> {
-        Self::checked(Bytes::Owned(bytes), pool_id)
+    pub fn of_bytes(bytes: &[u8], pool_id: u64) -> Option<Self> {
+        let line = |chunk: &[u8]| {
+            let mut line = Line([0; BLOCK_ALIGN as usize]);
+            line.0[..chunk.len()].copy_from_slice(chunk);
+            line
+        };
+        let lines = bytes.chunks(BLOCK_ALIGN as usize).map(line).collect();
+        Self::checked(Bytes::Owned(lines, bytes.len()), pool_id)
     }
 
     fn checked(bytes: Bytes, pool_id: u64) -> Option<Self> {
-        let checkpoint = Self { bytes };
+        let checkpoint = Self { bytes: Arc::new(bytes) };
         let bytes = checkpoint.bytes();
         let number = |at: usize| bytes.get(at..at + 8).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")));
         if number(0) != Some(MAGIC) || number(8) != Some(pool_id) {
@@ -228,11 +245,13 @@ impl Checkpoint {
         })
     }
 
-    fn bytes(&self) -> &[u8] {
-        match &self.bytes {
+    /// All bytes of it.
+    pub fn bytes(&self) -> &[u8] {
+        match &*self.bytes {
             #[cfg(not(miri))]
             Bytes::Mapped(mapped) => mapped,
-            Bytes::Owned(bytes) => bytes,
+            // SAFETY: lines have no padding, and these are `len` bytes of them at most.
+            Bytes::Owned(lines, len) => unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), *len) },
         }
     }
 }
@@ -246,7 +265,7 @@ fn frame(kind: u8, payload: &[&[u8]]) -> ([u8; BLOCK_HEADER_BYTES], &'static [u8
     header[..4].copy_from_slice(&kind);
     header[4..8].copy_from_slice(&crc);
     header[8..].copy_from_slice(&len);
-    (header, &[0; 8][..padding(u64::from_le_bytes(len))])
+    (header, &[0; BLOCK_ALIGN as usize][..padding(u64::from_le_bytes(len))])
 }
 
 /// The block at `at`: kind, payload, and where the next one begins.
@@ -271,9 +290,9 @@ fn crc_of(kind: [u8; 4], len: [u8; 8], payload: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// Zeros behind a payload, so that the next block is aligned to 8 bytes.
+/// Zeros behind a payload, so that the block is a multiple of [`BLOCK_ALIGN`].
 const fn padding(len: u64) -> usize {
-    (len.next_multiple_of(8) - len) as usize
+    ((BLOCK_HEADER_BYTES as u64).wrapping_add(len).wrapping_neg() % BLOCK_ALIGN) as usize
 }
 
 /// Where a checkpoint that is to be found at `path` is written.
@@ -301,13 +320,18 @@ mod tests {
         assert!(Checkpoint::open(&path, 8).unwrap().is_none(), "it is another pool's");
         let bytes = std::fs::read(&path).unwrap();
         for len in 0..bytes.len() {
-            assert!(Checkpoint::of_bytes(bytes[..len].to_vec(), 7).is_none(), "cut at {len}");
+            assert!(Checkpoint::of_bytes(&bytes[..len], 7).is_none(), "cut at {len}");
         }
-        let zeros = [17, 18, 19, 16 + 16 + 9];
-        for at in (0..bytes.len() - 8).filter(|at| !zeros.contains(at)) {
+        let zeros = |at: usize| {
+            (17..20).contains(&at)
+                || (81..84).contains(&at)
+                || (16 + 16 + 9..80).contains(&at)
+                || (96..144).contains(&at)
+        };
+        for at in (0..bytes.len() - 8).filter(|at| !zeros(*at)) {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let found = Checkpoint::of_bytes(changed, 7).map(|found| found.blocks().map(|(kind, _)| kind).collect());
+            let found = Checkpoint::of_bytes(&changed, 7).map(|found| found.blocks().map(|(kind, _)| kind).collect());
             assert!(found.is_none_or(|kinds: Vec<u8>| kinds == [3, 9]), "byte {at}");
         }
     }

@@ -13,6 +13,9 @@
 //! records behind it are replayed over it as over an index made from records. Words that point into extents that were
 //! freed since are taken out first; what they pointed at lies behind the checkpoint.
 //!
+//! Its checksums are looked at when it is opened; the tables are not copied then, but served from where the file is mapped, segment by
+//! segment until each changes, as all do within a few seconds when heat is aged.
+//!
 //! Of two copies of a record, where compaction was interrupted, an opening takes one and frees the other. So a checkpoint is good
 //! only as long as every opening since has begun with it: one that was passed over must be removed before anything is
 //! written.
@@ -133,8 +136,8 @@ impl Shard {
         let fresh = |mark: Option<PoolOffset>| mark.filter(|mark| !log.is_stale(stale, *mark));
         self.swap_mark = fresh(taken.swap_mark);
         for (own, mut database) in self.databases.iter_mut().zip(taken.databases) {
-            purge(&mut database.dash, log, stale);
-            (own.flush_mark, own.expires) = (fresh(database.flush_mark), database.expires);
+            let expires = database.expires.saturating_sub(purge(&mut database.dash, log, stale));
+            (own.flush_mark, own.expires) = (fresh(database.flush_mark), expires);
             own.dash = database.dash;
         }
         for (id, mut dash) in taken.collections {
@@ -167,7 +170,7 @@ impl Taken {
                 (SHARD, None) => taken = Some(Self::of_shard_block(&words_of(payload)?, seed, databases)?),
                 (SEGMENT, Some(_)) => {
                     let (owner, image) = payload.split_first_chunk::<8>()?;
-                    if !images.entry(u64::from_le_bytes(*owner)).or_default().add(image) {
+                    if !images.entry(u64::from_le_bytes(*owner)).or_default().add(image, checkpoint) {
                         return None;
                     }
                 }
@@ -224,11 +227,24 @@ impl Taken {
     }
 }
 
-/// Takes out what points into extents that are not what they were.
-fn purge(dash: &mut Dash, log: &eagle_pmem::Log, stale: &Stale) {
+/// How many databases the shard had of which this is a checkpoint; `None` if it is none.
+#[must_use]
+pub fn databases_of(checkpoint: &Checkpoint) -> Option<u8> {
+    let (_, payload) = checkpoint.blocks().find(|(kind, _)| *kind == SHARD)?;
+    u8::try_from(*words_of(payload)?.get(SHARD_WORDS - 1)?).ok()
+}
+
+/// Takes out what points into extents that are not what they were. Returns how many of it had an expiry.
+fn purge(dash: &mut Dash, log: &eagle_pmem::Log, stale: &Stale) -> usize {
+    let mut expires = 0;
     if !stale.is_empty() {
-        dash.retain(|word| !log.is_stale(stale, offset_of(word)));
+        dash.retain(|word| {
+            let is_stale = log.is_stale(stale, offset_of(word));
+            expires += usize::from(is_stale && word.has_expiry());
+            !is_stale
+        });
     }
+    expires
 }
 
 fn write_table(owner: u64, dash: &Dash, to: &mut CheckpointWriter) -> Result<(), PoolError> {

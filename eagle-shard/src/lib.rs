@@ -48,6 +48,7 @@ mod tests;
 
 pub use background::{Budget, Progress};
 pub use carry::{ExportCursor, Exported};
+pub use checkpoint::databases_of;
 pub use digest::Digest;
 pub use evict::{Eviction, Order, Policy};
 pub use expire::EXPIRY_ROUND_MS;

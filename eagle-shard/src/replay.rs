@@ -55,6 +55,8 @@ pub(crate) struct Replay {
     /// The last swap of databases: its record and version.
     swapped: Option<(PoolOffset, u64)>,
     tombstones: Vec<Buried>,
+    /// Whether a head of a collection or of a large string was met.
+    has_heads: bool,
     /// Whether damage is accepted: what is damaged is left out.
     accept_damage: bool,
 }
@@ -87,6 +89,8 @@ struct Met {
     hashed: Option<Hashed>,
     located: Option<Located>,
     tag: u8,
+    /// Something beside its record belongs to it.
+    is_head: bool,
     expiry: Option<u64>,
 }
 
@@ -208,7 +212,7 @@ impl Shard {
         let marks = shard.databases.iter().filter_map(|database| Some((database.space, (database.flush_mark?, 0))));
         let (flushed, tombstones) = (marks.collect(), Vec::new());
         let swapped = shard.swap_mark.map(|mark| (mark, 0));
-        shard.replay = Some(Box::new(Replay { scan, flushed, swapped, tombstones, accept_damage }));
+        shard.replay = Some(Box::new(Replay { scan, flushed, swapped, tombstones, has_heads: false, accept_damage }));
         shard
     }
 
@@ -279,16 +283,21 @@ impl Shard {
         let mut count = 0;
         while count < BATCH {
             let Some(found) = self.log.scan_next(&mut replay.scan) else { break };
-            let mut met = meet(&found, self.config.seed, self.databases.len())?;
+            let met = meet(&found, self.config.seed, self.databases.len())?;
             if let (Owner::Database(db), Some(hashed)) = (met.owner, met.hashed) {
-                met.located = Some(self.databases[db].dash.locate(hashed));
+                self.databases[db].dash.prefetch_segment(hashed);
             }
             batch[count] = Some(met);
             count += 1;
         }
+        for met in batch.iter_mut().flatten() {
+            if let (Owner::Database(db), Some(hashed)) = (met.owner, met.hashed) {
+                met.located = Some(self.databases[db].dash.locate(hashed));
+            }
+        }
         for met in batch.iter().flatten() {
             if let (Owner::Database(db), Some(at)) = (met.owner, met.located) {
-                self.databases[db].dash.prefetch_words(at);
+                self.databases[db].dash.prefetch_place(at);
             }
         }
         for met in batch.iter().flatten() {
@@ -309,15 +318,17 @@ impl Shard {
             Owner::Database(db) => {
                 let heat = self.evictor.measure().fresh(self.now);
                 let database = &mut self.databases[db];
+                replay.has_heads |= met.is_head;
                 let entry = Entry { dash: &mut database.dash, log: &mut self.log, seed: self.config.seed, heat };
-                entry.enter(met, replay);
+                let (before, after) = entry.enter(met, replay);
+                database.expires = database.expires + usize::from(after) - usize::from(before);
             }
             Owner::Collection(id) => {
                 let (log, seed) = (&mut self.log, self.config.seed);
                 self.collections.change_or_add(id, seed, |elements| {
                     let hashed = elements.hashed(log.read(met.offset).key());
                     let (dash, seed) = elements.table();
-                    Entry { dash, log, seed, heat: 0 }.enter(&Met { hashed: Some(hashed), ..*met }, replay);
+                    let _ = Entry { dash, log, seed, heat: 0 }.enter(&Met { hashed: Some(hashed), ..*met }, replay);
                 });
             }
             Owner::LargeString(id, index) => self.enter_chunk(id, index, met, replay),
@@ -355,12 +366,11 @@ impl Shard {
         self.apply_flushes(&mut replay);
         self.unbury(&replay.tombstones);
         self.apply_swap(&replay)?;
+        // Without them there is nothing to go through all keys for.
+        let has_parts = replay.has_heads || self.collections.len() > 0 || !self.large.is_empty();
         let report = replay.scan.report();
-        if report.records > 0 || !report.damage.is_empty() || !replay.scan.stale().is_empty() {
+        if has_parts && (report.records > 0 || !replay.scan.stale().is_empty()) || !report.damage.is_empty() {
             self.drop_headless(&mut replay)?;
-            for database in &mut self.databases {
-                database.expires = database.dash.iter().filter(|(_, word)| word.has_expiry()).count();
-            }
         }
         let damage = &replay.scan.report().damage;
         let quarantine = if damage.is_empty() { Ok(None) } else { self.log.quarantine(damage, self.now.0 / 1000) };
@@ -387,6 +397,7 @@ impl Shard {
             for word in dead {
                 let hashed = Hashed::of_key(seed, log.read(offset_of(word)).key());
                 remove_if(&mut database.dash, hashed, |other| other.offset() == word.offset());
+                database.expires -= usize::from(word.has_expiry());
                 if word.tag() != TOMBSTONE {
                     log.found_superseded(offset_of(word));
                 }
@@ -438,7 +449,8 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     /// Lets the entry of a record's key point at it, if it is the newest so far. Tombstones live until the compactor drops them.
-    fn enter(self, met: &Met, replay: &mut Replay) {
+    /// Returns whether the key's entry had an expiry, and whether it has.
+    fn enter(self, met: &Met, replay: &mut Replay) -> (bool, bool) {
         let Self { dash, log, seed, heat } = self;
         let hashed = met.hashed.expect("what is indexed is hashed");
         let is_tombstone = met.tag == TOMBSTONE;
@@ -455,8 +467,9 @@ impl Entry<'_> {
         } else {
             log.found_dead(met.offset);
         }
+        let had_expiry = old.is_some_and(Word::has_expiry);
         if !is_newer {
-            return;
+            return (had_expiry, had_expiry);
         }
         if let Some(old) = old.filter(|old| old.tag() != TOMBSTONE) {
             log.found_superseded(offset_of(old));
@@ -475,6 +488,7 @@ impl Entry<'_> {
         if let Some(at) = met.expiry {
             dash.note_expiry(place, at);
         }
+        (had_expiry, word.has_expiry())
     }
 }
 

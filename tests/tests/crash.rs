@@ -338,7 +338,7 @@ impl<K: Keep> Bed<K> {
             self.shard.background(NOW, Budget { records: 300, is_idle: false });
         }
         self.running.extend(self.shard.take_checkpoint_bytes());
-        let is_whole = Checkpoint::of_bytes(self.running.clone(), config().pool_id).is_some();
+        let is_whole = Checkpoint::of_bytes(&self.running, config().pool_id).is_some();
         assert_eq!(is_whole, self.shard.is_checkpoint_complete(), "its last bytes make it whole");
         if self.rng.u8(0..40) == 0 {
             self.shard.give_up_checkpoint();
@@ -405,7 +405,7 @@ impl<K: Keep> Bed<K> {
             let checkpoint = self
                 .checkpoint
                 .clone()
-                .map(|bytes| Checkpoint::of_bytes(bytes, config().pool_id).expect("it is whole"));
+                .map(|bytes| Checkpoint::of_bytes(&bytes, config().pool_id).expect("it is whole"));
             self.shard = self.keep.open(checkpoint.as_ref())?;
             while self.shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
                 self.shard.load(NOW, self.rng.usize(1..500)).map_err(|error| error.to_string())?;
@@ -441,10 +441,7 @@ impl<K: Keep> Bed<K> {
             }
             let budget = Budget { records: self.rng.usize(0..300), is_idle: self.rng.bool() };
             self.shard.background(NOW, budget);
-            if !self.go_on_with_checkpoint() {
-                self.crash()?;
-                continue;
-            }
+            let ends = !self.go_on_with_checkpoint();
             if let Some(_growth) = self.shard.next_growth() {
                 if self.rng.u8(0..10) == 0 {
                     self.shard.growth_failed();
@@ -456,7 +453,7 @@ impl<K: Keep> Bed<K> {
                 0 => self.take_checkpoint(),
                 _ => self.commit(false, true),
             };
-            if !goes_on || self.rng.u8(0..60) == 0 {
+            if !goes_on || ends || self.rng.u8(0..60) == 0 {
                 self.crash()?;
             }
         }

@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use eagle_pmem::Checkpoint;
 use eagle_resp::{OwnedArgs, Protocol, Reply};
 use eagle_shard::{
     Budget, Digest, ReplayError,
@@ -49,7 +50,11 @@ struct Bed {
 
 impl Bed {
     fn open(file: Vec<u8>, accept_damage: bool) -> Result<Self, ReplayError> {
-        let mut shard = Shard::with_image(&config(), &file, None, accept_damage).expect("a small shard");
+        Self::open_with(file, None, accept_damage)
+    }
+
+    fn open_with(file: Vec<u8>, checkpoint: Option<&Checkpoint>, accept_damage: bool) -> Result<Self, ReplayError> {
+        let mut shard = Shard::with_image(&config(), &file, checkpoint, accept_damage).expect("a small shard");
         while shard.loading().is_some_and(|loading| loading.bytes_done < loading.bytes_total) {
             shard.load(NOW, 500)?;
         }
@@ -320,6 +325,45 @@ fn damage_in_one_place_is_seen_or_matters_to_nobody() {
         }
         eprintln!("EAGLE_SEED={seed}: {tally:?}");
         assert!(tally.named > 10 && tally.unseen > 0);
+    }
+}
+
+#[test]
+fn damage_of_a_checkpoint_is_seen_or_matters_to_nobody() {
+    // Any bit of a checkpoint is flipped, or its end is missing: it is none, so that the whole pool is read; or, where the bit was
+    // one of those that mean nothing, what is shown with it is what was there.
+    for seed in seeds(200..202) {
+        let mut rng = Rng::with_seed(seed);
+        let mut bed = Bed::fill(&mut rng, 1500);
+        let before = digest(&bed.shard);
+        bed.shard.want_checkpoint();
+        let mut bytes = Vec::new();
+        while !bed.shard.is_checkpoint_complete() {
+            bed.shard.background(NOW, Budget { records: 500, is_idle: false });
+            bytes.extend(bed.shard.take_checkpoint_bytes());
+        }
+        bytes.extend(bed.shard.take_checkpoint_bytes());
+        bed.commit();
+        let pool_id = config().pool_id;
+        let whole = Checkpoint::of_bytes(&bytes, pool_id).expect("a whole checkpoint");
+        let opened = Bed::open_with(bed.file.clone(), Some(&whole), false).expect("a sound pool");
+        assert!(opened.shard.took_checkpoint() && digest(&opened.shard) == before);
+        let (mut unseen, trials) = (0, 3000);
+        for trial in 0..trials {
+            let mut changed = bytes.clone();
+            let (at, bit) = (rng.usize(..changed.len()), rng.u8(0..8));
+            if trial % 10 == 0 {
+                changed.truncate(at)
+            } else {
+                changed[at] ^= 1 << bit
+            }
+            let Some(checkpoint) = Checkpoint::of_bytes(&changed, pool_id) else { continue };
+            unseen += 1;
+            let opened = Bed::open_with(bed.file.clone(), Some(&checkpoint), false).expect("a sound pool");
+            assert_eq!(digest(&opened.shard), before, "EAGLE_SEED={seed}: bit {bit} of byte {at}");
+        }
+        eprintln!("EAGLE_SEED={seed}: of {trials} damages of {} bytes {unseen} meant nothing", bytes.len());
+        assert!(unseen * 20 < trials);
     }
 }
 

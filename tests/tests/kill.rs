@@ -347,7 +347,10 @@ impl Loop {
     fn new(sync: &str, shards: usize, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let shards = shards.to_string();
+        // Checkpoints are written again and again, and cut short.
+        let often = ["--checkpoint-bytes", "32kb"];
         let arguments = ["--pool", "file", "--shards", &shards, "--sync", sync, "--enable-debug-command", "yes"];
+        let arguments = [&arguments[..], &often[..]].concat();
         Self {
             name: format!("sync {sync}, {shards} shards, EAGLE_SEED={seed}"),
             arguments: arguments.iter().map(ToString::to_string).collect(),

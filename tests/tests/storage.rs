@@ -206,6 +206,68 @@ fn failed_writes_and_syncs_are_final() {
     }
 }
 
+/// How many records the server read when it started, as its log says.
+fn records_loaded(node: &Process) -> usize {
+    let log = node.log();
+    let (_, behind) = log.split_once("has loaded ").unwrap_or_else(|| panic!("it has loaded something: {log}"));
+    behind.split_once(' ').and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("a number: {log}"))
+}
+
+#[test]
+fn a_start_after_kill_9_reads_what_came_after_the_last_checkpoint() {
+    // Keys, hashes and a long string, overwritten and deleted while checkpoints are written; killed, the next start reads a part of
+    // the records and has everything, again and again.
+    let often = ["--shards", "1", "--checkpoint-bytes", "100kb", "--enable-debug-command", "yes"];
+    let (mut server, mut wire) = node(&often);
+    let folder = server.folder();
+    for round in 0..3 {
+        for number in 0..6000 {
+            wire.text(&["SET", &format!("key:{number}"), &format!("value {number} of {round}")]);
+            if number % 10 == 0 {
+                wire.text(&["HSET", "large", &format!("field:{number}"), &round.to_string()]);
+                wire.text(&["DEL", &format!("key:{}", number / 2)]);
+            }
+            if number % 1000 == 0 {
+                wire.text(&["SETRANGE", "long", &(number * 300).to_string(), "here"]);
+            }
+        }
+        let path = server.dir().join("shard-00.checkpoint");
+        let has_come = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            path.exists() && server.log().contains("wrote a checkpoint")
+        });
+        assert!(has_come, "{}", server.log());
+        let before = digest(&mut wire);
+        server.signal("KILL");
+        server.wait(WAIT).expect("it ends");
+        (server, wire) = again(&folder, &often);
+        assert_eq!(digest(&mut wire), before, "round {round}: {}", server.log());
+        assert!(records_loaded(&server) < 6000 * (round + 1), "round {round}: {}", server.log());
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_harms_nobody() {
+    // Where its file is to be, there is a folder: that is logged, all is served, and after kill -9 everything is there.
+    let (server, _) = node(&["--shards", "1"]);
+    let folder = server.folder();
+    drop(server);
+    let path = folder.path().join("shard-00.checkpoint.new");
+    std::fs::create_dir(&path).expect("a folder");
+    let (mut server, mut wire) = again(&folder, &["--checkpoint-bytes", "10kb"]);
+    let has_come = (0..600).any(|nth| {
+        for number in 0..1000 {
+            assert_eq!(wire.text(&["SET", &format!("key:{number}"), &nth.to_string()]), ok());
+        }
+        server.log().contains("cannot write a checkpoint: Is a directory")
+    });
+    assert!(has_come, "{}", server.log());
+    server.signal("KILL");
+    server.wait(WAIT).expect("it ends");
+    let (_server, mut wire) = again(&folder, &[]);
+    assert_eq!(wire.text(&["DBSIZE"]), Value::Integer(1000));
+}
+
 /// A file system of so many megabytes in memory, mounted for a test that may.
 struct Mount(TempDir);
 

@@ -59,6 +59,8 @@ pub struct Config {
     pub pool_dirs: Vec<String>,
     /// Bytes that all pools together may take, 0 for no bound.
     pub pool_size_max: u64,
+    /// Bytes that are appended to a pool from one checkpoint of its index to the next, 0 for none but at the end.
+    pub checkpoint_bytes: u64,
     /// Whether pools are opened although what was durable is damaged.
     pub accept_damage: bool,
     /// Megabytes of records that each shard reads again a second, to see whether they are whole.
@@ -215,6 +217,7 @@ const BLANK: Config = Config {
     appendonly: None,
     pool_dirs: Vec::new(),
     pool_size_max: 0,
+    checkpoint_bytes: 0,
     accept_damage: false,
     scrub_mb_per_second: 0,
     spin_us: 0,

@@ -307,6 +307,7 @@ pub const TABLE: &[Directive] = &[
     live("appendonly", Form::Flag, "yes", Place::AppendOnly, "whether that is asked for: 'yes' needs a pool, 'no' means 'sync no' unless 'sync' is set too (the pool is written all the same), and it is 'no' without a pool"),
     fixed("pool-dirs", Form::Words, "", Place::Words(|c| &mut c.pool_dirs), "folders in which new pools are made, each shard's where the device is attached to its core's NUMA node, else in turn; without any, 'dir'").protected(),
     fixed("pool-size-max", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.pool_size_max), "bytes that all pools together may take, 0 for no bound"),
+    live("checkpoint-bytes", Form::Memory(0, MAX), "48mb", Place::U64(|c| &mut c.checkpoint_bytes), "bytes appended to a pool after which its index is written out anew, so that a start after a crash reads only what came since; as many as the index has at least; 0: only at an orderly end"),
     fixed("accept-damage", Form::Flag, "no", Place::Flag(|c| &mut c.accept_damage), "open a pool although records that were durable are damaged, without them"),
     live("scrub-mb-per-second", Form::Integer(0, 100_000), "4", Place::U32(|c| &mut c.scrub_mb_per_second), "records read again in the background to see whether they are whole, in MB a second and shard; 0: none"),
     live("spin-us", Form::Integer(0, 1000), "100", Place::U32(|c| &mut c.spin_us), "microseconds that a core waits for more work awake where it comes as often; 0 where CPU time is short"),

@@ -130,6 +130,11 @@ pub enum Event<'a> {
         /// How.
         result: Result<(), i32>,
     },
+    /// What [`Actions::checkpoint`] asked for last has ended, well or with an error number of the system.
+    Checkpointed {
+        /// How.
+        result: Result<(), i32>,
+    },
     /// The shard is to load so many records more of its pool; sent while [`super::Core::loads`].
     Load {
         /// About how many.
@@ -172,6 +177,19 @@ pub enum Storage {
     Grow(Range<u64>),
 }
 
+/// What is to be done with the file of a checkpoint. At most one is under way, and it ends with an [`Event::Checkpointed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Make the file, under the name of one that is not finished.
+    Begin,
+    /// Write this behind what was written before.
+    Write(Vec<u8>),
+    /// Make it durable, and then put it in the place of the one before, durably.
+    Finish,
+    /// Remove what is not finished, if it is there.
+    Drop,
+}
+
 /// What of [`Storage`] has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -204,6 +222,8 @@ pub struct Actions {
     pub listen: bool,
     /// What to begin with the pool's medium.
     pub storage: Vec<Storage>,
+    /// What to do for a checkpoint.
+    pub checkpoint: Vec<Checkpoint>,
     /// The node cannot go on, and why: it is to end at once.
     pub broken: Option<String>,
     /// The node is to end (`SHUTDOWN`): tell all cores to drain.

@@ -16,6 +16,7 @@
 //! - at most `credit` questions of ordinary commands are under way between two cores, so buffers are bounded;
 //! - a connection executes at most [`SHARE_COMMANDS`] commands and [`SHARE_BYTES`] a turn.
 
+mod checkpoint;
 pub mod dispatch;
 pub mod event;
 mod eviction;
@@ -49,6 +50,7 @@ use eagle_shard::{
 use slab::Slab;
 
 use self::{
+    checkpoint::Checkpointing,
     dispatch::Planned,
     event::{Actions, Configure, ConnId, CoreId, Event, Now, Peer},
     gate::{CommitMode, Gate, Promise, Reached},
@@ -133,6 +135,7 @@ pub struct Core {
     active_expiry: bool,
     gate: Gate,
     storage: Storage,
+    checkpointing: Checkpointing,
     /// Whether what was acknowledged outlives the process.
     has_medium: bool,
     /// When commits are synced, as configured.
@@ -244,6 +247,7 @@ impl Core {
             active_expiry: true,
             gate: Gate::new(config.commit, position),
             storage: Storage::default(),
+            checkpointing: Checkpointing::default(),
             held_answers: Default::default(),
             held_reports: Vec::new(),
             report_by: None,
@@ -278,6 +282,7 @@ impl Core {
             Event::EndOfStream { conn } => self.end_of_stream(conn),
             Event::Gone { conn } => self.gone(conn),
             Event::Stored { what, result } => self.stored(what, result, now),
+            Event::Checkpointed { result } => self.checkpointed(result, now),
             Event::Load { records } => self.load(records, now, actions),
             Event::Tick => self.tick(now, actions),
             Event::Background { units, idle } => self.background(units, idle, now),

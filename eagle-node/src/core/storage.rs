@@ -145,6 +145,7 @@ impl Core {
         }
         if self.has_medium && !self.gate.failed() {
             self.tend_medium(now, actions);
+            self.tend_checkpoint(now, actions);
         }
     }
 
@@ -316,7 +317,7 @@ impl Core {
     pub fn is_settled(&self) -> bool {
         let all = Reached::all(self.shard.position());
         let durable = !self.has_medium || self.gate.failed() || !self.is_loaded() || self.gate.reached() == all;
-        durable && self.storage.is_quiet()
+        durable && self.storage.is_quiet() && self.checkpointing.is_quiet()
     }
 
     /// Whether what was acknowledged outlives the process.

@@ -49,6 +49,7 @@ use glommio::io::BufferedFile;
 use slab::Slab;
 
 use super::{
+    checkpoint::{CHECKPOINT, CheckpointFile},
     clock::Clock,
     connection::{Connections, Receiving, peer_of},
     listener::Listener,
@@ -114,8 +115,8 @@ pub(super) struct Parts {
     pub(super) ask_end: Box<dyn Fn()>,
     /// Called when the core, which loads, has its data.
     pub(super) loaded: Box<dyn Fn()>,
-    /// The file of its pool, if it has one, and the same opened again.
-    pub(super) pool: Option<(OwnedFd, File)>,
+    /// The file of its pool, if it has one, the same opened again, and where its checkpoints are written.
+    pub(super) pool: Option<(OwnedFd, File, CheckpointFile)>,
     /// Called when the core wants settings of the process changed.
     pub(super) wish: Box<dyn Fn(Wish)>,
 }
@@ -131,7 +132,8 @@ pub(super) async fn run(parts: Parts, serving: impl FnOnce()) -> io::Result<Core
     let ran = core_loop.run().await;
     watchdog.cancel();
     core_loop.ring.cancel_all();
-    if core_loop.storage.as_ref().is_some_and(|storage| !storage.is_quiet()) {
+    let file_is_busy = core_loop.checkpoint.as_ref().is_some_and(|file| !file.is_quiet());
+    if file_is_busy || core_loop.storage.as_ref().is_some_and(|storage| !storage.is_quiet()) {
         // The kernel may still read the log's memory: it is never let go of.
         mem::forget(core_loop);
         return ran.and_then(|()| Err(io::Error::other("an operation on its pool did not end")));
@@ -196,6 +198,7 @@ struct CoreLoop {
     is_opening: bool,
     /// Of the core's pool, if it has a file.
     storage: Option<Storage>,
+    checkpoint: Option<CheckpointFile>,
     /// Records of the next slice of loading.
     load_records: usize,
     /// Why the core cannot go on.
@@ -230,7 +233,9 @@ impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
         let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish } = parts;
         let is_opening = core.is_opening();
-        let storage = pool.map(|(file, growth_file)| Storage::new(core.id(), file, growth_file));
+        let (storage, checkpoint) = pool
+            .map(|(file, growth_file, checkpoint)| (Storage::new(core.id(), file, growth_file), checkpoint))
+            .unzip();
         let mut ring = Ring::new()?;
         // One eventfd for all that ends a sleep: completions, other cores, the watchdog.
         let eventfd = mesh.pillow().try_clone_to_owned()?;
@@ -252,6 +257,7 @@ impl CoreLoop {
             loaded,
             is_opening,
             storage,
+            checkpoint,
             load_records: LOAD_RECORDS[0],
             broken: None,
             wish,
@@ -384,6 +390,14 @@ impl CoreLoop {
     }
 
     fn stored(&mut self, operation: u32, result: Result<usize, i32>, now: Now) {
+        if operation == CHECKPOINT {
+            let file = self.checkpoint.as_mut().expect("an operation on a checkpoint needs its file");
+            file.completed(result, &mut self.ring);
+            if let Some(result) = file.take_ended() {
+                self.core.step(Event::Checkpointed { result }, now, &mut self.actions);
+            }
+            return;
+        }
         let storage = self.storage.as_mut().expect("an operation on a pool's file needs one");
         storage.completed(operation, result, &mut self.ring, &self.core.shared().faults);
         while let Some((what, result)) = storage.next_ended() {
@@ -582,6 +596,10 @@ impl CoreLoop {
         actions.resume.drain(..).for_each(|conn| self.resume(conn));
         actions.send.drain(..).for_each(|conn| self.send(conn));
         actions.storage.drain(..).for_each(|action| self.store(action));
+        for action in actions.checkpoint.drain(..) {
+            let file = self.checkpoint.as_mut().expect("only a core with a pool's file takes checkpoints");
+            file.begin(action, &mut self.ring);
+        }
         actions.configure.drain(..).for_each(|configure| self.wish(configure));
         if mem::take(&mut actions.listen) {
             self.take_listeners();

@@ -13,6 +13,7 @@
 //! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
 //! simulation.
 
+mod checkpoint;
 pub mod clock;
 mod connection;
 mod core_loop;
@@ -52,8 +53,9 @@ use eagle_pmem::{Domain, MapMode};
 use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
-pub(crate) use self::pools::{found_in as pools_in, share as share_folder};
+pub(crate) use self::pools::{checkpoint_path, found_in as pools_in, share as share_folder};
 use self::{
+    checkpoint::CheckpointFile,
     clock::Clock,
     core_loop::{Ending, Parts},
     device::Device,
@@ -375,6 +377,8 @@ impl Start {
             let (shard, growth_file) = opened.map_err(|error| cannot(error.to_string()))?;
             let file = shard.pool_file().map(|file| file.as_fd().try_clone_to_owned()).transpose();
             let file = file.map_err(|error| cannot(error.to_string()))?;
+            let checkpoint = shard.pool_file().map(|file| CheckpointFile::new(&pools::checkpoint_path(file.path())));
+            let checkpoint = checkpoint.transpose().map_err(|error| cannot(error.to_string()))?;
             let at_once = shard.commits_at_once();
             let commit = if at_once { CommitMode::Immediate } else { CommitMode::Reported };
             log_pool(core, &shard);
@@ -394,7 +398,8 @@ impl Start {
                 // As above.
                 let _ = teller.send(Notice::Wish(wish));
             });
-            let pool = file.zip(growth_file);
+            let pool = file.zip(growth_file).zip(checkpoint);
+            let pool = pool.map(|((file, growth_file), checkpoint)| (file, growth_file, checkpoint));
             let parts = Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish };
             let serving = || {
                 // As above.

@@ -4,7 +4,8 @@
 //! ```text
 //!  DIR/eagle.lock       held (flock) by the process that serves from DIR; its text is that process' id. In each folder
 //!  DIR/shard-00.pool    what shard 0 keeps, and so on up to the last one
-//!  DIR/shard-00.checkpoint   beside it, its index as of the last orderly end: spares the next start the reading of what came before
+//!  DIR/shard-00.checkpoint   beside it, its index as of some moment: spares the next start the reading of what came before; with
+//!                       '.new' behind it, one that was not finished
 //!  DIR/eagle.dealt      while keys are dealt out to another number of shards ([`super::reshard`])
 //!  DIR/eagle.creating   there, in the node's folder, while pools are made for the first time: those that it names were never
 //!                       used. Paths, each ended by a zero byte
@@ -71,6 +72,12 @@ impl Pool {
         let shard = Shard::with_pool(config, self.file, checkpoint.as_ref(), accept_damage)?;
         drop(checkpoint);
         if !shard.took_checkpoint() {
+            if path.exists() {
+                tracing::warn!(
+                    "{} is damaged, or does not fit: it is removed, and the whole pool is read",
+                    path.display()
+                );
+            }
             Checkpoint::remove(&path)?;
         }
         Ok((shard, self.growth_file))
@@ -95,7 +102,8 @@ pub(super) fn write_checkpoint(shard: &Shard) {
     }
 }
 
-pub(super) fn checkpoint_path(pool: &Path) -> PathBuf {
+/// Where the checkpoint of the pool at this path lies.
+pub(crate) fn checkpoint_path(pool: &Path) -> PathBuf {
     pool.with_extension("checkpoint")
 }
 

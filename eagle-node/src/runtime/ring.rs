@@ -22,6 +22,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::CStr,
     io,
     ops::Range,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
@@ -303,6 +304,35 @@ impl Ring {
     pub(super) fn forget(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
         let len = (range.end - range.start) as libc::off_t;
         let entry = opcode::Fadvise::new(types::Fd(fd), len, libc::POSIX_FADV_DONTNEED).offset(range.start).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Opens a file to be written, which is made or emptied; its descriptor is the result.
+    ///
+    /// # Safety
+    /// The path must stay in place until the completion.
+    pub(super) unsafe fn create(&mut self, operation: u32, path: &CStr) {
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+        let entry = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).flags(flags).mode(0o666).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Gives a file another name, in place of the file that has it.
+    ///
+    /// # Safety
+    /// The paths must stay in place until the completion.
+    pub(super) unsafe fn rename(&mut self, operation: u32, from: &CStr, to: &CStr) {
+        let here = types::Fd(libc::AT_FDCWD);
+        let entry = opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
+    /// Removes a file.
+    ///
+    /// # Safety
+    /// The path must stay in place until the completion.
+    pub(super) unsafe fn remove(&mut self, operation: u32, path: &CStr) {
+        let entry = opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 

@@ -148,8 +148,8 @@ impl Log {
 /// Extents of a checkpoint that are not there any more, or used again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stale {
-    /// Numbers of extents, a run's body included.
-    pub(super) extents: std::collections::HashSet<u32>,
+    /// By the numbers of extents, a run's body included; empty if there is none.
+    pub(super) extents: Vec<bool>,
 }
 
 impl Stale {
@@ -162,7 +162,7 @@ impl Stale {
 impl Log {
     /// Whether a checkpoint that says that a record lies here is out of date.
     pub fn is_stale(&self, stale: &Stale, offset: PoolOffset) -> bool {
-        stale.extents.contains(&self.index_of(offset))
+        stale.extents.get(self.index_of(offset) as usize).copied().unwrap_or(false)
     }
 
     fn index_of(&self, offset: PoolOffset) -> u32 {
@@ -181,7 +181,9 @@ impl Log {
             if is_there {
                 known.insert(id, *extent);
             } else {
-                stale.extents.extend(*index..index.saturating_add(extent.run));
+                let end = index.saturating_add(extent.run) as usize;
+                stale.extents.resize(end.max(stale.extents.len()), false);
+                stale.extents[*index as usize..end].fill(true);
             }
         }
         (known, stale)

@@ -18,13 +18,16 @@
 //! segment's stash; at 7 it no longer knows and stays. With both zero a lookup ends in its home bucket.
 //!
 //! All fingerprints are compared at once by SSE2, which every x86-64 has; elsewhere by the scalar twin, and a test
-//! holds the two to the same answer. Buckets lie in a checkpoint as they lie in memory, so their bytes are read and written here
-//! too. This is the one file of the crate with `unsafe` in it.
+//! holds the two to the same answer. Buckets lie in a checkpoint as they lie in memory: so they are served from where it is
+//! mapped, until a segment changes. This is the one file of the crate with `unsafe` in it.
 //!
 //! From: Dash (Lu et al., PVLDB 13(8), 2020), sections 4.1 to 4.4.
 
 use super::word::Word;
+use eagle_pmem::Checkpoint;
 use std::mem::offset_of;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// Entries of a bucket.
 pub(super) const ENTRIES: usize = 28;
@@ -248,25 +251,91 @@ pub(super) fn bytes_of(buckets: &[Bucket]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(buckets.as_ptr().cast(), size_of_val(buckets)) }
 }
 
-/// Buckets from the bytes that [`bytes_of`] gave; `None` if these are no whole number of them.
-pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<[Bucket]>> {
-    let count = bytes.len() / size_of::<Bucket>();
-    if !bytes.len().is_multiple_of(size_of::<Bucket>()) {
-        return None;
+/// The buckets of a segment: memory of its own, or where they lie in a checkpoint, until the first change copies them.
+pub(super) enum Buckets {
+    Owned(Box<[Bucket]>),
+    Mapped(Box<Mapped>),
+}
+
+const _: () = assert!(size_of::<Buckets>() == 16);
+
+/// Buckets in a checkpoint.
+pub(super) struct Mapped {
+    first: NonNull<Bucket>,
+    count: usize,
+    /// Keeps them where they are.
+    _checkpoint: Checkpoint,
+}
+
+// SAFETY: nobody writes to the memory of a checkpoint, and it is there as long as one copy of the checkpoint is.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Buckets {
+    /// The buckets whose bytes, as [`bytes_of`] gave them, lie in a checkpoint; `None` if these are no whole number of them.
+    pub(super) fn of_checkpoint(bytes: &[u8], checkpoint: &Checkpoint) -> Option<Self> {
+        let count = bytes.len() / size_of::<Bucket>();
+        let first: NonNull<Bucket> = NonNull::new(bytes.as_ptr().cast_mut())?.cast();
+        let all = checkpoint.bytes().as_ptr_range();
+        let is_inside = all.contains(&bytes.as_ptr()) && bytes.as_ptr_range().end <= all.end;
+        let fits = bytes.len().is_multiple_of(size_of::<Bucket>()) && first.is_aligned() && is_inside;
+        fits.then(|| Self::Mapped(Box::new(Mapped { first, count, _checkpoint: checkpoint.clone() })))
     }
-    let mut buckets: Vec<Bucket> = Vec::with_capacity(count);
-    // SAFETY: the memory holds `count` buckets, which are all of these bytes; every value of a bucket's bytes is one of its
-    // fields, which are numbers.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), buckets.as_mut_ptr().cast(), bytes.len());
-        buckets.set_len(count);
+
+    /// Whether they lie in a checkpoint.
+    pub(super) fn are_mapped(&self) -> bool {
+        matches!(self, Self::Mapped(_))
     }
-    Some(buckets.into_boxed_slice())
+
+    #[cold]
+    fn own(&mut self) {
+        *self = Self::Owned(self.to_vec().into_boxed_slice());
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::Owned(Box::default())
+    }
+}
+
+impl From<Vec<Bucket>> for Buckets {
+    fn from(buckets: Vec<Bucket>) -> Self {
+        Self::Owned(buckets.into_boxed_slice())
+    }
+}
+
+impl Deref for Buckets {
+    type Target = [Bucket];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Bucket] {
+        match self {
+            Self::Owned(buckets) => buckets,
+            // SAFETY: aligned, within the bytes of the checkpoint that is kept, which nobody writes to; every value of a
+            // bucket's bytes is one of its fields, which are numbers.
+            Self::Mapped(mapped) => unsafe { std::slice::from_raw_parts(mapped.first.as_ptr(), mapped.count) },
+        }
+    }
+}
+
+impl DerefMut for Buckets {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Bucket] {
+        if self.are_mapped() {
+            self.own();
+        }
+        match self {
+            Self::Owned(buckets) => buckets,
+            Self::Mapped(_) => unreachable!("they were copied"),
+        }
+    }
 }
 
 /// Asks for the cache line at `at` to be loaded into all caches.
 #[inline]
-fn prefetch<T>(at: *const T) {
+pub(super) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the language, whatever the address.
     unsafe {

@@ -13,9 +13,9 @@
 //! as it was then, by slices in turn ([`Dash::image_slice`]), and ahead of its turn before it changes. Segments made since are in no
 //! image. What it costs a change is one copy of 16 KiB at most, some 4 us, once a segment.
 
-use eagle_pmem::CheckpointBlocks;
+use eagle_pmem::{Checkpoint, CheckpointBlocks};
 
-use super::{Dash, Remains, Segment, Word, bucket, expiry::Bounds, hash::ROOT_BITS};
+use super::{Dash, Remains, Segment, Word, bucket, bucket::Buckets, expiry::Bounds, hash::ROOT_BITS};
 use crate::checkpoint::SEGMENT;
 
 /// Bytes before the buckets.
@@ -32,7 +32,7 @@ impl Segment {
         bytes
     }
 
-    fn of_image(image: &[u8]) -> Option<Self> {
+    fn of_image(image: &[u8], checkpoint: &Checkpoint) -> Option<Self> {
         let (header, rest) = image.split_first_chunk::<HEADER_BYTES>()?;
         let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
         let (normal, count) = (u32_at(12), u32_at(20) as usize);
@@ -43,7 +43,7 @@ impl Segment {
             return None;
         }
         Some(Self {
-            buckets: bucket::from_bytes(buckets)?,
+            buckets: Buckets::of_checkpoint(buckets, checkpoint)?,
             expiry: Bounds::of_bytes(bounds, count)?,
             prefix: u64::from_le_bytes(header[..8].try_into().expect("8 bytes")),
             count: u32_at(8),
@@ -209,10 +209,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// Adds an image. False if it is none.
+    /// Adds an image that lies in a checkpoint, where its segment is served from until it changes. False if it is none.
     #[must_use]
-    pub fn add(&mut self, image: &[u8]) -> bool {
-        let segment = Segment::of_image(image);
+    pub fn add(&mut self, image: &[u8], checkpoint: &Checkpoint) -> bool {
+        let segment = Segment::of_image(image, checkpoint);
         let is_one = segment.is_some();
         self.segments.extend(segment);
         is_one

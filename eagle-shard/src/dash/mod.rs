@@ -173,6 +173,22 @@ impl Dash {
         self.find_at(self.locate_quietly(hashed), eq)
     }
 
+    /// Before the first stage, where there are many lookups: asks for what says where the segment's buckets lie.
+    #[inline]
+    pub fn prefetch_segment(&self, hashed: Hashed) {
+        if let Some(segment) = self.root.get(hashed.position()).and_then(|id| self.segments.get(id as usize)) {
+            segment.prefetch();
+        }
+    }
+
+    /// As [`Dash::prefetch_words`], for a key that is likely to be new: where none matches, for the place that it would get.
+    #[inline]
+    pub fn prefetch_place(&self, at: Located) {
+        if let Some((_, segment)) = self.segment_at(at) {
+            segment.prefetch_place(at.position, at.fingerprint);
+        }
+    }
+
     /// First stage of a lookup: finds the segment and asks for the fingerprints of the home bucket.
     #[inline]
     pub fn locate(&self, hashed: Hashed) -> Located {

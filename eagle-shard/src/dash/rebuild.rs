@@ -43,7 +43,7 @@ impl Segment {
     /// Reads every key's hash to let the windows begin where the prefix ends.
     pub(super) fn renew_windows(&mut self, rehash: &mut dyn FnMut(Word) -> KeyHash) {
         let root = self.first_position().root();
-        for bucket in &mut self.buckets {
+        for bucket in &mut *self.buckets {
             for entry in bucket.occupied() {
                 let word = bucket.word(entry);
                 let position = Position::new(root, rehash(word));

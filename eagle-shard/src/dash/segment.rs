@@ -21,7 +21,7 @@
 //!
 //! From: Dash, section 4.3 (displacement, stashing).
 
-use super::bucket::{Bucket, ENTRIES};
+use super::bucket::{self, Bucket, Buckets, ENTRIES};
 use super::expiry::Bounds;
 use super::hash::{Position, ROOT_BITS, UNIT_BITS};
 use super::rebuild::STAGES;
@@ -37,7 +37,7 @@ pub(super) type Spot = (usize, usize);
 #[repr(align(64))]
 pub(super) struct Segment {
     /// The normal buckets, then the stash; empty in a segment that is not in use.
-    pub(super) buckets: Box<[Bucket]>,
+    pub(super) buckets: Buckets,
     pub(super) expiry: Bounds,
     pub(super) prefix: u64,
     pub(super) count: u32,
@@ -54,7 +54,7 @@ impl Segment {
     /// The segment that an unused place of the slab holds: no entries, no buckets.
     pub(super) fn vacant() -> Segment {
         Segment {
-            buckets: Box::default(),
+            buckets: Buckets::default(),
             expiry: Bounds::none(),
             prefix: 0,
             count: 0,
@@ -74,7 +74,7 @@ impl Segment {
     pub(super) fn empty(prefix: u64, depth: u8, base: u8, (normal, stash): (u32, u32)) -> Segment {
         debug_assert!(base <= depth && u32::from(depth - base) + UNIT_BITS <= WINDOW_BITS);
         Segment {
-            buckets: vec![Bucket::EMPTY; (normal + stash) as usize].into_boxed_slice(),
+            buckets: vec![Bucket::EMPTY; (normal + stash) as usize].into(),
             expiry: Bounds::none(),
             prefix,
             count: 0,
@@ -222,6 +222,24 @@ impl Segment {
         matching.for_each(|entry| bucket.prefetch_word(entry));
     }
 
+    /// As `prefetch_words`, and for the first free place of the home bucket where none matches.
+    #[inline]
+    pub(super) fn prefetch_place(&self, position: Position, fingerprint: u8) {
+        let home = self.home(position);
+        let bucket = &self.buckets[home];
+        let (matching, free) = (bucket.matching_at_home(fingerprint), bucket.free());
+        if matching.is_empty() && !free.is_empty() {
+            bucket.prefetch_word(free.first());
+        } else {
+            self.prefetch_words(position, fingerprint);
+        }
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        bucket::prefetch(std::ptr::from_ref(self));
+    }
+
     #[inline]
     pub(super) fn word(&self, (bucket, entry): Spot) -> Word {
         self.buckets[bucket].word(entry)
@@ -236,7 +254,7 @@ impl Segment {
 
     /// Replaces every word by what `change` makes of it, but for the windows of positions.
     pub(super) fn update(&mut self, mut change: impl FnMut(Word) -> Word) {
-        for bucket in &mut self.buckets {
+        for bucket in &mut *self.buckets {
             for entry in bucket.occupied() {
                 let word = bucket.word(entry);
                 bucket.set_word(entry, change(word).with_window(word.window()));

@@ -54,6 +54,7 @@ impl Shard {
         for (db, word) in lost {
             let hashed = Hashed::of_key(self.config.seed, self.log.read(offset_of(word)).key());
             remove_if(&mut self.databases[db].dash, hashed, |other| other.offset() == word.offset());
+            self.databases[db].expires -= usize::from(word.has_expiry());
             self.lost_heads.push(offset_of(word));
             self.keys_lost += 1;
         }

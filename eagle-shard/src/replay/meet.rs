@@ -54,7 +54,8 @@ pub(super) fn meet(found: &Found<'_>, seed: u64, databases: usize) -> Result<Met
     };
     let form = if is_tombstone { None } else { Some(Form::of_record(record).ok_or(wrong("an unknown form"))?) };
     let tag = form.map_or(TOMBSTONE, Form::tag);
-    Ok(Met { offset, version, owner, hashed, located: None, tag, expiry: record.expiry() })
+    let is_head = kind == Kind::Head;
+    Ok(Met { offset, version, owner, hashed, located: None, tag, is_head, expiry: record.expiry() })
 }
 
 const fn has_tombstones(kind: Kind) -> bool {

@@ -103,6 +103,11 @@ impl LargeStrings {
         self.strings.capacity() * entry + self.chunks * 2 * size_of::<u64>()
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.strings.is_empty()
+    }
+
     /// A checkpoint begins: from now on each string that there is is written into it as it is now, when its turn comes
     /// ([`LargeStrings::image`]) or before it changes. Returns all of them.
     pub(crate) fn begin_image(&mut self, cut: Cut) -> Vec<CollectionId> {
