@@ -353,9 +353,9 @@ fn damage_of_a_checkpoint_is_seen_or_matters_to_nobody() {
             let mut changed = bytes.clone();
             let (at, bit) = (rng.usize(..changed.len()), rng.u8(0..8));
             if trial % 10 == 0 {
-                changed.truncate(at)
+                changed.truncate(at);
             } else {
-                changed[at] ^= 1 << bit
+                changed[at] ^= 1 << bit;
             }
             let Some(checkpoint) = Checkpoint::of_bytes(&changed, pool_id) else { continue };
             unseen += 1;

@@ -247,6 +247,36 @@ fn a_start_after_kill_9_reads_what_came_after_the_last_checkpoint() {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_named_and_not_used() {
+    // As an orderly end leaves it, it is sound for the check; with a flipped bit anywhere the check says so, the start logs that it is
+    // removed, and everything is there.
+    let (mut server, mut wire) = node(&["--shards", "1"]);
+    let (folder, path) = (server.folder(), server.dir().join("shard-00.checkpoint"));
+    for number in 0..500 {
+        assert_eq!(wire.text(&["SET", &format!("key:{number}"), "v"]), ok());
+    }
+    let before = digest(&mut wire);
+    for damaged_part in [0, 3, 7, 9] {
+        server.signal("TERM");
+        assert!(server.wait(WAIT).expect("it ends").success(), "{}", server.log());
+        let dir = folder.path().to_str().expect("text");
+        let (code, text) = run_eagledb(&["check", "--dir", dir]);
+        assert!(code == 0 && text.contains("checkpoint: sound"), "{text}");
+        let mut bytes = std::fs::read(&path).expect("a checkpoint");
+        // Behind its own padding the end has nothing that could be damaged.
+        let at = (bytes.len() - 64) * damaged_part / 10;
+        let at = (at..bytes.len()).find(|at| bytes[*at] != 0).expect("not all is zeros");
+        bytes[at] ^= 8;
+        std::fs::write(&path, bytes).expect("a file");
+        let (code, text) = run_eagledb(&["check", "--dir", dir, "--json"]);
+        assert!(code == 1 && text.contains("\"checkpoint\": \"damaged\""), "byte {at}: {text}");
+        (server, wire) = again(&folder, &["--enable-debug-command", "yes"]);
+        assert!(server.log().contains("is damaged, or does not fit"), "{}", server.log());
+        assert_eq!(digest(&mut wire), before, "byte {at}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_cannot_be_written_harms_nobody() {
     // Where its file is to be, there is a folder: that is logged, all is served, and after kill -9 everything is there.
     let (server, _) = node(&["--shards", "1"]);

@@ -138,8 +138,8 @@ impl CheckpointFile {
     fn step(&mut self, step: Step, ring: &mut Ring) {
         let step = self.step.insert(step);
         let file = || self.file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        // SAFETY: the paths are this struct's own, which stays in place until the completion.
         match step {
+            // SAFETY: the path is this struct's own memory, which stays in place until the completion.
             Step::Making => unsafe { ring.create(CHECKPOINT, &self.unfinished) },
             Step::Writing(bytes, at) => {
                 let rest = &bytes[*at..];

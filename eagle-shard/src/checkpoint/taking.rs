@@ -159,7 +159,7 @@ impl Shard {
             return 0;
         };
         let mut databases = self.databases.iter_mut();
-        let done = if let Some(database) = databases.find(|database| database.dash.is_imaging()) {
+        if let Some(database) = databases.find(|database| database.dash.is_imaging()) {
             database.dash.image_slice(segments, &mut taking.blocks)
         } else if let Some(id) = taking.collections.last() {
             let done = self.collections.image_slice(*id, segments, &mut taking.blocks);
@@ -178,7 +178,6 @@ impl Shard {
             taking.blocks.end();
             taking.is_complete = true;
             0
-        };
-        done
+        }
     }
 }
