@@ -37,6 +37,8 @@ pub struct Shared {
     used_memory_peak: AtomicU64,
     /// Chooses the replication id, and how often it was chosen anew.
     replication_ids: (u64, AtomicU64),
+    /// What the process takes however little it holds, in bytes: program, rings, buffers for input. Set by the runtime.
+    pub program_bytes: AtomicU64,
     /// What the cores take of the memory that the node may.
     pub budget: Budget,
     /// How far the cores are with loading their pools.
@@ -58,7 +60,17 @@ pub struct Host {
     pub memory_bytes: u64,
 }
 
+/// The part of a memory limit that the program itself may take of it; the rest of the program comes on top, so that
+/// the smallest limits leave room for data.
+const PROGRAM_PART: u64 = 100;
+
 impl Shared {
+    /// What a memory limit leaves for data, in bytes.
+    #[must_use]
+    pub fn limit_of_data(&self, maxmemory: u64) -> u64 {
+        maxmemory - self.program_bytes.load(Ordering::Relaxed).min(maxmemory / PROGRAM_PART)
+    }
+
     /// At the start of a node. `seed` makes the run id.
     #[must_use]
     pub fn new(config: Config, seed: u64, started_unix_ms: u64, started_mono_us: u64) -> Self {
@@ -77,6 +89,7 @@ impl Shared {
             host: Host::default(),
             used_memory_peak: AtomicU64::new(0),
             replication_ids: (seed.rotate_left(32), AtomicU64::new(0)),
+            program_bytes: AtomicU64::new(0),
             budget: Budget::default(),
             loading: Loading::default(),
             faults: Faults::default(),

@@ -18,6 +18,8 @@ use crate::requests::{Requests, shuffled};
 
 /// Bytes of a value here.
 const VALUE_BYTES: usize = 100;
+/// Bytes of the value of a field: small enough for a packed hash.
+const FIELD_VALUE_BYTES: usize = 16;
 /// Fields of a hash, and counters.
 const FIELDS: u32 = 100;
 const COUNTERS: u32 = 100;
@@ -29,7 +31,7 @@ pub(super) fn measure_all(arguments: &Durable, report: &mut Report, subjects: &[
     let counters: Vec<u32> = (0..50_000).map(|_| rng.u32(0..COUNTERS)).collect();
     let loads: [(String, Requests); 3] = [
         (format!("SET of {VALUE_BYTES} B"), Requests::set(&order, |_| VALUE_BYTES, None)),
-        (format!("HSET into hashes of {FIELDS} fields"), Requests::hset(&order, FIELDS, VALUE_BYTES)),
+        (format!("HSET into hashes of {FIELDS} fields"), Requests::hset(&order, FIELDS, FIELD_VALUE_BYTES)),
         (format!("INCR of {COUNTERS} keys"), Requests::incr(&counters)),
     ];
     let parent = arguments.parent()?;

@@ -326,7 +326,7 @@ pub const TABLE: &[Directive] = &[
     live("proto-max-bulk-len", Form::Memory(MB, MAX), "512mb", Place::U64(|c| &mut c.proto_max_bulk_len), "longest argument and string"),
     live("client-query-buffer-limit", Form::Memory(MB, MAX), "1gb", Place::U64(|c| &mut c.client_query_buffer_limit), "unparsed request bytes of a connection"),
     live("client-output-buffer-limit", Form::OutputLimits, "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Place::OutputLimits, "unread reply bytes of a connection"),
-    live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take, 0 for no bound"),
+    live("maxmemory", Form::Memory(0, MAX), "0", Place::U64(|c| &mut c.maxmemory), "bytes that data may take, with up to a hundredth for the program itself; 0 for no bound"),
     live("maxmemory-clients", Form::MemoryOrPercent, "0", Place::I64(|c| &mut c.maxmemory_clients), "bytes that clients may take, or a percentage of maxmemory; 0 for no bound"),
     live("maxmemory-policy", Form::Choice(EvictionPolicy::NAMES), "noeviction", Place::Policy, "what is evicted at that bound"),
     live("maxmemory-samples", Form::Integer(1, 64), "5", Place::U32(|c| &mut c.maxmemory_samples), "keys looked at for one that is evicted, at least"),

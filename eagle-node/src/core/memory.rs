@@ -3,6 +3,8 @@
 //! At the end of a turn, while there is a limit, a core adds what it takes to the node's budget and tells its shard how
 //! much room is left. Before the first command of a turn that may grow it looks at the budget again, because it may have slept.
 //!
+//! What the program takes by itself counts too, up to a hundredth of the limit.
+//!
 //! Each core evicts keys of its own shard only. So that memory goes to where it is needed, cores compare ten times a second how many keys left,
 //! and one that has evicted less than its part of them, by the memory that it takes, evicts some more.
 //!
@@ -61,7 +63,7 @@ impl Core {
         if part != self.memory.told {
             self.shared.budget.replace(std::mem::replace(&mut self.memory.told, part), part);
         }
-        let (limit, budget) = (self.config.maxmemory, &self.shared.budget);
+        let (limit, budget) = (self.shared.limit_of_data(self.config.maxmemory), &self.shared.budget);
         let bytes = limit as i64 - budget.used() as i64;
         self.shard.set_room(Some(Room { limit, bytes, elsewhere: budget.relief_beside(part) }));
     }
@@ -70,7 +72,7 @@ impl Core {
     pub(super) fn end_of_turn_memory(&mut self, now: Now) {
         self.measure_memory();
         self.memory.fresh = false;
-        self.shared.budget.note_excess(self.config.maxmemory, now.mono_us);
+        self.shared.budget.note_excess(self.shared.limit_of_data(self.config.maxmemory), now.mono_us);
         self.background_due |= self.shard.wants_room();
     }
 

@@ -257,6 +257,9 @@ impl Node {
         }
         node.until_serving()?;
         host::refresh(&node.shared);
+        // Nothing is loaded yet: this is the program.
+        let program_bytes = node.shared.rss_bytes.load(Ordering::Relaxed) + u64::from(cores) * ring::INPUT_BYTES;
+        node.shared.program_bytes.store(program_bytes, Ordering::Relaxed);
         node.tell_ready();
         Ok(node)
     }

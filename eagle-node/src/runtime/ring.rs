@@ -49,6 +49,8 @@ pub(super) const BUFFER_SIZE: usize = 16 << 10;
 /// From one buffer to the next: 64 bytes more, so that the beginnings of buffers do not all fall into the same few sets of the
 /// processor's caches.
 const BUFFER_STRIDE: usize = BUFFER_SIZE + 64;
+/// Bytes of all buffers of a ring, which become resident as input comes.
+pub(super) const INPUT_BYTES: u64 = BUFFERS as u64 * BUFFER_STRIDE as u64;
 /// The only group of buffers.
 const GROUP: u16 = 0;
 /// Bytes of one ring with its queues that the kernel may count as locked, measured on Linux 6.18 and rounded up.
