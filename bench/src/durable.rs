@@ -57,6 +57,9 @@ pub(crate) struct Durable {
     /// Instead, overwrite at random for so long, in minutes, with `maxmemory` filled to 80 %
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<f64>,
+    /// The part of that time in which anything is written, in percent: bursts of a twentieth of a second with rests between
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    duty: u32,
     /// `maxmemory` of that, in MiB
     #[arg(long, default_value_t = 512)]
     limit_mib: u64,

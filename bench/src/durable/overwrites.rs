@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Durable, Mode, Subject};
 use crate::client::info_field;
-use crate::generator::{Generator, Goal, no_delays};
+use crate::generator::{Generator, Goal, Tally, no_delays};
 use crate::measure::write_keys;
 use crate::report::{Report, Table};
 use crate::requests::{Requests, shuffled, varied_size};
@@ -26,8 +26,11 @@ const PIPELINE: usize = 4;
 const SLICE_S: u64 = 5;
 /// Keys written at a time while memory fills.
 const FILL_KEYS: u32 = 50_000;
-/// Keys of the list of a slice.
+/// Keys of the list of a slice, and of a burst.
 const LIST_KEYS: usize = 400_000;
+const BURST_KEYS: usize = 20_000;
+/// A burst, where the server rests between them.
+const BURST: Duration = Duration::from_millis(50);
 
 /// What one half of the time showed.
 struct Half {
@@ -59,12 +62,13 @@ pub(super) fn run(arguments: &Durable, minutes: f64) -> Result<()> {
     let keys = fill(&server, &mut generator, limit * 4 / 5)?;
     report.say(&format!(
         "{} sync everysec, maxmemory {} MiB, {keys} keys, values of {VALUE_BYTES} B within 25 %, {CONNECTIONS} connections at pipeline \
-         {PIPELINE}, {minutes} minutes.",
+         {PIPELINE}, {minutes} minutes, writing in {} % of the time.",
         arguments.setup.describe(&[program]),
         arguments.limit_mib,
+        arguments.duty,
     ));
     let half = Duration::from_secs_f64(minutes * 30.0);
-    let halves = [1, 2].map(|number| overwrite(&server, &mut generator, keys, half, number));
+    let halves = [1, 2].map(|number| overwrite(&server, &mut generator, keys, half, arguments.duty, number));
     let [first, second] = halves;
     let halves = [first?, second?];
     let mut table = Table::new(&[
@@ -117,7 +121,14 @@ fn fill(server: &Server, generator: &mut Generator, bytes: u64) -> Result<u32> {
     }
 }
 
-fn overwrite(server: &Server, generator: &mut Generator, keys: u32, time: Duration, seed: u64) -> Result<Half> {
+fn overwrite(
+    server: &Server,
+    generator: &mut Generator,
+    keys: u32,
+    time: Duration,
+    duty: u32,
+    seed: u64,
+) -> Result<Half> {
     let mut rng = Rng::with_seed(seed);
     let mut half = Half { delays: no_delays(), requests: 0, seconds: 0.0, used_max: 0, resident_max: 0, dead_max: 0.0 };
     let style = ProgressStyle::with_template("{msg} {wide_bar} {elapsed}/{duration}")?;
@@ -125,12 +136,16 @@ fn overwrite(server: &Server, generator: &mut Generator, keys: u32, time: Durati
     let started = Instant::now();
     generator.take_delays();
     while started.elapsed() < time {
-        let mut order = shuffled(0..keys, &mut rng);
-        order.truncate(LIST_KEYS);
-        let generation = rng.u32(..);
-        let requests = Requests::set(&order, |key| varied_size(VALUE_BYTES, key, generation), None);
         let left = time.saturating_sub(started.elapsed()).min(Duration::from_secs(SLICE_S));
-        let tally = generator.run(&[&requests], PIPELINE, Goal::For(left))?;
+        let tally = if duty == 100 {
+            let mut order = shuffled(0..keys, &mut rng);
+            order.truncate(LIST_KEYS);
+            let generation = rng.u32(..);
+            let requests = Requests::set(&order, |key| varied_size(VALUE_BYTES, key, generation), None);
+            generator.run(&[&requests], PIPELINE, Goal::For(left))?
+        } else {
+            bursts(generator, keys, left, duty, &mut rng)?
+        };
         half.requests += tally.requests;
         half.seconds += tally.seconds;
         let memory = memory(server)?;
@@ -144,6 +159,22 @@ fn overwrite(server: &Server, generator: &mut Generator, keys: u32, time: Durati
     half.delays = generator.take_delays();
     ensure!(half.requests > 0, "half the time is too short");
     Ok(half)
+}
+
+/// Writes random keys in bursts for so long, and rests between them. What it returns counts the bursts' time only.
+fn bursts(generator: &mut Generator, keys: u32, time: Duration, duty: u32, rng: &mut Rng) -> Result<Tally> {
+    let (started, mut all) = (Instant::now(), Tally::default());
+    while started.elapsed() < time {
+        let order: Vec<u32> = (0..BURST_KEYS).map(|_| rng.u32(0..keys)).collect();
+        let generation = rng.u32(..);
+        let requests = Requests::set(&order, |key| varied_size(VALUE_BYTES, key, generation), None);
+        let begun = Instant::now();
+        let tally = generator.run(&[&requests], PIPELINE, Goal::For(BURST))?;
+        all.requests += tally.requests;
+        all.seconds += tally.seconds;
+        std::thread::sleep(begun.elapsed() * (100 - duty) / duty);
+    }
+    Ok(all)
 }
 
 fn memory(server: &Server) -> Result<Memory> {
