@@ -3,11 +3,12 @@
 //! All servers have their folders on the same file system and are alive from the beginning; they take turns, round after round. The
 //! peers do not rewrite their logs meanwhile (EagleDB compacts its own as ever). *Floor* is a bare loop of pwrite and
 //! fdatasync, a record of the same bytes at a time, into a file written before as a pool is: what one connection that waits for each
-//! reply cannot go below. Then [`disk`]: bytes written a command. With `--minutes`, [`overwrites`] instead.
+//! reply cannot go below. Then [`disk`]: bytes written a command. With `--minutes`, [`overwrites`] instead; with `--late-ms`, [`slow`].
 
 mod disk;
 mod floor;
 mod overwrites;
+mod slow;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -57,6 +58,9 @@ pub(crate) struct Durable {
     /// Instead, overwrite at random for so long, in minutes, with `maxmemory` filled to 80 %
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<f64>,
+    /// Instead, let every sync be late by so many milliseconds, and see who waits
+    #[arg(long, value_name = "MS", conflicts_with = "minutes")]
+    late_ms: Option<u32>,
     /// The part of that time in which anything is written, in percent: bursts of a twentieth of a second with rests between
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     duty: u32,
@@ -161,6 +165,9 @@ pub(crate) fn run(arguments: &Durable) -> Result<()> {
     arguments.setup.pin_generator()?;
     if let Some(minutes) = arguments.minutes {
         return overwrites::run(arguments, minutes);
+    }
+    if let Some(late_ms) = arguments.late_ms {
+        return slow::run(arguments, late_ms);
     }
     let mut report = Report::new("What durability costs", arguments.setup.json.as_deref());
     let (programs, parent) = (arguments.setup.programs()?, arguments.parent()?);
