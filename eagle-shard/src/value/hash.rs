@@ -12,7 +12,7 @@
 //!       └▶ large                                      ─▶ a record for each field given, as one group
 //! ```
 //!
-//! Where the log is replayed each change of a packed hash writes its record anew, or above 1 KiB a patch ([`super::patch`]). This is the pattern for other collections: a view (`HashRef`) for who reads; a few verbs
+//! Where the log is replayed each change of a packed hash writes its record anew, or above 1 KiB a patch (`patch`). This is the pattern for other collections: a view (`HashRef`) for who reads; a few verbs
 //! on the shard for who changes, that take what [`Shard::find`] gave; forms that only this file tells apart.
 //!
 //! From: `t_hash.c` of Redis 7.2, for what becomes large when.

@@ -11,7 +11,7 @@
 //! What the items are is the collection's matter: a hash has fields and values in turn, a set its members. They keep the order in
 //! which they came. Where records may be changed in place, one that has grown gets some spare bytes at its end, so that a
 //! collection built item by item is not written anew for each; elsewhere each change writes the record anew, or above 1 KiB a patch of it
-//! ([`super::patch`]).
+//! (`patch`).
 //!
 //! A change is made in a copy of the items, the [`Packing`], that goes over the old ones or into a new record.
 //! From: the listpack of Redis (`listpack.c`), which takes as much for short items.
