@@ -25,10 +25,11 @@ use crate::{
     keyspace::{Found, offset_of},
     shard::Shard,
     value::{
-        Encoding, Form,
+        Encoding, Form, collection_of,
         elements::{Elements, element_bytes_max},
         hash::Pair,
         packed::Packed,
+        patch::Patched,
     },
 };
 
@@ -203,10 +204,14 @@ impl Shard {
                 string.for_each(|piece| exported.0.extend_from_slice(piece));
                 exported
             }
-            Form::Hash => match record.id() {
+            Form::Hash => match collection_of(record) {
                 None => {
                     let mut exported = Exported::new(form, PACKED, expiry);
-                    Packed::new(record.value()).write(&mut exported.0);
+                    let packed = Packed::new(record.value());
+                    match self.patches.get(&self.log, record) {
+                        Some(patch) => Patched::new(packed, patch.value()).write(&mut exported.0),
+                        None => packed.write(&mut exported.0),
+                    }
                     exported
                 }
                 Some(id) => self.export_slice(form, self.collections.get(id), expiry, cursor),

@@ -4,7 +4,7 @@
 //! ```text
 //!  LOG          the log's state: extents with what lives in them
 //!  SHARD        seed, ids used, last swap; for each database its space, last flush and number of keys
-//!  SEGMENT      owner (a database, or a collection's id), image of a segment of its index
+//!  SEGMENT      owner (a database, all patches, or a collection's id), image of a segment of its index
 //!  STRING       a large string: id, offsets of its chunks, what each hashes to
 //!  DEAD         offsets of records that are dead and not yet counted so
 //! ```
@@ -43,8 +43,9 @@ pub(crate) const SEGMENT: u8 = 3;
 pub(crate) const STRING: u8 = 4;
 const DEAD: u8 = 5;
 
-/// Owners below are databases, by their places; above, collections, by their ids.
+/// Owners below are databases, by their places, and the last of them what has the patches; above, collections, by their ids.
 pub(crate) const COLLECTIONS_FROM: u64 = 1 << 16;
+pub(crate) const PATCHES: u64 = COLLECTIONS_FROM - 1;
 /// Words of the block [`SHARD`] before the databases.
 const SHARD_WORDS: usize = 4;
 /// Words of a database in it.
@@ -57,6 +58,7 @@ pub(crate) struct Taken {
     /// By their spaces.
     databases: Vec<TakenDatabase>,
     collections: Vec<(CollectionId, Dash)>,
+    patches: Dash,
     /// Of each large string the offsets of its chunks, and what these hash to.
     strings: Vec<(CollectionId, Vec<u64>, Vec<u64>)>,
     dead: Vec<u64>,
@@ -108,6 +110,7 @@ impl Shard {
         for (owner, database) in (0_u64..).zip(&self.databases) {
             write_table(owner, &database.dash, to)?;
         }
+        write_table(PATCHES, self.patches.table(), to)?;
         for (id, dash) in self.collections.tables() {
             write_table(COLLECTIONS_FROM + id.raw(), dash, to)?;
         }
@@ -144,6 +147,9 @@ impl Shard {
             purge(&mut dash, log, stale);
             self.collections.restore(id, self.config.seed, dash);
         }
+        let mut patches = taken.patches;
+        purge(&mut patches, log, stale);
+        self.patches.restore(patches);
         let keep = |raw: &u64| *raw == 0 || !log.is_stale(stale, PoolOffset::from_raw(*raw));
         for (id, mut chunks, mut stamps) in taken.strings {
             for (raw, stamp) in chunks.iter_mut().zip(&mut stamps).filter(|(raw, _)| !keep(raw)) {
@@ -191,6 +197,7 @@ impl Taken {
         for (owner, images) in images {
             let dash = images.into_dash()?;
             match owner.checked_sub(COLLECTIONS_FROM) {
+                None if owner == PATCHES => taken.patches = dash,
                 None => taken.databases.get_mut(usize::try_from(owner).ok()?)?.dash = dash,
                 Some(id) => taken.collections.push((id_of(id)?, dash)),
             }
@@ -221,6 +228,7 @@ impl Taken {
             swap_mark: mark_of(swap_mark),
             databases: rows.iter().map(database).collect::<Option<_>>()?,
             collections: Vec::new(),
+            patches: Dash::new(),
             strings: Vec::new(),
             dead: Vec::new(),
         })

@@ -1,7 +1,7 @@
 //! Compaction: what lives in an extent full of dead records moves, and the extent is free.
 //!
 //! A walk goes over the records of one extent, a batch at a time: their keys are hashed, their index entries asked for ahead, and a
-//! record that an entry (a collection, a large string, a mark) points at is moved by the log and pointed at again. A walk may stop
+//! record that an entry (a collection, a large string, the table of patches, a mark) points at is moved by the log and pointed at again. A walk may stop
 //! anywhere and go on after any other work; when the last record has moved or died the log frees the extent.
 //!
 //! Above its bound of dead space it works in step with the writers, whatever the budget of a slice: for each byte appended since the
@@ -314,7 +314,7 @@ impl Shard {
                 break;
             };
             let (kind, space) = (record.kind(), record.db());
-            let element_of = record.id().filter(|_| kind == Kind::Element);
+            let element_of = if kind == Kind::Element { record.id() } else { None };
             let located = match kind {
                 Kind::String | Kind::Packed | Kind::Head => {
                     let hashed = Hashed::of_key(self.config.seed, record.key());
@@ -324,6 +324,7 @@ impl Shard {
                     let elements = element_of.and_then(|id| self.collections.find(id));
                     elements.map(|elements| elements.locate(record))
                 }
+                Kind::Patch => Some(self.patches.locate(record)),
                 _ => None,
             };
             let bytes = record.bytes_on_medium();
@@ -340,6 +341,7 @@ impl Shard {
         };
         match candidate.element_of {
             Some(id) => self.collections.get(id).prefetch_words(at),
+            None if candidate.kind == Kind::Patch => self.patches.prefetch_words(at),
             None => {
                 let db = self.database_index(candidate.space).expect("it was located there");
                 self.databases[db].dash.prefetch_words(at);
@@ -353,6 +355,15 @@ impl Shard {
         match kind {
             Kind::String | Kind::Packed | Kind::Head => self.move_keyed(candidate),
             Kind::Element => self.move_element(candidate),
+            Kind::Patch => {
+                let place = candidate.located.and_then(|at| self.patches.place_of(at, offset));
+                let Some(place) = place else {
+                    return Ok(false);
+                };
+                let moved = self.log.relocate(offset, version)?;
+                self.patches.moved(place, moved);
+                Ok(true)
+            }
             Kind::Chunk => {
                 let chunk = self.log.read(offset);
                 if !self.large.owns(chunk, offset) {

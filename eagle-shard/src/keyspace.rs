@@ -7,7 +7,7 @@
 //! Records carry the number of a *space*, not of a database: `SWAPDB` lets two databases change their spaces, and no record is
 //! touched. Space and database are the same until then.
 
-use eagle_pmem::{CollectionId, Edit, PoolOffset, Record, RecordParts};
+use eagle_pmem::{CollectionId, Edit, Kind, PoolOffset, Record, RecordParts};
 
 use crate::{
     call::{DbId, Key, UnixMs},
@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     heat::{self, Measure},
     shard::Shard,
-    value::{Form, ValueType},
+    value::{Form, ValueType, collection_of},
 };
 
 /// The keys of one database.
@@ -80,10 +80,11 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewValue<'a> {
     pub(crate) form: Form,
+    pub(crate) kind: Kind,
     /// The record's tag: encoding of the value.
     pub(crate) tag: u8,
     pub(crate) expiry: Option<UnixMs>,
-    /// The collection that the record is the head of.
+    /// What the record is the head of, or the base of patches under.
     pub(crate) id: Option<CollectionId>,
     pub(crate) value: &'a [&'a [u8]],
 }
@@ -206,10 +207,11 @@ impl Shard {
     pub fn memory_usage(&self, found: Found) -> usize {
         let entry = size_of::<Word>() + size_of::<u8>();
         let record = self.record(found);
-        let beside = match (found.form(), record.id()) {
+        let beside = match (found.form(), collection_of(record)) {
+            (Form::String, _) => 0,
             (Form::LargeString, _) => self.large.memory_usage(&self.log, record),
             (Form::Hash, Some(id)) => self.collections.get(id).memory_usage(&self.log),
-            _ => 0,
+            (Form::Hash, None) => self.patch_bytes(found),
         };
         entry + record.bytes_on_medium() + beside
     }
@@ -254,6 +256,9 @@ impl Shard {
         {
             self.databases[usize::from(db.0)].dash.note_expiry(found.place, at.0);
             return Ok(());
+        }
+        if self.takes_patches(found) {
+            return self.put_folded(found, (db, key), Some(found), expiry);
         }
         let record = self.record(found);
         let bytes = eagle_pmem::layout::record_bytes_max(record.key().len(), record.value().len());
@@ -336,7 +341,7 @@ impl Shard {
     #[inline]
     pub(crate) fn parts<'a>(&self, db: DbId, key: Key<'a>, new: NewValue<'a>) -> RecordParts<'a> {
         RecordParts {
-            kind: new.form.kind(new.id.is_some()),
+            kind: new.kind,
             tag: new.tag,
             db: self.databases[usize::from(db.0)].space,
             expiry: new.expiry.map(|at| at.0),
@@ -422,7 +427,10 @@ impl Shard {
         match form {
             Form::String => {}
             Form::LargeString => self.drop_large(record),
-            Form::Hash => self.drop_elements(record),
+            Form::Hash => match collection_of(self.log.read(record)) {
+                Some(id) => self.drop_elements(id),
+                None => self.drop_patch(record),
+            },
         }
     }
 

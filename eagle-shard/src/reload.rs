@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Shard {
-    /// Builds the index of each database and the table of each large collection anew.
+    /// Builds the index of each database, the table of each large collection and that of patches anew.
     ///
     /// # Panics
     /// If a record and its entry disagree: the log or the index was broken.
@@ -24,6 +24,7 @@ impl Shard {
             self.reload_database(DbId(u8::try_from(db).expect("at most 255 databases")));
         }
         self.collections.reload(&self.log);
+        self.patches.reload(&self.log);
         self.aging = Aging::default();
         self.sweeper = Sweeper::default();
     }

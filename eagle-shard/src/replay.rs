@@ -3,7 +3,7 @@
 //! The log hands out its records ([`eagle_pmem::Scan`]); of each key, element and chunk the newest counts. A tombstone is entered as
 //! if it were the key's value, under a tag of its own, so that what it killed cannot come back whatever the order; in the end such
 //! entries go. Then what has no owner is dead: keys older than the last flush of their database, elements and chunks
-//! without a head.
+//! without a head, patches without a base.
 //!
 //! Until the last slice the shard holds nothing that may be shown; after it everything is as it was when the last whole
 //! commit was written.
@@ -76,6 +76,8 @@ enum Owner {
     Collection(CollectionId),
     /// A large string: the chunk of this number.
     LargeString(CollectionId, usize),
+    /// The patch of the base of this id.
+    Patches(CollectionId),
     Flush(u16),
     Swap,
 }
@@ -332,6 +334,7 @@ impl Shard {
                 });
             }
             Owner::LargeString(id, index) => self.enter_chunk(id, index, met, replay),
+            Owner::Patches(id) => self.enter_patch(id, met, replay),
             Owner::Flush(space) => {
                 let before = replay.flushed.get(&space).copied();
                 if enter_mark(&mut self.log, met, before) {
@@ -359,6 +362,19 @@ impl Shard {
         self.large.replayed_chunk(id, index, met.offset, self.log.read(met.offset).value());
     }
 
+    fn enter_patch(&mut self, id: CollectionId, met: &Met, replay: &mut Replay) {
+        let before = self.patches.offset(&self.log, id);
+        let is_newer = before.is_none_or(|old| self.log.is_newer(&mut replay.scan, met.version, old));
+        if !is_newer {
+            return self.log.found_dead(met.offset);
+        }
+        if let Some(old) = before {
+            self.log.found_superseded(old);
+        }
+        self.log.found_live(met.offset, met.version);
+        self.patches.set(&self.log, id, met.offset);
+    }
+
     fn end_replay(&mut self, mut replay: Replay) -> Result<(), ReplayError> {
         if !replay.accept_damage && !replay.scan.report().damage.is_empty() {
             return Err(ReplayError::Damaged(Box::new(replay.scan.report().clone())));
@@ -367,9 +383,12 @@ impl Shard {
         self.unbury(&replay.tombstones);
         self.apply_swap(&replay)?;
         // Without them there is nothing to go through all keys for.
-        let has_parts = replay.has_heads || self.collections.len() > 0 || !self.large.is_empty();
+        let has_large = replay.has_heads || self.collections.len() > 0 || !self.large.is_empty();
+        let has_parts = has_large || self.patches.len() > 0;
         let report = replay.scan.report();
-        if has_parts && (report.records > 0 || !replay.scan.stale().is_empty()) || !report.damage.is_empty() {
+        // What a checkpoint had as dead may have left behind what is beside it.
+        let is_newer = report.records > 0 || !replay.scan.stale().is_empty() || !self.flushed.is_empty();
+        if has_parts && is_newer || !report.damage.is_empty() {
             self.drop_headless(&mut replay)?;
         }
         let damage = &replay.scan.report().damage;
@@ -414,7 +433,7 @@ impl Shard {
                 Owner::Collection(id) => {
                     self.collections.change(id, |elements| remove_if(elements.table().0, *hashed, is_it));
                 }
-                _ => unreachable!("chunks and marks have no tombstones"),
+                _ => unreachable!("chunks, patches and marks have no tombstones"),
             }
         }
     }

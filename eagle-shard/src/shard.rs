@@ -5,12 +5,14 @@
 //! [`crate::value`] and their neighbours.
 //!
 //! What always holds between commands: every entry of every index points at a living record of its key, and every living
-//! record is pointed at: by an entry, by a collection, by a large string, or by what was flushed and is not yet swept. The log's count of
+//! record is pointed at: by an entry, by a collection, by a large string, by the table of patches, or by what was flushed and is not yet swept. The log's count of
 //! live bytes says the same in bytes, which [`Shard::check`] verifies.
 
 use std::collections::HashMap;
 
-use eagle_pmem::{CheckError, CollectionId, Commit, Log, MapMode, PoolError, PoolOffset, Position, RecoveryReport};
+use eagle_pmem::{
+    CheckError, CollectionId, Commit, Kind, Log, MapMode, PoolError, PoolOffset, Position, RecoveryReport,
+};
 
 use crate::{
     background::Aging,
@@ -28,7 +30,14 @@ use crate::{
     replay::{Replay, log_config},
     scrub::Scrub,
     spec::Run,
-    value::{Form, PackedLimits, elements::Collections, is_collection_head, large::LargeStrings, packed::Packing},
+    value::{
+        Form, PackedLimits, collection_of,
+        elements::Collections,
+        is_collection_head,
+        large::LargeStrings,
+        packed::Packing,
+        patch::{Patches, Patching},
+    },
 };
 
 /// What a shard is to be.
@@ -100,6 +109,10 @@ pub struct Stats {
     pub moved: u64,
     /// Bytes that compaction moved.
     pub moved_bytes: u64,
+    /// Patches of packed collections that were written.
+    pub patches: u64,
+    /// Packed collections that were written whole in place of base and patch.
+    pub folded: u64,
 }
 
 /// How much a shard holds and what it takes; asking costs nothing.
@@ -111,7 +124,7 @@ pub struct ShardUsage {
     pub expires: usize,
     /// Memory of the index in bytes.
     pub index_bytes: usize,
-    /// Memory of structures beside index and log (collections' tables of elements, large strings' tables of chunks) in bytes.
+    /// Memory of structures beside index and log (collections' tables of elements, large strings' tables of chunks, the table of patches) in bytes.
     pub other_bytes: usize,
     /// All that counts towards the limit on memory, in bytes ([`Shard::memory`]).
     pub memory: u64,
@@ -150,12 +163,14 @@ pub struct Shard {
     pub(crate) databases: Vec<Database>,
     pub(crate) large: LargeStrings,
     pub(crate) collections: Collections,
+    pub(crate) patches: Patches,
     /// Large collections that come from other shards and are not yet whole.
     pub(crate) arrivals: Vec<Arrival>,
-    /// Ids of collections and large strings that were given out.
+    /// Ids of collections, large strings and bases of patches that were given out.
     pub(crate) ids_used: u64,
     /// Where packed collections are changed; kept for its memory.
     pub(crate) packing: Packing,
+    pub(crate) patching: Patching,
     pub(crate) flushed: Flushed,
     pub(crate) compactor: Compactor,
     pub(crate) sweeper: Sweeper,
@@ -212,9 +227,11 @@ impl Shard {
             databases,
             large: LargeStrings::default(),
             collections: Collections::default(),
+            patches: Patches::new(config.seed),
             arrivals: Vec::new(),
             ids_used: 0,
             packing: Packing::default(),
+            patching: Patching::default(),
             flushed: Flushed::default(),
             compactor: Compactor::default(),
             sweeper: Sweeper::default(),
@@ -356,7 +373,7 @@ impl Shard {
 
     /// Memory of structures beside index and log in bytes.
     pub(crate) fn other_bytes(&self) -> usize {
-        self.large.bytes() + self.collections.bytes()
+        self.large.bytes() + self.collections.bytes() + self.patches.bytes()
     }
 
     /// Changes the limit on the memory of records, in bytes, within the capacity that the shard was made with.
@@ -374,7 +391,7 @@ impl Shard {
         self.config.packed_hash = limits;
     }
 
-    /// An id that was never used, for a collection or a large string.
+    /// An id that was never used, for a collection, a large string or a base of patches.
     pub(crate) fn new_id(&mut self) -> CollectionId {
         self.ids_used += 1;
         CollectionId::from_raw(self.ids_used)
@@ -393,7 +410,7 @@ impl Shard {
             let before = alive.insert(offset, what);
             assert_eq!(before, None, "two owners of one record, the second a {what}");
         };
-        let mut heads = 0;
+        let (mut heads, mut patched) = (0, 0);
         for database in &self.databases {
             let mut expires = 0;
             for (place, word) in database.dash.iter() {
@@ -410,6 +427,10 @@ impl Shard {
                 } else if word.tag() == Form::LargeString.tag() {
                     assert!(self.config.in_place || self.large.is_whole(record), "a string is of its chunks");
                 }
+                if record.kind() == Kind::Packed && self.patches.get(&self.log, record).is_some() {
+                    assert!(self.patches.fit(&self.log, record, 2), "a patch is of its base");
+                    patched += 1;
+                }
                 add(offset_of(word), "key");
             }
             assert_eq!(expires, database.expires, "keys with expiry are counted");
@@ -419,12 +440,18 @@ impl Shard {
         self.lost_heads().for_each(|offset| add(offset, "head of a lost key"));
         self.large.chunks().for_each(|offset| add(offset, "chunk"));
         self.collections.offsets(&self.log).into_iter().for_each(|offset| add(offset, "element"));
+        self.patches.offsets().for_each(|offset| add(offset, "patch"));
         self.flushed.offsets().for_each(|offset| {
-            heads += usize::from(is_collection_head(self.log.read(offset)));
+            let record = self.log.read(offset);
+            // Of a head that a checkpoint had as dead the elements are dead already.
+            heads += usize::from(collection_of(record).is_some_and(|id| self.collections.find(id).is_some()));
+            let is_base = record.kind() == Kind::Packed && self.patches.get(&self.log, record).is_some();
+            patched += usize::from(is_base);
             add(offset, "flushed record");
         });
         let collections = heads + self.arrivals.len();
         assert_eq!(collections, self.collections.len(), "each collection has one head or is still to get it");
+        assert_eq!(patched, self.patches.len(), "each patch has one base");
         self.tombstones().for_each(|offset| add(offset, "tombstone"));
         self.log.check(|offset| alive.contains_key(&offset))
     }

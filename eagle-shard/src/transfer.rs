@@ -1,12 +1,12 @@
 //! Transfer: a key's value under another key or in another database of the same shard.
 //!
 //! A record is copied by the log; what belongs to it beside (chunks, elements) stays where it is if the value only moves, and is
-//! copied under a new id otherwise. To another shard values are carried as bytes: [`crate::carry`].
+//! copied under a new id otherwise; a packed collection with a patch is folded. To another shard values are carried as bytes: [`crate::carry`].
 //!
 //! A large collection is copied in slices of some [`SLICE_ELEMENTS`] elements, between which the core does other work while the keys are
 //! held; until the last of them the copy is an arrival that nobody sees.
 
-use eagle_pmem::{CollectionId, Edit, layout::record_bytes_max};
+use eagle_pmem::{CollectionId, Edit, Kind, layout::record_bytes_max};
 
 use crate::{
     ExportCursor,
@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     keyspace::{Found, NewValue},
     shard::Shard,
-    value::{Form, large::HEAD_BYTES},
+    value::{Form, collection_of, large::HEAD_BYTES},
 };
 
 /// Elements of a collection that are copied in one go, one bucket more at most: some 100 us.
@@ -44,15 +44,19 @@ impl Shard {
     /// If source and destination are the same.
     pub fn move_key(&mut self, from: (DbId, Key<'_>), found: Found, to: (DbId, Key<'_>)) -> Result<(), Error> {
         assert!(from.0 != to.0 || from.1.bytes != to.1.bytes, "a key cannot move onto itself");
-        let record = self.record(found);
-        let bytes = record_bytes_max(to.1.bytes.len(), record.value().len()) + self.log.delete_bytes(found.offset());
+        let value_len = self.record(found).value().len() + self.patch_bytes(found);
+        let bytes = record_bytes_max(to.1.bytes.len(), value_len) + self.log.delete_bytes(found.offset());
         let found = if self.make_room(bytes)? { self.find_again(from.0, from.1) } else { found };
         let expiry = self.expiry(found);
         self.unlink(from.0, from.1.hashed, found);
         self.log.begin_group(bytes);
-        let space = self.databases[usize::from(to.0.0)].space;
-        let edit = Edit { key: Some(to.1.bytes), db: Some(space), ..Edit::default() };
-        let offset = self.log.append_copy(found.offset(), &edit);
+        let offset = if self.takes_patches(found) {
+            self.append_folded(found, to, expiry)
+        } else {
+            let space = self.databases[usize::from(to.0.0)].space;
+            let edit = Edit { key: Some(to.1.bytes), db: Some(space), ..Edit::default() };
+            self.log.append_copy(found.offset(), &edit)
+        };
         let old = self.peek(to.0, to.1);
         self.point(to.0, to.1, old, offset, found.form(), expiry);
         self.log.delete(found.offset());
@@ -70,9 +74,13 @@ impl Shard {
     pub fn copy_key(&mut self, from: (DbId, Key<'_>), found: Found, to: (DbId, Key<'_>)) -> Result<(), Error> {
         assert!(from.0 != to.0 || from.1.bytes != to.1.bytes, "a key cannot be copied onto itself");
         let record = self.record(found);
-        let bytes = match (found.form(), record.id()) {
+        let bytes = match (found.form(), collection_of(record)) {
             (Form::LargeString, _) => self.copy_bytes(found.offset(), to.1.bytes.len()),
             (_, Some(id)) => return self.copy_collection(found, to, id),
+            (Form::Hash, None) if record.id().is_some() => {
+                let (old, expiry) = (self.peek(to.0, to.1), self.expiry(found));
+                return self.put_folded(found, to, old, expiry);
+            }
             (_, None) => record_bytes_max(to.1.bytes.len(), record.value().len()),
         };
         let found = if self.make_room(bytes)? { self.find_again(from.0, from.1) } else { found };
@@ -88,7 +96,8 @@ impl Shard {
                 let id = self.copy_chunks(found.offset());
                 let record = self.record(found);
                 let (tag, head) = (record.tag(), <[u8; HEAD_BYTES]>::try_from(record.value()).expect("a head's bytes"));
-                let new = NewValue { form: Form::LargeString, tag, expiry, id: Some(id), value: &[&head] };
+                let (form, kind) = (Form::LargeString, Kind::Head);
+                let new = NewValue { form, kind, tag, expiry, id: Some(id), value: &[&head] };
                 self.log.append(&self.parts(to.0, to.1, new))
             }
         };
@@ -111,7 +120,7 @@ impl Shard {
     /// Whether a copy of this key's value takes more than one slice.
     #[must_use]
     pub fn is_copied_in_slices(&self, db: DbId, key: Key<'_>) -> bool {
-        let collection = self.peek(db, key).and_then(|found| self.collection_of(found));
+        let collection = self.peek(db, key).and_then(|found| collection_of(self.record(found)));
         collection.is_some_and(|id| self.collections.get(id).len() > SLICE_ELEMENTS)
     }
 
@@ -139,7 +148,7 @@ impl Shard {
             self.abandon(to.0, to.1);
             return Ok(Copied::Nothing);
         };
-        let source = self.collection_of(found);
+        let source = collection_of(self.record(found));
         if !is_first && (source.is_none() || self.arrival(to.0, to.1, source).is_none()) {
             // The source went, and another came to its key: databases were swapped.
             self.abandon(to.0, to.1);
@@ -182,10 +191,5 @@ impl Shard {
             self.end_arrival(to.0, to.1, form, expiry);
         }
         Ok(next)
-    }
-
-    /// The collection whose head this is.
-    fn collection_of(&self, found: Found) -> Option<CollectionId> {
-        self.record(found).id().filter(|_| found.form() != Form::LargeString)
     }
 }

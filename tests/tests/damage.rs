@@ -120,7 +120,7 @@ impl Bed {
         }
     }
 
-    fn fill(rng: &mut Rng, commands: usize) -> Self {
+    fn fill(rng: &mut Rng, commands: usize, any_command: impl Fn(&mut Rng, usize) -> Changes) -> Self {
         let mut bed = Self::open(vec![0; SUPERBLOCKS], false).expect("an empty pool");
         bed.settle();
         for nth in 0..commands {
@@ -187,7 +187,31 @@ fn bulks(mut reply: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A command, and the keys that it may change.
-fn any_command(rng: &mut Rng, nth: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+type Changes = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
+/// A change of a hash of some KiB, which is written as a patch, or something else that may happen to it.
+fn any_change_of_hash(rng: &mut Rng, nth: usize) -> Changes {
+    let mut hash = || format!("hash:{}", rng.u8(0..12)).into_bytes();
+    let (hash, other) = (hash(), hash());
+    let (field, number) = (format!("field:{}", rng.u8(0..120)).into_bytes(), nth.to_string().into_bytes());
+    match rng.u8(0..100) {
+        0..8 => {
+            let fields = (0..rng.u8(30..90)).map(|nth| format!("field:{nth}").into_bytes());
+            let pairs = fields.flat_map(|field| [field, number.repeat(6)]);
+            (["HSET".into(), hash.clone()].into_iter().chain(pairs).collect(), vec![hash])
+        }
+        8..70 => (vec!["HSET".into(), hash.clone(), field, number], vec![hash]),
+        70..88 => (vec!["HDEL".into(), hash, field], vec![]),
+        88..91 => (vec!["RENAME".into(), hash, other.clone()], vec![other]),
+        91..94 => (vec!["COPY".into(), hash, other.clone(), "REPLACE".into()], vec![other]),
+        94..96 => (vec!["PEXPIRE".into(), hash, "5000000".into()], vec![]),
+        96 => (vec!["DEL".into(), hash], vec![]),
+        _ => (vec!["PERSIST".into(), hash], vec![]),
+    }
+}
+
+/// As [`Changes`], of all that there is.
+fn any_command(rng: &mut Rng, nth: usize) -> Changes {
     let mut key = || format!("key:{}", rng.u8(0..50)).into_bytes();
     let (one, other) = (key(), key());
     let mut hash = || format!("hash:{}", rng.u8(0..6)).into_bytes();
@@ -268,10 +292,21 @@ fn damage(rng: &mut Rng, file: &mut [u8]) -> String {
     }
 }
 
+/// Whether the name of an extent is gone, and not by a bit or two.
+fn is_header_gone(before: &[u8], after: &[u8]) -> bool {
+    (SUPERBLOCKS..before.len()).step_by(EXTENT).any(|start| {
+        let bytes = start..start + SECTOR_BYTES;
+        let changed =
+            before[bytes.clone()].iter().zip(&after[bytes]).take(32).filter(|(before, after)| before != after);
+        changed.count() > 8
+    })
+}
+
 /// What has become of damaged pools.
 #[derive(Default, Debug)]
 struct Tally {
     unseen: usize,
+    headers_unseen: usize,
     named: usize,
     values: usize,
     lost_keys: u64,
@@ -300,10 +335,12 @@ fn accept(file: Vec<u8>, held: &Held, tally: &mut Tally) {
 #[test]
 fn damage_in_one_place_is_seen_or_matters_to_nobody() {
     // One bit, several of a sector, a sector or page lost: as it was before, or an error that names it. Accepted, every value is one
-    // that was acknowledged; and the pool is sound, can be compacted, and opened again with the same content.
+    // that was acknowledged; and the pool is sound, can be compacted, and opened again with the same content. The one thing that may go
+    // unseen is that a header is gone whole, where what is left looks torn (the head of the log's `recover/headers.rs`): seldom, and
+    // then too only values that were acknowledged are shown.
     for seed in seeds(0..6) {
         let mut rng = Rng::with_seed(seed);
-        let bed = Bed::fill(&mut rng, 2500);
+        let bed = Bed::fill(&mut rng, 2500, any_command);
         let before = digest(&bed.shard);
         let mut tally = Tally::default();
         for trial in 0..100 {
@@ -311,9 +348,11 @@ fn damage_in_one_place_is_seen_or_matters_to_nobody() {
             let what = damage(&mut rng, &mut file);
             eprintln!("EAGLE_SEED={seed} trial {trial}: {what}");
             match Bed::open(file.clone(), false) {
-                Ok(opened) => {
-                    tally.unseen += 1;
-                    assert_eq!(digest(&opened.shard), before, "what was damaged was not seen");
+                Ok(opened) if digest(&opened.shard) == before => tally.unseen += 1,
+                Ok(mut opened) => {
+                    assert!(is_header_gone(&bed.file, &file), "what was damaged was not seen");
+                    opened.check_values(&bed.held);
+                    tally.headers_unseen += 1;
                 }
                 Err(ReplayError::Damaged(report)) => {
                     tally.named += 1;
@@ -324,7 +363,7 @@ fn damage_in_one_place_is_seen_or_matters_to_nobody() {
             }
         }
         eprintln!("EAGLE_SEED={seed}: {tally:?}");
-        assert!(tally.named > 10 && tally.unseen > 0);
+        assert!(tally.named > 10 && tally.unseen > 0 && tally.headers_unseen < 3);
     }
 }
 
@@ -334,7 +373,7 @@ fn damage_of_a_checkpoint_is_seen_or_matters_to_nobody() {
     // one of those that mean nothing, what is shown with it is what was there.
     for seed in seeds(200..202) {
         let mut rng = Rng::with_seed(seed);
-        let mut bed = Bed::fill(&mut rng, 1500);
+        let mut bed = Bed::fill(&mut rng, 1500, any_command);
         let before = digest(&bed.shard);
         bed.shard.want_checkpoint();
         let mut bytes = Vec::new();
@@ -372,7 +411,7 @@ fn damage_in_many_places_shows_nothing_that_never_was() {
     // Ten places at once may take the markers with them, so that an older state is taken for the end of the log; never more.
     for seed in seeds(100..104) {
         let mut rng = Rng::with_seed(seed);
-        let bed = Bed::fill(&mut rng, 2500);
+        let bed = Bed::fill(&mut rng, 2500, any_command);
         let mut tally = Tally::default();
         for trial in 0..25 {
             let mut file = bed.file.clone();
@@ -384,5 +423,38 @@ fn damage_in_many_places_shows_nothing_that_never_was() {
             accept(file, &bed.held, &mut tally);
         }
         eprintln!("EAGLE_SEED={seed}: {tally:?}");
+    }
+}
+
+#[test]
+fn a_hash_with_a_damaged_patch_shows_nothing_that_never_was() {
+    // Damage to the records of hashes that change by patches, headers of extents left as they are: base or patch may be lost, and what is
+    // shown then is a hash as it was once, whole and open to compaction.
+    for seed in seeds(200..204) {
+        let mut rng = Rng::with_seed(seed);
+        let bed = Bed::fill(&mut rng, 4000, any_change_of_hash);
+        let (before, stats) = (digest(&bed.shard), bed.shard.stats);
+        assert!(stats.patches > 500 && stats.folded > 50, "{stats:?}");
+        let mut tally = Tally::default();
+        for trial in 0..60 {
+            let mut file = bed.file.clone();
+            let what: Vec<String> = (0..rng.u8(1..4)).map(|_| damage(&mut rng, &mut file)).collect();
+            for start in (SUPERBLOCKS..file.len()).step_by(EXTENT) {
+                file[start..start + SECTOR_BYTES].copy_from_slice(&bed.file[start..start + SECTOR_BYTES]);
+            }
+            eprintln!("EAGLE_SEED={seed} trial {trial}: {what:?}");
+            match Bed::open(file.clone(), false) {
+                Ok(opened) => {
+                    tally.unseen += 1;
+                    assert_eq!(digest(&opened.shard), before, "what was damaged was not seen");
+                }
+                Err(_) => {
+                    tally.named += 1;
+                    accept(file, &bed.held, &mut tally);
+                }
+            }
+        }
+        eprintln!("EAGLE_SEED={seed}: {tally:?}");
+        assert!(tally.named > 10);
     }
 }

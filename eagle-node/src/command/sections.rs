@@ -328,6 +328,8 @@ fn stats(node: &Node<'_>, text: &mut String) {
     line(text, "commands_of_other_cores", figures.stats.served);
     line(text, "compacted_records", figures.shard.moved);
     line(text, "compacted_bytes", figures.shard.moved_bytes);
+    line(text, "patches_written", figures.shard.patches);
+    line(text, "patches_folded", figures.shard.folded);
 }
 
 fn replication(node: &Node<'_>, text: &mut String) {

@@ -457,6 +457,8 @@ fn add_shard(sum: &mut Stats, other: &Stats) {
     sum.evicted += other.evicted;
     sum.moved += other.moved;
     sum.moved_bytes += other.moved_bytes;
+    sum.patches += other.patches;
+    sum.folded += other.folded;
 }
 
 fn add_usage(sum: &mut ShardUsage, other: &ShardUsage) {

@@ -97,6 +97,7 @@ impl Shard {
         self.wants_checkpoint = false;
         if self.taking.take().is_some_and(|taking| !taking.is_complete) {
             self.databases.iter_mut().for_each(|database| database.dash.end_image());
+            self.patches.end_image();
             self.collections.give_up_image();
             self.flushed.end_image();
             self.large.end_image(&mut CheckpointBlocks::default());
@@ -148,6 +149,7 @@ impl Shard {
         for (owner, database) in (0_u64..).zip(&mut self.databases) {
             database.dash.begin_image(cut.number, owner);
         }
+        self.patches.begin_image(cut);
         let (collections, strings) = (self.collections.begin_image(cut), self.large.begin_image(cut));
         let cut = self.log.position();
         self.taking = Some(Box::new(Taking { cut, blocks, collections, strings, is_complete: false }));
@@ -161,6 +163,8 @@ impl Shard {
         let mut databases = self.databases.iter_mut();
         if let Some(database) = databases.find(|database| database.dash.is_imaging()) {
             database.dash.image_slice(segments, &mut taking.blocks)
+        } else if self.patches.is_imaging() {
+            self.patches.image_slice(segments, &mut taking.blocks)
         } else if let Some(id) = taking.collections.last() {
             let done = self.collections.image_slice(*id, segments, &mut taking.blocks);
             if done < segments {

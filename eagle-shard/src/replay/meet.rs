@@ -8,7 +8,7 @@ use eagle_pmem::{CollectionId, Found, Kind, Record, layout::NUMBER_MAX};
 use super::{Met, Owner, ReplayError, TOMBSTONE};
 use crate::{
     dash::Hashed,
-    value::{Encoding, Form, is_collection_head, large, packed::Packed},
+    value::{Encoding, Form, is_collection_head, large, packed::Packed, patch},
 };
 
 /// The highest id of a collection that is believed: there are enough above it to go on for a long time.
@@ -48,6 +48,7 @@ pub(super) fn meet(found: &Found<'_>, seed: u64, databases: usize) -> Result<Met
             let (id, index) = large::place_of(record).ok_or(wrong("no place in its string"))?;
             (Owner::LargeString(id, index), None)
         }
+        Kind::Patch => (Owner::Patches(record.id().ok_or(wrong("no base"))?), None),
         Kind::Flush => (Owner::Flush(space), None),
         Kind::Swap => (Owner::Swap, None),
         _ => return Err(wrong("a kind that shards do not write")),
@@ -67,9 +68,10 @@ fn fault(record: Record<'_>) -> Option<&'static str> {
     let what = match record.kind() {
         Kind::String if record.id().is_some() => "a string and the id of a collection",
         Kind::String if Encoding::from_byte(record.tag()).is_none() => "a string in an unknown encoding",
-        Kind::Packed if record.id().is_some() => "a packed collection and the id of a large one",
         Kind::Packed if Form::of_record(record).is_none() => "an unknown form",
         Kind::Packed if !Packed::is_sound(record.value(), 2) => "a packed collection that is not one",
+        Kind::Patch if record.expiry().is_some() => "a patch that expires",
+        Kind::Patch if !patch::is_sound(record.value()) => "a patch that is not one",
         Kind::Head if record.id().is_none() => "a head and no id",
         Kind::Head if is_collection_head(record) && !record.value().is_empty() => "a head with a value",
         Kind::Head if !is_collection_head(record) && !large::is_head(record) => "an impossible head of a large string",

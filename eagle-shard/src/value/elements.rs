@@ -416,17 +416,15 @@ impl Shard {
         id: CollectionId,
         expiry: Option<UnixMs>,
     ) {
-        let head = NewValue { form, tag: form.collection_tag(), expiry, id: Some(id), value: &[] };
+        let head = NewValue { form, kind: Kind::Head, tag: form.collection_tag(), expiry, id: Some(id), value: &[] };
         let offset = self.log.append(&self.parts(db, key, head));
         self.point(db, key, old, offset, form, expiry);
     }
 
-    /// The elements of the collection with this head are dead, if it has any; the background will count them so.
-    pub(crate) fn drop_elements(&mut self, head: PoolOffset) {
-        if let Some(id) = self.log.read(head).id() {
-            let remains = self.collections.remove(id);
-            self.flushed.push(Dead::Table(remains));
-        }
+    /// The elements of the collection are dead; the background will count them so.
+    pub(crate) fn drop_elements(&mut self, id: CollectionId) {
+        let remains = self.collections.remove(id);
+        self.flushed.push(Dead::Table(remains));
     }
 }
 

@@ -6,23 +6,24 @@
 //!
 //! ```text
 //!  HSET ─▶ packed, one field, value as long as before ─▶ those bytes, in place where the log allows it
+//!       ├▶ packed, above 1 KiB, on a medium           ─▶ a patch with what changed since it was last written whole
 //!       ├▶ packed                                     ─▶ changed in a copy, written over the old or as a new record
 //!       ├▶ packed, too large now                      ─▶ a record for each field, then the head in place of the packed one
 //!       └▶ large                                      ─▶ a record for each field given, as one group
 //! ```
 //!
-//! Where the log is replayed each change of a packed hash writes its record anew (patch records would spare some of that above 1 KiB:
-//! they are not there yet). This is the pattern for other collections: a view (`HashRef`) for who reads; a few verbs
+//! Where the log is replayed each change of a packed hash writes its record anew, or above 1 KiB a patch (`patch`). This is the pattern for other collections: a view (`HashRef`) for who reads; a few verbs
 //! on the shard for who changes, that take what [`Shard::find`] gave; forms that only this file tells apart.
 //!
 //! From: `t_hash.c` of Redis 7.2, for what becomes large when.
 
-use eagle_pmem::{CollectionId, Log, layout::record_bytes_max};
+use eagle_pmem::{CollectionId, Kind, Log, layout::record_bytes_max};
 
 use super::{
-    Form,
+    Form, collection_of,
     elements::{Elements, PREFETCHED, element_bytes_max},
     packed::{self, Packed, Packing},
+    patch::Patched,
 };
 use crate::{
     call::{DbId, Key},
@@ -50,8 +51,19 @@ impl PackedLimits {
 
     /// Whether a packed collection of `step` items an entry is within them, and within what can be packed at all.
     fn allow(&self, packed: Packed<'_>, step: usize) -> bool {
-        packed.len() <= (self.entries_max.saturating_mul(step)).min(packed::ITEMS_MAX)
-            && packed.bytes_len() <= packed::BYTES_MAX
+        self.allow_size(packed.len(), packed.bytes_len(), step)
+    }
+
+    /// The same for one of so many items and bytes.
+    fn allow_size(&self, items: usize, bytes: usize, step: usize) -> bool {
+        items <= (self.entries_max.saturating_mul(step)).min(packed::ITEMS_MAX) && bytes <= packed::BYTES_MAX
+    }
+
+    /// Whether these fields and values may be packed. As many as make a hash large are not, even if fields come twice among them, as in
+    /// Redis.
+    fn allow_pairs<'p>(&self, mut pairs: impl Iterator<Item = Pair<'p>> + Clone) -> bool {
+        pairs.clone().count() <= self.entries_max
+            && pairs.all(|(field, value)| self.allow_item(field) && self.allow_item(value))
     }
 
     /// Whether an item may be packed.
@@ -65,6 +77,8 @@ impl PackedLimits {
 pub enum HashRef<'a> {
     /// In one record.
     Packed(Packed<'a>),
+    /// In one record and a patch.
+    Patched(Patched<'a>),
     /// In a record a field.
     Large(&'a Elements, &'a Log),
 }
@@ -76,6 +90,7 @@ impl<'a> HashRef<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Packed(packed) => packed.len() / 2,
+            Self::Patched(patched) => patched.len() / 2,
             Self::Large(elements, _) => elements.len(),
         }
     }
@@ -89,6 +104,7 @@ impl<'a> HashRef<'a> {
                 let spot = packed.find(field, 2)?;
                 Some(packed.item(packed.behind(spot)))
             }
+            Self::Patched(patched) => patched.find(field, 2)?.1,
             Self::Large(elements, log) => Some(elements.get(log, field)?.value()),
         }
     }
@@ -115,6 +131,12 @@ impl<'a> HashRef<'a> {
                     emit((field, value));
                 }
             }
+            Self::Patched(patched) => {
+                let mut items = patched.items();
+                while let (Some(field), Some(value)) = (items.next(), items.next()) {
+                    emit((field, value));
+                }
+            }
             Self::Large(elements, log) => {
                 elements.records(log).for_each(|record| emit((record.key(), record.value())));
             }
@@ -124,7 +146,7 @@ impl<'a> HashRef<'a> {
     /// Goes on with a scan: hands out all fields of a packed hash, or those of a bucket of a large one, and returns where to go on.
     pub fn scan(&self, cursor: Cursor, mut emit: impl FnMut(Pair<'a>)) -> Cursor {
         match self {
-            Self::Packed(_) => {
+            Self::Packed(_) | Self::Patched(_) => {
                 self.for_each(emit);
                 Cursor::START
             }
@@ -137,6 +159,10 @@ impl<'a> HashRef<'a> {
         match self {
             Self::Packed(packed) => {
                 let mut items = packed.items().skip(2 * rng.usize(..self.len()));
+                items.next().zip(items.next()).expect("a hash has fields")
+            }
+            Self::Patched(patched) => {
+                let mut items = patched.items().skip(2 * rng.usize(..self.len()));
                 items.next().zip(items.next()).expect("a hash has fields")
             }
             Self::Large(elements, log) => {
@@ -158,9 +184,16 @@ impl Shard {
             return Err(Error::WrongType);
         }
         let record = self.record(found);
-        Ok(match record.id() {
-            None => HashRef::Packed(Packed::new(record.value())),
-            Some(id) => HashRef::Large(self.collections.get(id), &self.log),
+        let Some(id) = record.id() else {
+            return Ok(HashRef::Packed(Packed::new(record.value())));
+        };
+        if record.kind() == Kind::Head {
+            return Ok(HashRef::Large(self.collections.get(id), &self.log));
+        }
+        let base = Packed::new(record.value());
+        Ok(match self.patches.get(&self.log, record) {
+            Some(patch) => HashRef::Patched(Patched::new(base, patch.value())),
+            None => HashRef::Packed(base),
         })
     }
 
@@ -176,25 +209,28 @@ impl Shard {
         pairs: impl Iterator<Item = Pair<'p>> + Clone,
     ) -> Result<usize, Error> {
         if let Some(found) = old {
-            self.hash(found)?;
-            if let Some(id) = self.record(found).id() {
+            self.check_hash(found)?;
+            if let Some(id) = collection_of(self.record(found)) {
                 self.touch(db, found, self.now);
                 return self.set_elements(id, pairs);
             }
-            if self.set_value_in_place(found, pairs.clone()) {
+            if self.config.in_place && self.set_value_in_place(found, pairs.clone()) {
                 self.touch(db, found, self.now);
                 return Ok(0);
             }
+            if let Some(added) = self.patch_in(db, key, found, pairs.clone())? {
+                return Ok(added);
+            }
         }
         let mut packing = std::mem::take(&mut self.packing);
-        packing.begin(old.map(|found| Packed::new(self.record(found).value())));
+        self.begin_packing(&mut packing, old);
         let before = packing.packed().len() / 2;
         let added = if pack(&mut packing, pairs.clone(), &self.config.packed_hash) {
             let added = packing.packed().len() / 2 - before;
             let expiry = old.and_then(|found| self.expiry(found));
             self.put_packed(db, key, old, Form::Hash, &mut packing, expiry).map(|()| added)
         } else {
-            packing.begin(old.map(|found| Packed::new(self.record(found).value())));
+            self.begin_packing(&mut packing, old);
             self.make_large(db, key, old, packing.packed(), pairs)
         };
         self.packing = packing;
@@ -212,13 +248,16 @@ impl Shard {
         found: Found,
         fields: impl Iterator<Item = &'f [u8]> + Clone,
     ) -> Result<usize, Error> {
-        self.hash(found)?;
-        if let Some(id) = self.record(found).id() {
+        self.check_hash(found)?;
+        if let Some(id) = collection_of(self.record(found)) {
             self.touch(db, found, self.now);
             return Ok(self.delete_elements(db, key, found, id, fields));
         }
+        if let Some(removed) = self.patch_out(db, key, found, fields.clone())? {
+            return Ok(removed);
+        }
         let mut packing = std::mem::take(&mut self.packing);
-        packing.begin(Some(Packed::new(self.record(found).value())));
+        self.begin_packing(&mut packing, Some(found));
         let before = packing.packed().len();
         for field in fields {
             if let Some(spot) = packing.packed().find(field, 2) {
@@ -241,7 +280,83 @@ impl Shard {
 
     /// The encoding that `OBJECT ENCODING` shows for a hash.
     pub(crate) fn hash_encoding_name(&self, found: Found) -> &'static str {
-        if self.record(found).id().is_some() { "hashtable" } else { "listpack" }
+        if collection_of(self.record(found)).is_some() { "hashtable" } else { "listpack" }
+    }
+
+    fn check_hash(&self, found: Found) -> Result<(), Error> {
+        if found.form() == Form::Hash { Ok(()) } else { Err(Error::WrongType) }
+    }
+
+    /// Sets fields by a patch. Returns how many are new, or `None`, and nothing was changed, if all is to be written.
+    fn patch_in<'p>(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        found: Found,
+        pairs: impl Iterator<Item = Pair<'p>> + Clone,
+    ) -> Result<Option<usize>, Error> {
+        let limits = self.config.packed_hash;
+        let mut patching = std::mem::take(&mut self.patching);
+        let added =
+            self.begin_patch(found, &mut patching).filter(|_| limits.allow_pairs(pairs.clone())).and_then(|base| {
+                let before = patching.patched(base).len();
+                for (field, value) in pairs {
+                    let patched = patching.patched(base);
+                    match (patched.find(field, 2), patched.len()) {
+                        (Some((number, _)), _) => patching.splice(base, number + 1, 1, &[value]),
+                        (None, len) if len + 2 <= packed::ITEMS_MAX => patching.splice(base, len, 0, &[field, value]),
+                        _ => return None,
+                    }
+                    if patching.is_too_large(base) {
+                        return None;
+                    }
+                }
+                let len = patching.patched(base).len();
+                let is_allowed = limits.allow_size(len, base.bytes_len() + patching.bytes_len(), 2);
+                is_allowed.then_some((len - before) / 2)
+            });
+        let done = match added {
+            Some(_) => self.put_patch(db, key, found, &mut patching, Self::make_room),
+            None => Ok(false),
+        };
+        self.patching = patching;
+        Ok(if done? { added } else { None })
+    }
+
+    /// Takes fields out by a patch. Returns how many there were, or `None`, and nothing was changed, if all is to be written.
+    fn patch_out<'f>(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        found: Found,
+        fields: impl Iterator<Item = &'f [u8]>,
+    ) -> Result<Option<usize>, Error> {
+        let mut patching = std::mem::take(&mut self.patching);
+        let counts = self.begin_patch(found, &mut patching).and_then(|base| {
+            let before = patching.patched(base).len();
+            for field in fields {
+                if let Some((number, _)) = patching.patched(base).find(field, 2) {
+                    patching.splice(base, number, 2, &[]);
+                }
+                if patching.is_too_large(base) {
+                    return None;
+                }
+            }
+            let left = patching.patched(base).len();
+            Some(((before - left) / 2, left))
+        });
+        let done = match counts {
+            None => Ok(false),
+            Some((0, _)) => Ok(true),
+            Some((_, 0)) => {
+                self.remove(db, key, found);
+                Ok(true)
+            }
+            // It takes less room in the end.
+            Some(_) => self.put_patch(db, key, found, &mut patching, Self::make_privileged_room),
+        };
+        self.patching = patching;
+        Ok(if done? { counts.map(|counts| counts.0) } else { None })
     }
 
     /// Gives the only field of `pairs` another value where the old one lies, if the hash has it, its value stays as long, and the
@@ -342,9 +457,7 @@ impl Shard {
 
 /// Sets `pairs` in a hash that is being packed. False, and the hash is anything, if it would not be one that is packed.
 fn pack<'p>(packing: &mut Packing, pairs: impl Iterator<Item = Pair<'p>> + Clone, limits: &PackedLimits) -> bool {
-    // As many pairs as that make a hash large even if fields come twice among them, as in Redis.
-    let is_small = |(field, value): Pair<'_>| limits.allow_item(field) && limits.allow_item(value);
-    if pairs.clone().count() > limits.entries_max || !pairs.clone().all(is_small) {
+    if !limits.allow_pairs(pairs.clone()) {
         return false;
     }
     for (field, value) in pairs {

@@ -477,7 +477,7 @@ impl Shard {
         let sum = self.large.strings[&id].sum();
         let value: &[&[u8]] = &[&(len as u64).to_le_bytes(), &sum.to_le_bytes()];
         let form = Form::LargeString;
-        let new = NewValue { form, tag: Encoding::Raw as u8, expiry, id: Some(id), value };
+        let new = NewValue { form, kind: Kind::Head, tag: Encoding::Raw as u8, expiry, id: Some(id), value };
         let parts = self.parts(db, key, new);
         let is_same = |found: &Found| found.form() == form && id_of(self.record(*found)) == id;
         if let Some(found) = old.filter(is_same) {

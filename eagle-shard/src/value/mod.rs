@@ -3,12 +3,13 @@
 //! A key's index entry says by its tag in which *form* the value lies, so that a type is known without reading the record; the
 //! record's own tag says in which encoding Redis would hold it.
 
-use eagle_pmem::{Kind, Record};
+use eagle_pmem::{CollectionId, Kind, Record};
 
 pub(crate) mod elements;
 pub mod hash;
 pub(crate) mod large;
 pub(crate) mod packed;
+pub(crate) mod patch;
 pub mod string;
 
 pub use hash::{HashRef, PackedLimits};
@@ -41,7 +42,7 @@ pub(crate) enum Form {
     String,
     /// A string in chunks, the record being their head.
     LargeString,
-    /// A hash: packed in one record, or a record that is the head of its elements and then carries their id.
+    /// A hash: packed in one record, which may have a patch beside it, or a record that is the head of its elements.
     Hash,
 }
 
@@ -87,17 +88,6 @@ impl Form {
         COLLECTION | self.tag()
     }
 
-    /// The kind of the records that entries of this form point at, with or without an id of what belongs to them.
-    #[inline]
-    pub(crate) const fn kind(self, has_id: bool) -> Kind {
-        match self {
-            Self::String => Kind::String,
-            Self::LargeString => Kind::Head,
-            Self::Hash if has_id => Kind::Head,
-            Self::Hash => Kind::Packed,
-        }
-    }
-
     #[inline]
     pub(crate) const fn value_type(self) -> ValueType {
         match self {
@@ -110,4 +100,10 @@ impl Form {
 /// Whether a record is the head of a large collection.
 pub(crate) fn is_collection_head(record: Record<'_>) -> bool {
     record.kind() == Kind::Head && record.tag() & COLLECTION != 0
+}
+
+/// The id of the large collection that a record is the head of.
+#[inline]
+pub(crate) fn collection_of(record: Record<'_>) -> Option<CollectionId> {
+    if is_collection_head(record) { record.id() } else { None }
 }

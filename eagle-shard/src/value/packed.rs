@@ -10,13 +10,17 @@
 //!
 //! What the items are is the collection's matter: a hash has fields and values in turn, a set its members. They keep the order in
 //! which they came. Where records may be changed in place, one that has grown gets some spare bytes at its end, so that a
-//! collection built item by item is not written anew for each; elsewhere each change writes the record anew.
+//! collection built item by item is not written anew for each; elsewhere each change writes the record anew, or above 1 KiB a patch of it
+//! (`patch`).
 //!
 //! A change is made in a copy of the items, the [`Packing`], that goes over the old ones or into a new record.
 //! From: the listpack of Redis (`listpack.c`), which takes as much for short items.
 
 use std::ops::Range;
 
+use eagle_pmem::Kind;
+
+use super::patch::Patched;
 use crate::{
     call::{DbId, Key, UnixMs},
     error::Error,
@@ -76,16 +80,7 @@ impl<'a> Packed<'a> {
         let Some(end) = value.len().checked_sub(spare) else {
             return false;
         };
-        let (mut next, mut found) = (ITEMS_AT, 0);
-        while next < end {
-            let is_long = value[next] == LONG;
-            if is_long && end - next < 5 {
-                return false;
-            }
-            next = spot(value, next).end;
-            found += 1;
-        }
-        next == end && found == count && count > 0 && count.is_multiple_of(step)
+        count > 0 && count.is_multiple_of(step) && is_items(&value[..end], ITEMS_AT, count) == Some(end)
     }
 
     /// How many items there are.
@@ -110,22 +105,29 @@ impl<'a> Packed<'a> {
     /// The items in their order.
     #[inline]
     pub(crate) fn items(self) -> Items<'a> {
-        Items { bytes: self.bytes, next: ITEMS_AT }
+        Items::from(self.bytes, ITEMS_AT)
     }
 
     /// The first item that is equal to `wanted`, among every `step`th from the first on.
     #[inline]
     pub(crate) fn find(self, wanted: &[u8], step: usize) -> Option<Spot> {
-        let mut next = ITEMS_AT;
+        self.find_numbered(wanted, step).map(|found| found.1)
+    }
+
+    /// The same, with its number among the items.
+    #[inline]
+    pub(crate) fn find_numbered(self, wanted: &[u8], step: usize) -> Option<(usize, Spot)> {
+        let (mut next, mut number) = (ITEMS_AT, 0);
         while next < self.bytes.len() {
             let spot = spot(self.bytes, next);
             if self.item(spot) == wanted {
-                return Some(spot);
+                return Some((number, spot));
             }
             next = spot.end;
             for _ in 1..step {
                 next = self::spot(self.bytes, next).end;
             }
+            number += step;
         }
         None
     }
@@ -160,6 +162,26 @@ pub(crate) struct Items<'a> {
     next: usize,
 }
 
+impl<'a> Items<'a> {
+    /// The items of `bytes` that begin at `next`.
+    #[inline]
+    pub(crate) const fn from(bytes: &'a [u8], next: usize) -> Self {
+        Self { bytes, next }
+    }
+
+    /// Where the next item begins.
+    #[inline]
+    pub(crate) const fn at(&self) -> usize {
+        self.next
+    }
+
+    /// What they lie in.
+    #[inline]
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
 impl<'a> Iterator for Items<'a> {
     type Item = &'a [u8];
 
@@ -186,8 +208,39 @@ fn spot(bytes: &[u8], begin: usize) -> Spot {
     }
 }
 
+/// Where `count` items end that begin at `begin` of bytes of which nothing is known; `None` if there are not so many.
+pub(crate) fn is_items(bytes: &[u8], begin: usize, count: usize) -> Option<usize> {
+    (0..count).try_fold(begin, |next, _| {
+        let is_long = *bytes.get(next)? == LONG;
+        if is_long && bytes.len() - next < 5 {
+            return None;
+        }
+        Some(spot(bytes, next).end).filter(|end| *end <= bytes.len())
+    })
+}
+
+/// The length bytes of an item, how many of 5.
 #[inline]
-fn half_word(bytes: &[u8], at: usize) -> usize {
+fn prefix_of(item: &[u8]) -> ([u8; 5], usize) {
+    let mut prefix = [LONG; 5];
+    if item.len() < usize::from(LONG) {
+        prefix[0] = item.len() as u8;
+        return (prefix, 1);
+    }
+    prefix[1..].copy_from_slice(&(item.len() as u32).to_le_bytes());
+    (prefix, 5)
+}
+
+/// Appends an item with its length.
+#[inline]
+pub(crate) fn write_item(out: &mut Vec<u8>, item: &[u8]) {
+    let (prefix, len) = prefix_of(item);
+    out.extend_from_slice(&prefix[..len]);
+    out.extend_from_slice(item);
+}
+
+#[inline]
+pub(crate) fn half_word(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
@@ -212,10 +265,21 @@ impl Packing {
         }
     }
 
+    /// Begins with the items of `source`, folded.
+    pub(crate) fn begin_folded(&mut self, source: Patched<'_>) {
+        self.bytes.clear();
+        source.write(&mut self.bytes);
+    }
+
     /// The items as they are now.
     #[inline]
     pub(crate) fn packed(&self) -> Packed<'_> {
         Packed { bytes: &self.bytes }
+    }
+
+    /// The items as a record's value.
+    pub(crate) fn value(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Adds an item at the end.
@@ -244,14 +308,8 @@ impl Packing {
 
     /// Writes an item with its length over a range of bytes.
     fn splice(&mut self, range: Range<usize>, item: &[u8]) {
-        let mut prefix = [LONG; 5];
-        let prefix = if item.len() < usize::from(LONG) {
-            prefix[0] = item.len() as u8;
-            &prefix[..1]
-        } else {
-            prefix[1..].copy_from_slice(&(item.len() as u32).to_le_bytes());
-            &prefix[..]
-        };
+        let (prefix, prefix_len) = prefix_of(item);
+        let prefix = &prefix[..prefix_len];
         let (tail, old_len) = (range.end, self.bytes.len());
         let end = range.start + prefix.len() + item.len();
         self.bytes.resize(old_len.max(old_len - tail + end), 0);
@@ -279,7 +337,9 @@ impl Shard {
     ) -> Result<(), Error> {
         let len = packing.bytes.len();
         let spare_max = len / SPARE_PART;
-        let room = old.map_or(0, |found| self.record(found).value().len());
+        let changed = old.filter(|found| found.form() == form);
+        let patch_bytes = changed.map_or(0, |found| self.patch_bytes(found));
+        let room = old.map_or(0, |found| self.record(found).value().len()) + patch_bytes;
         let is_like = |found: &Found| found.form() == form && self.expiry(*found) == expiry;
         let found = old.filter(|found| is_like(found) && (len..=len + 2 * spare_max).contains(&room));
         if let Some(found) = found
@@ -291,8 +351,23 @@ impl Shard {
         let spare = if self.config.in_place && old.is_some() && len > room { spare_max } else { 0 };
         packing.note_spare(spare);
         let value: &[&[u8]] = &[&packing.bytes, &SPARE[..spare]];
-        let new = NewValue { form, tag: form.collection_tag(), expiry, id: None, value };
-        if len <= room { self.put_privileged(db, key, old, new) } else { self.put(db, key, old, new) }
+        let id = changed.and_then(|_| self.new_base(len));
+        let new = NewValue { form, kind: Kind::Packed, tag: form.collection_tag(), expiry, id, value };
+        let done = if len <= room { self.put_privileged(db, key, old, new) } else { self.put(db, key, old, new) };
+        self.stats.folded += u64::from(patch_bytes > 0 && done.is_ok());
+        done
+    }
+
+    /// Begins to change the packed collection that was found, with its patch, or an empty one.
+    pub(crate) fn begin_packing(&self, packing: &mut Packing, old: Option<Found>) {
+        let Some(record) = old.map(|found| self.record(found)) else {
+            return packing.begin(None);
+        };
+        let base = Packed::new(record.value());
+        match self.patches.get(&self.log, record) {
+            Some(patch) => packing.begin_folded(Patched::new(base, patch.value())),
+            None => packing.begin(Some(base)),
+        }
     }
 }
 

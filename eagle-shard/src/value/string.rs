@@ -7,7 +7,7 @@
 //! A value that stays as long is overwritten in place where the log allows it; so are bytes in the middle of one.
 //! From: `object.c` (`tryObjectEncoding`), `t_string.c` of Redis 7.2.
 
-use eagle_pmem::{Record, layout::record_bytes_max};
+use eagle_pmem::{Kind, Record, layout::record_bytes_max};
 use eagle_resp::{Reply, number};
 
 use super::{
@@ -197,7 +197,8 @@ impl Shard {
         if value.len() > ONE_RECORD_BYTES_MAX {
             return self.put_large(db, key, old, value, expiry);
         }
-        let new = NewValue { form: Form::String, tag: encoding as u8, expiry, id: None, value: &[value] };
+        let (form, kind, tag) = (Form::String, Kind::String, encoding as u8);
+        let new = NewValue { form, kind, tag, expiry, id: None, value: &[value] };
         self.put(db, key, old, new)
     }
 
@@ -228,8 +229,8 @@ impl Shard {
 
     /// Puts one of the strings of a unit that has begun, in place of `old`.
     pub(crate) fn put_string_of_group(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, value: &[u8]) {
-        let (form, value): (_, &[&[u8]]) = (Form::String, &[value]);
-        let new = NewValue { form, tag: Encoding::Natural as u8, expiry: None, id: None, value };
+        let (form, tag, value): (_, _, &[&[u8]]) = (Form::String, Encoding::Natural as u8, &[value]);
+        let new = NewValue { form, kind: Kind::String, tag, expiry: None, id: None, value };
         let offset = self.log.append(&self.parts(db, key, new));
         self.point(db, key, old, offset, form, None);
     }
@@ -279,7 +280,8 @@ impl Shard {
             None if len <= ONE_RECORD_BYTES_MAX => {
                 let zeros = &super::large::ZEROS[..at];
                 let value: &[&[u8]] = &[zeros, bytes];
-                let new = NewValue { form: Form::String, tag: Encoding::Raw as u8, expiry: None, id: None, value };
+                let (form, kind, tag) = (Form::String, Kind::String, Encoding::Raw as u8);
+                let new = NewValue { form, kind, tag, expiry: None, id: None, value };
                 self.put(db, key, None, new)?;
             }
             _ => self.splice_large(db, key, old, len, at, bytes)?,
@@ -309,7 +311,8 @@ impl Shard {
                 return Ok(());
             }
         }
-        let new = NewValue { form: Form::String, tag: Encoding::Raw as u8, expiry, id: None, value: &[] };
+        let (form, kind, tag) = (Form::String, Kind::String, Encoding::Raw as u8);
+        let new = NewValue { form, kind, tag, expiry, id: None, value: &[] };
         let moved = self.make_room(eagle_pmem::layout::record_bytes_max(key.bytes.len(), len))?;
         let found = if moved { self.find_again(db, key) } else { found };
         let parts = self.parts(db, key, new);

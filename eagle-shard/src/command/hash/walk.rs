@@ -58,7 +58,7 @@ fn hscan(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
         return Ok(());
     };
     let (filter, wanted) = scan::Filter::parse_elements(Options::new(call.args, 3))?;
-    let cursor = if matches!(hash, HashRef::Packed(_)) { 0 } else { cursor };
+    let cursor = if matches!(hash, HashRef::Large(..)) { cursor } else { 0 };
     let mut found = Vec::new();
     let mut pairs = Reply::new(&mut found, call.reply.protocol);
     let mut shown = 0;

@@ -13,6 +13,8 @@ use crate::{Budget, Copied, ExportCursor, Exported, call::UnixMs, shard::ShardCo
 
 const DB: DbId = DbId(0);
 const LIMITS: PackedLimits = PackedLimits { entries_max: 24, item_bytes_max: 30 };
+/// With these packed hashes come to some KiB, and change by patches.
+const WIDE: PackedLimits = PackedLimits { entries_max: 200, item_bytes_max: 30 };
 
 /// What the model has under a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,8 @@ struct History {
     now: UnixMs,
     /// How many different fields.
     fields: u32,
+    /// Items that are too long for a packed hash: one in so many of those that may be.
+    long_every: u32,
     refused: usize,
 }
 
@@ -59,7 +63,15 @@ fn shard(in_place: bool, capacity_max: u64) -> Shard {
 impl History {
     fn new(shard: Shard, seed: u64, fields: u32) -> Self {
         let now = UnixMs(1_700_000_000_000);
-        Self { shard, model: BTreeMap::new(), rng: fastrand::Rng::with_seed(seed), now, fields, refused: 0 }
+        Self {
+            shard,
+            model: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(seed),
+            now,
+            fields,
+            long_every: 1,
+            refused: 0,
+        }
     }
 
     fn run(&mut self, steps: usize) {
@@ -109,13 +121,19 @@ impl History {
     fn any_field(&mut self) -> Vec<u8> {
         let number = self.rng.u32(0..self.fields);
         // Some are too long for a packed hash.
-        if number % 50 == 49 { format!("{number:0>40}") } else { format!("f{number}") }.into_bytes()
+        if number % 50 == 49 && self.rng.u32(0..self.long_every) == 0 {
+            format!("{number:0>40}")
+        } else {
+            format!("f{number}")
+        }
+        .into_bytes()
     }
 
     fn any_value(&mut self) -> Vec<u8> {
         let len = match self.rng.u32(0..100) {
             0..60 => 8,
             60..97 => self.rng.usize(0..=30),
+            _ if self.rng.u32(0..self.long_every) > 0 => 16,
             97..99 => self.rng.usize(0..400),
             _ => self.rng.usize(0..20_000),
         };
@@ -190,9 +208,10 @@ impl History {
         let done = self.shard.set_fields(DB, key, old, given);
         let mut model = self.expected(name).unwrap_or_default();
         let added = pairs.iter().filter(|(field, value)| model.set(field, value)).count();
-        let is_long = |item: &[u8]| item.len() > LIMITS.item_bytes_max;
-        model.is_large |= pairs.len() > LIMITS.entries_max
-            || model.fields.len() > LIMITS.entries_max
+        let limits = self.shard.config.packed_hash;
+        let is_long = |item: &[u8]| item.len() > limits.item_bytes_max;
+        model.is_large |= pairs.len() > limits.entries_max
+            || model.fields.len() > limits.entries_max
             || pairs.iter().any(|(field, value)| is_long(field) || is_long(value));
         if let Ok(new) = done {
             assert_eq!(new, added);
@@ -322,6 +341,25 @@ fn a_hash_is_a_map_while_memory_is_plenty() {
             history.run(steps);
             assert_eq!(history.refused, 0, "there was room for everything");
         }
+    }
+}
+
+#[test]
+fn a_patched_hash_is_a_map() {
+    // Hashes of some KiB that change by patches, are folded, and become large now and then; while memory is plenty, and in so few extents
+    // that records move all the time.
+    let seed = seed();
+    for (capacity_max, fields) in [(1 << 30, 190), (1 << 30, 230), (768 << 10, 190)] {
+        let (extent_size, in_place) = (64 << 10, false);
+        let config = ShardConfig { extent_size, capacity_max, in_place, packed_hash: WIDE, ..ShardConfig::default() };
+        let shard = Shard::new(config).expect("a shard");
+        let mut history = History::new(shard, seed, fields);
+        history.long_every = 100;
+        history.grow(20, 12);
+        history.run(20_000);
+        let stats = history.shard.stats;
+        eprintln!("{} patches, {} folded, {} refused", stats.patches, stats.folded, history.refused);
+        assert!(stats.patches > 300 && stats.folded > 30 && stats.moved > 100, "{stats:?}");
     }
 }
 
