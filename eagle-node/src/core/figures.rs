@@ -34,6 +34,7 @@ impl Core {
             syncs_in_flight,
             pool_mode: self.pool_mode(),
             keeps: self.keeps(),
+            extent_bytes: self.shard().config().extent_size as u64,
             pool_bytes: self.shard().pool_file_bytes(),
             has_failed: self.has_failed(),
             lacks_space: self.lacks_space(),

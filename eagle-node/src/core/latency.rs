@@ -99,6 +99,12 @@ impl Histogram {
         self.sum_ns
     }
 
+    /// The longest time of each bucket that has any, in nanoseconds, and how many it has.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counted = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.map(|(index, count)| (Bucket(index).most_ns(), *count))
+    }
+
     /// Bounds in nanoseconds, each twice the one before, and how many times were below each.
     pub fn below(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut seen = self.counts[0];

@@ -328,6 +328,8 @@ pub struct Figures {
     pub pool_mode: &'static str,
     /// Whether what was acknowledged outlives the process.
     pub keeps: bool,
+    /// Bytes of an extent.
+    pub extent_bytes: u64,
     /// Bytes of its pool's file.
     pub pool_bytes: u64,
     /// A write or sync of its pool has failed.

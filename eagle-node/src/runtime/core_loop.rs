@@ -49,6 +49,7 @@ use glommio::io::BufferedFile;
 use slab::Slab;
 
 use super::{
+    admin::Inquiry,
     clock::Clock,
     connection::{Connections, Receiving, peer_of},
     listener::Listener,
@@ -118,6 +119,8 @@ pub(super) struct Parts {
     pub(super) pool: Option<(OwnedFd, File)>,
     /// Called when the core wants settings of the process changed.
     pub(super) wish: Box<dyn Fn(Wish)>,
+    /// Where it is asked how it is, if anybody may.
+    pub(super) inquiry: Option<Inquiry>,
 }
 
 /// Drives a core until the node ends, and hands it back. Runs as a task of the core's executor, and makes its ring there.
@@ -201,6 +204,7 @@ struct CoreLoop {
     /// Why the core cannot go on.
     broken: Option<String>,
     wish: Box<dyn Fn(Wish)>,
+    inquiry: Option<Inquiry>,
     /// Wishes that were not answered yet.
     wishes: usize,
     answers: (Sender<Configured>, Receiver<Configured>),
@@ -228,7 +232,7 @@ struct CoreLoop {
 
 impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish } = parts;
+        let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish, inquiry } = parts;
         let is_opening = core.is_opening();
         let storage = pool.map(|(file, growth_file)| Storage::new(core.id(), file, growth_file));
         let mut ring = Ring::new()?;
@@ -255,6 +259,7 @@ impl CoreLoop {
             load_records: LOAD_RECORDS[0],
             broken: None,
             wish,
+            inquiry,
             wishes: 0,
             answers: mpsc::channel(),
             bed: Rc::new(bed),
@@ -547,6 +552,9 @@ impl CoreLoop {
         self.next_tick_us = now.mono_us + TICK_US;
         self.listeners.iter_mut().for_each(|(_, accepting)| accepting.failed = false);
         self.core.step(Event::Tick, now, &mut self.actions);
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.answer(&self.core, now);
+        }
     }
 
     /// Serves what has arrived and takes nothing new from now on.
