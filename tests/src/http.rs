@@ -20,12 +20,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Gets a path.
+/// Gets a path, in HTTP/1.0: whoever answers closes, and says all of it in one piece.
 ///
 /// # Errors
 /// There is nobody, or what answers does not speak HTTP.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: eagle\r\n\r\n"))
+    exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: eagle\r\n\r\n"))
 }
 
 /// Sends a request as it is and reads until the other end closes.

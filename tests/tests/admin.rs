@@ -278,7 +278,7 @@ fn who_hangs_holds_nobody() {
     }
     assert_eq!(wire.text(&["PING"]), Value::Simple(b"PONG".to_vec()));
     until("the hung ones are closed", || http::get(admin, "/ready").is_ok_and(|answer| answer.status == 200));
-    let head = get(admin, "/").head.to_lowercase();
+    let head = exchange(admin, "GET / HTTP/1.1\r\nHost: e\r\n\r\n").expect("an answer").head.to_lowercase();
     assert!(
         head.contains("content-security-policy: default-src 'none'") && head.contains("connection: close"),
         "{head}"
@@ -375,8 +375,11 @@ fn prometheus_scrapes_and_answers_the_queries_of_dashboards() {
         let query = query.replace("$i", &admin.to_string());
         let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let Ok(answer) = http::get(web, &format!("/api/v1/query?query={escaped}")) else { return Vec::new() };
-        let body = answer.body.find('{').map(|at| &answer.body[at..=answer.body.rfind('}').unwrap_or(at)]);
-        let body: serde_json::Value = serde_json::from_str(body.unwrap_or("{}")).expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if answer.status == 503 {
+            // It starts.
+            return Vec::new();
+        }
         assert_eq!(body["status"], "success", "{query}: {body}");
         let value = |one: &serde_json::Value| one["value"][1].as_str().and_then(|number| number.parse().ok());
         body["data"]["result"].as_array().expect("a vector").iter().filter_map(value).collect()

@@ -211,6 +211,13 @@ mod tests {
         view.cores[1].figures = None;
         assert_eq!(["/ready", "/metrics", "/health"].map(|path| status(path, &view)), [503, 503, 200]);
         assert_eq!(["/metrics/", "/healthzz", "", "/page.html"].map(|path| status(path, &view)), [404; 4]);
+        let mut loading = trial(1);
+        let mut shared = Shared::new(Config::default(), 1, 1_700_000_000_000, 1);
+        shared.loading = crate::loading::Loading::begin(&[true], 1_700_000_000_000);
+        loading.shared = Arc::new(shared);
+        assert_eq!(["/live", "/ready", "/metrics"].map(|path| status(path, &loading)), [200, 503, 200]);
+        let body = respond("/readyz", Some(&loading)).body;
+        assert!(String::from_utf8_lossy(&body).contains("\"state\": \"loading\""), "{body:?}");
     }
 
     #[test]

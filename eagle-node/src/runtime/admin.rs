@@ -200,6 +200,9 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
             Err(error) => return Err(StartError::AdminListen { address: address.to_string(), error }),
         }
         tracing::info!("Status page, metrics and health: http://{address}/");
+        if !address.ip().is_loopback() {
+            tracing::warn!("Whoever reaches http://{address}/ may read them: they ask for no password");
+        }
     }
     if listeners.is_empty() {
         let address = format!("port {}", config.admin_port);
@@ -343,5 +346,62 @@ impl Collector {
         }
         view.cores[report.core.index()] =
             CoreView { figures: Some(*report.figures), taken_us: report.taken_us, silent: Duration::ZERO };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use eagle_shard::shard::ShardConfig;
+
+    use super::*;
+    use crate::core::{CoreConfig, gate::CommitMode};
+
+    #[test]
+    fn who_asks_waits_once_for_a_core_that_is_silent() {
+        // Two cores, of which the second says nothing at first: what the first says is there all the same, and with it how long the second
+        // has been silent. When it speaks again, it is silent no more.
+        let (answers, reports) = unbounded_channel();
+        let (asked, source) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::new()));
+        let shared = Arc::new(Shared::new(Config::default(), 1, 0, 0));
+        source.set(Source::new(Arc::clone(&shared), Arc::default(), Clock::start(), 2)).expect("set once");
+        let mut collector = Collector::new(Arc::clone(&asked), source, reports);
+        let (second_speaks, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        let speak = |index: u16| {
+            let mut inquiry = Inquiry { asked: Arc::clone(&asked), answered: 0, answers: answers.clone() };
+            let shard = ShardConfig { index, count: 2, extent_size: 1 << 18, ..ShardConfig::default() };
+            let (commit, id) = (CommitMode::Immediate, CoreId(index));
+            let config = CoreConfig { id, cores: 2, shard, commit, credit: 1, message_bytes_max: 100, seed: 1 };
+            let core = Core::new(&config, Arc::clone(&shared)).expect("memory for a shard");
+            while !stop.load(Ordering::Relaxed) {
+                if index == 0 || second_speaks.load(Ordering::Relaxed) {
+                    inquiry.answer(&core, Now::default());
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| speak(0));
+            scope.spawn(|| speak(1));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(async {
+                let has = |collector: &Collector, core: usize| {
+                    collector.view().is_some_and(|view| view.cores[core].figures.is_some())
+                };
+                while !has(&collector, 0) {
+                    collector.collect().await;
+                }
+                assert!(!has(&collector, 1));
+                assert!(collector.view().is_some_and(|view| view.cores[1].silent >= ANSWER_MAX));
+                second_speaks.store(true, Ordering::Relaxed);
+                while !collector.view().is_some_and(|view| view.cores[1].silent.is_zero()) {
+                    collector.collect().await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                assert!(has(&collector, 1));
+            });
+            stop.store(true, Ordering::Relaxed);
+        });
     }
 }
