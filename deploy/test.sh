@@ -11,6 +11,8 @@
 #   EAGLE_VALKEY_BIN    the oracle of what Redis 7.2 added: Valkey 8.1.8. The other oracle is redis-server of the PATH
 #   EAGLE_PYTHON        a Python that has redis-py
 #   EAGLE_NODE_MODULES  a node_modules folder that has ioredis
+#   EAGLE_PROMETHEUS    a folder that has Debian's prometheus and promtool, unpacked; unset where there is none
+#   EAGLE_CHROMIUM      a Chromium for the status page; unset where there is none
 #   EAGLE_VM_KERNEL     the unpacked package of a kernel, for the virtual machine whose power is cut; unset where there is none
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/install.sh"
@@ -76,6 +78,32 @@ vm_kernel() {
   fi
   echo "$vm/kernel"
 }
+# Debian's Prometheus, unpacked and not installed: its package would start a service. Says on standard error why there is none.
+prometheus_folder() {
+  local folder=$CARGO_TARGET_DIR/prometheus
+  if [ ! -x "$folder/unpacked/usr/bin/promtool" ]; then
+    command -v apt-get >/dev/null 2>&1 || { say "no Prometheus for the metrics: it comes by apt" >&2 && return; }
+    say "fetching Debian's prometheus under $folder" >&2
+    rm -rf "$folder" && mkdir -p "$folder/package"
+    (cd "$folder/package" && apt-get download prometheus && dpkg-deb -x ./*.deb "$folder/unpacked") >&2 ||
+      { say "no Prometheus for the metrics: its package cannot be fetched" >&2 && return; }
+    rm -rf "$folder/package"
+  fi
+  echo "$folder/unpacked/usr/bin"
+}
+prometheus=$(prometheus_folder)
+[ -z "$prometheus" ] || export EAGLE_PROMETHEUS=$prometheus
+
+# A browser for the status page. Says on standard error why there is none.
+browser() {
+  command -v chromium 2>/dev/null && return
+  command -v apt-get >/dev/null 2>&1 || { say "no browser for the status page: chromium comes by apt" >&2 && return; }
+  (install_packages chromium) >&2 || { say "no browser for the status page: chromium cannot be installed" >&2 && return; }
+  command -v chromium
+}
+chromium=$(browser)
+[ -z "$chromium" ] || export EAGLE_CHROMIUM=$chromium
+
 kernel=$(vm_kernel)
 [ -z "$kernel" ] || export EAGLE_VM_KERNEL=$kernel
 

@@ -65,7 +65,7 @@ impl Program {
                     .arg(dir);
             }
             Dialect::Eagle { shards } => {
-                command.args(["--port", &port, "--bind", "127.0.0.1", "--pool", "none"]);
+                command.args(["--port", &port, "--bind", "127.0.0.1", "--admin-port", "0", "--pool", "none"]);
                 command.args(["--shards", &shards.to_string(), "--dir"]).arg(dir);
             }
         }

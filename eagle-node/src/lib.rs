@@ -36,6 +36,7 @@
 //!
 //! | module | noun |
 //! | --- | --- |
+//! | [`admin`] | metrics, health and the status page: what a GET is answered, from the figures of all cores |
 //! | [`check`] | `eagle-node check`: pools verified offline |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
 //! | [`budget`] | what all cores take together of the memory that the node may |
@@ -60,6 +61,7 @@
 //!   RENAME, RENAMENX, COPY, MSETNX and LCS hold their keys on all shards while they are at work, so others see them
 //!   whole; FLUSHALL, FLUSHDB and SWAPDB hold all keys, so each comes before or after any of them; a crash in the middle of a RENAME may leave both keys, never neither.
 
+pub mod admin;
 pub mod budget;
 pub mod check;
 pub mod command;

@@ -1,9 +1,10 @@
-//! What the tests of several crates share: the simulator, processes, a client that sees exact replies, what it knows of its writes.
+//! What the tests of several crates share: the simulator, processes, clients that sees exact replies, what it knows of its writes.
 
 pub mod account;
 pub mod cells;
 pub mod fuzz;
 pub mod grammar;
+pub mod http;
 pub mod medium;
 pub mod memory;
 pub mod process;

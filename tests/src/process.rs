@@ -2,6 +2,7 @@
 //!
 //! A process ends with its value: whatever a test does, nothing is left running. A port is found by binding port 0 and
 //! letting go of it; another process may take it in between, so a start that finds its port taken is tried again.
+//! EagleDB's admin port is off, so that servers stand side by side, unless `--admin-port` says otherwise.
 
 use std::{
     io::{self, Read},
@@ -16,6 +17,9 @@ use tempfile::TempDir;
 
 /// How long a server may take to answer, even on a loaded machine, before the test gives up.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// The variable, and its value, by which an EagleDB has no admin port: flags win over it.
+pub const NO_ADMIN_PORT: (&str, &str) = ("EAGLE_CONF_ADMIN_PORT", "0");
 
 /// A running server.
 #[derive(Debug)]
@@ -56,6 +60,7 @@ impl Process {
             // A configuration file comes first, as Redis wants it.
             let file = arguments.iter().take_while(|word| !word.starts_with("--")).count();
             let mut child = Command::new(binary)
+                .env(NO_ADMIN_PORT.0, NO_ADMIN_PORT.1)
                 .args(&arguments[..file])
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
                 .arg(dir.path())
@@ -162,7 +167,9 @@ impl Drop for Process {
 /// It cannot be run.
 #[must_use]
 pub fn run_eagledb(arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(eagledb_path()).args(arguments).stdin(Stdio::null()).output().expect("the binary runs");
+    let mut command = Command::new(eagledb_path());
+    command.env(NO_ADMIN_PORT.0, NO_ADMIN_PORT.1).args(arguments).stdin(Stdio::null());
+    let output = command.output().expect("the binary runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text)
 }
@@ -187,7 +194,12 @@ pub fn eagledb_path() -> PathBuf {
         .expect("build the server first: cargo build --profile checked -p eagle-node")
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }

@@ -19,7 +19,7 @@ use std::{
 use eagle_resp::Value;
 use eagle_tests::{
     account::{Account, Held, State, Words},
-    process::{Process, eagledb_path},
+    process::{NO_ADMIN_PORT, Process, eagledb_path},
     seeds,
     wire::{Wire, encode},
 };
@@ -396,6 +396,7 @@ impl Loop {
     /// Starts a server that dies while it opens its pools, or soon after.
     fn kill_at_start(&mut self) {
         let mut child = Command::new(eagledb_path())
+            .env(NO_ADMIN_PORT.0, NO_ADMIN_PORT.1)
             .args(["--port", "0", "--unixsocket"])
             .arg(self.folder.path().join("socket"))
             .arg("--dir")

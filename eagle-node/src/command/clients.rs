@@ -240,8 +240,9 @@ fn kill_merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, r
     match (old, killed) {
         (true, 0) => {
             let line = "ERR No such client";
-            core.stats_mut().failed_call(super::row(call.spec));
-            core.stats_mut().error(line.as_bytes());
+            let row = super::row(call.spec);
+            core.stats_mut().failed_call(row);
+            core.stats_mut().error(Some(row), line);
             reply.error_line(line);
         }
         (true, _) => reply.ok(),

@@ -300,8 +300,9 @@ fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply:
             Some((_, text)) => reply.simple(text),
             None => {
                 let line = "ERR no such key";
-                core.stats_mut().failed_call(super::row(call.spec));
-                core.stats_mut().error(line);
+                let row = super::row(call.spec);
+                core.stats_mut().failed_call(row);
+                core.stats_mut().error(Some(row), line);
                 reply.error_line(line);
             }
         },

@@ -6,23 +6,34 @@
 use std::fmt::Write as _;
 
 use eagle_resp::{Args, Reply};
-use eagle_shard::{call::DbId, command::args::is, error::Error};
+use eagle_shard::{command::args::is, error::Error};
 
 use super::{Asked, Begin, NodeRun, sections::SECTIONS};
-use crate::core::{
-    Core, MergeCall, NodeCall,
-    event::Now,
-    stats::{CoreReport, DatabaseFigures, Figures, Part, RecoveryFigures},
+use crate::{
+    config::Config,
+    core::{
+        Core, MergeCall, NodeCall,
+        event::Now,
+        stats::{CoreReport, Figures, Part},
+    },
+    shared::Shared,
 };
 
 pub(super) const RUN: NodeRun = NodeRun::Every { begin, each, merge };
 
-/// What a section is written from.
-pub(super) struct Node<'a> {
-    pub(super) core: &'a Core,
-    pub(super) figures: Figures,
-    pub(super) cores: usize,
-    pub(super) now: Now,
+/// What a section is written from: the whole node as it is now.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// What its cores share.
+    pub shared: &'a Shared,
+    /// Its configuration.
+    pub config: &'a Config,
+    /// The figures of all cores, added up.
+    pub figures: Figures,
+    /// How many cores there are.
+    pub cores: usize,
+    /// The time.
+    pub now: Now,
 }
 
 /// A section: its name, whether it is shown when none is asked for, and what writes its lines.
@@ -48,51 +59,7 @@ fn begin(_: &mut Core, _: &mut NodeCall<'_>) -> Result<Begin, Error> {
 }
 
 fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
-    let mut figures = Figures {
-        stats: core.stats().clone(),
-        rates: core.stats().rates(),
-        shard: core.shard().stats,
-        usage: core.shard().usage(),
-        databases: Vec::new(),
-        clients: core.open_connections() as u64,
-        clients_memory: 0,
-        query_bytes_max: 0,
-        unsent_bytes_max: 0,
-        storage: core.storage_counted().0.clone(),
-        syncs_in_flight: core.storage_counted().1,
-        pool_bytes: core.shard().pool_file_bytes(),
-        has_failed: core.has_failed(),
-        recovery: recovery(core),
-        scrub: core.shard().scrub_stats(),
-    };
-    for db in (0..core.config().databases).map(DbId) {
-        let shard = core.shard();
-        let (keys, expires) = (shard.len(db) as u64, shard.expires(db) as u64);
-        let ttl_ms = shard.average_ttl_ms(db, asked.now.unix).unwrap_or(0);
-        figures.databases.push(DatabaseFigures {
-            keys,
-            expires,
-            ttl_ms_total: u128::from(ttl_ms) * u128::from(expires),
-        });
-    }
-    for session in core.sessions() {
-        figures.clients_memory += session.memory() as u64;
-        figures.query_bytes_max = figures.query_bytes_max.max(session.query_bytes() as u64);
-        figures.unsent_bytes_max = figures.unsent_bytes_max.max(session.unsent_bytes() as u64);
-    }
-    CoreReport { core: core.id(), part: Part::Figures(Box::new(figures)) }
-}
-
-fn recovery(core: &Core) -> RecoveryFigures {
-    let report = core.shard().recovery();
-    RecoveryFigures {
-        records: report.records,
-        bytes: report.bytes,
-        torn_bytes: report.torn_bytes,
-        damaged: report.damage.len() as u64,
-        quarantined_bytes: report.quarantine.as_ref().map_or(0, |(_, bytes)| *bytes),
-        keys_lost: core.shard().keys_lost(),
-    }
+    CoreReport { core: core.id(), part: Part::Figures(Box::new(core.figures(asked.now))) }
 }
 
 fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
@@ -103,16 +70,28 @@ fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply:
     });
     let mut figures = parts.next().expect("at least the home core reports");
     parts.for_each(|part| figures.add(&part));
-    let node = Node { core, figures, cores, now: call.now };
-    let mut text = String::with_capacity(4096);
-    for section in selected(call.args) {
-        if !text.is_empty() {
-            text.push_str("\r\n");
-        }
-        let _ = write!(text, "# {}\r\n", section.title);
-        (section.write)(&node, &mut text);
+    let node = Node { shared: core.shared(), config: core.config(), figures, cores, now: call.now };
+    reply.verbatim("txt", node.text(selected(call.args)).as_bytes());
+}
+
+impl Node<'_> {
+    /// All sections.
+    #[must_use]
+    pub fn everything(&self) -> String {
+        self.text(SECTIONS.iter())
     }
-    reply.verbatim("txt", text.as_bytes());
+
+    fn text(&self, sections: impl Iterator<Item = &'static Section>) -> String {
+        let mut text = String::with_capacity(4096);
+        for section in sections {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            let _ = write!(text, "# {}\r\n", section.title);
+            (section.write)(self, &mut text);
+        }
+        text
+    }
 }
 
 #[cfg(test)]

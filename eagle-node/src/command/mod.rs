@@ -245,7 +245,7 @@ pub fn unknown_subcommand(container: &Row, args: Args<'_>) -> Vec<u8> {
 fn refuse(core: &mut Core, call: &mut NodeCall<'_>, line: &[u8]) {
     let stats = core.stats_mut();
     stats.failed_call(row(call.spec));
-    stats.error(line);
+    stats.error(Some(row(call.spec)), line);
     call.reply.error_bytes(line);
 }
 

@@ -5,8 +5,6 @@
 
 use std::{fmt::Write as _, sync::atomic::Ordering};
 
-use eagle_pmem::Domain;
-
 use super::{
     all_rows,
     info::{Node, Section},
@@ -62,7 +60,7 @@ fn ratio(a: u64, b: u64) -> f64 {
 fn server(node: &Node<'_>, text: &mut String) {
     // Redis' clock of uses has 24 bits of seconds.
     const LRU_MASK: u64 = (1 << 24) - 1;
-    let (shared, config) = (node.core.shared(), node.core.config());
+    let (shared, config) = (node.shared, node.config);
     let uptime_s = node.now.mono_us.saturating_sub(shared.started_mono_us) / 1_000_000;
     line(text, "redis_version", REDIS_VERSION);
     // As a Redis says that was not built from a repository, nor by GCC.
@@ -109,7 +107,7 @@ fn clients(node: &Node<'_>, text: &mut String) {
     let figures = &node.figures;
     line(text, "connected_clients", figures.clients);
     line(text, "cluster_connections", 0);
-    line(text, "maxclients", node.core.config().maxclients);
+    line(text, "maxclients", node.config.maxclients);
     line(text, "client_recent_max_input_buffer", figures.query_bytes_max);
     line(text, "client_recent_max_output_buffer", figures.unsent_bytes_max);
     none(
@@ -122,7 +120,7 @@ fn clients(node: &Node<'_>, text: &mut String) {
             "total_blocking_keys_on_nokey",
         ],
     );
-    let (reason, actions, ms) = match node.core.paused(node.now) {
+    let (reason, actions, ms) = match node.figures.paused {
         None => ("none", "none", 0),
         Some((Paused::Writes, ms)) => ("client_pause", "write", ms),
         Some((Paused::All, ms)) => ("client_pause", "all", ms),
@@ -133,11 +131,11 @@ fn clients(node: &Node<'_>, text: &mut String) {
 }
 
 fn memory(node: &Node<'_>, text: &mut String) {
-    let (figures, config) = (&node.figures, node.core.config());
+    let (figures, config) = (&node.figures, node.config);
     let usage = &figures.usage;
     let used = figures.used_memory();
-    let rss = node.core.shared().rss_bytes.load(Ordering::Relaxed);
-    let peak = node.core.shared().note_used_memory(used);
+    let rss = node.shared.rss_bytes.load(Ordering::Relaxed);
+    let peak = node.shared.note_used_memory(used);
     let overhead = (usage.index_bytes + usage.other_bytes) as u64 + figures.clients_memory;
     bytes(text, "used_memory", used);
     bytes(text, "used_memory_rss", rss);
@@ -151,7 +149,7 @@ fn memory(node: &Node<'_>, text: &mut String) {
     line(text, "allocator_allocated", used);
     line(text, "allocator_active", used);
     line(text, "allocator_resident", rss);
-    bytes(text, "total_system_memory", node.core.shared().host.memory_bytes);
+    bytes(text, "total_system_memory", node.shared.host.memory_bytes);
     line(text, "used_memory_lua", 0);
     line(text, "used_memory_vm_eval", 0);
     line(text, "used_memory_lua_human", human(0));
@@ -199,7 +197,7 @@ fn memory(node: &Node<'_>, text: &mut String) {
 }
 
 fn persistence(node: &Node<'_>, text: &mut String) {
-    let (figures, config, loading) = (&node.figures, node.core.config(), &node.core.shared().loading);
+    let (figures, config, loading) = (&node.figures, node.config, &node.shared.loading);
     line(text, "loading", u8::from(loading.is_on()));
     none(text, &["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     line(text, "current_fork_perc", "0.00");
@@ -207,13 +205,13 @@ fn persistence(node: &Node<'_>, text: &mut String) {
     // No snapshot was ever taken: all changes since the start.
     line(text, "rdb_changes_since_last_save", figures.writes_processed());
     line(text, "rdb_bgsave_in_progress", 0);
-    line(text, "rdb_last_save_time", node.core.shared().started_unix_ms / 1000);
+    line(text, "rdb_last_save_time", node.shared.started_unix_ms / 1000);
     line(text, "rdb_last_bgsave_status", "ok");
     line(text, "rdb_last_bgsave_time_sec", -1);
     line(text, "rdb_current_bgsave_time_sec", -1);
     none(text, &["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
     // The pools are the log, and compaction its rewriting, which never fails and is always under way.
-    let has_log = node.core.keeps() && config.appendonly();
+    let has_log = figures.keeps && config.appendonly();
     line(text, "aof_enabled", u8::from(has_log));
     none(text, &["aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     line(text, "aof_last_rewrite_time_sec", -1);
@@ -235,7 +233,7 @@ fn persistence(node: &Node<'_>, text: &mut String) {
 }
 
 fn loading_lines(node: &Node<'_>, text: &mut String) {
-    let loading = &node.core.shared().loading;
+    let loading = &node.shared.loading;
     let (bytes, started_ms) = (loading.bytes(), loading.started_unix_ms());
     let part = ratio(bytes.bytes_done, bytes.bytes_total);
     let took_s = node.now.unix.0.saturating_sub(started_ms) as f64 / 1000.0;
@@ -248,15 +246,10 @@ fn loading_lines(node: &Node<'_>, text: &mut String) {
 }
 
 fn pool_lines(node: &Node<'_>, text: &mut String) {
-    let (figures, config) = (&node.figures, node.core.config());
+    let (figures, config) = (&node.figures, node.config);
     let (storage, recovery) = (&figures.storage, &figures.recovery);
     let us = |percent| storage.latency.percentile_ns(percent) / 1000;
-    let mode = match node.core.shard().domain() {
-        Domain::Volatile => "none",
-        domain if domain.is_in_place() => "dax",
-        _ => "file",
-    };
-    line(text, "eagle_pool_mode", mode);
+    line(text, "eagle_pool_mode", figures.pool_mode);
     line(text, "eagle_sync", config.sync().name());
     line(text, "eagle_commits", storage.commits);
     line(text, "eagle_commit_latency_us_p50", us(50.0));
@@ -270,7 +263,7 @@ fn pool_lines(node: &Node<'_>, text: &mut String) {
     line(text, "eagle_recovery_damaged", recovery.damaged);
     line(text, "eagle_recovery_quarantined_bytes", recovery.quarantined_bytes);
     line(text, "eagle_recovery_keys_lost", recovery.keys_lost);
-    line(text, "eagle_recovery_ms", node.core.shared().loading.took_ms());
+    line(text, "eagle_recovery_ms", node.shared.loading.took_ms());
     line(text, "eagle_scrub_passes", figures.scrub.passes);
     line(text, "eagle_scrub_records", figures.scrub.records);
     line(text, "eagle_scrub_bytes", figures.scrub.bytes);
@@ -299,7 +292,7 @@ fn stats(node: &Node<'_>, text: &mut String) {
     none(text, &["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     line(text, "evicted_keys", figures.shard.evicted);
     line(text, "evicted_clients", figures.stats.evicted_clients);
-    let (present_us, total_us) = node.core.shared().budget.exceeded_us(node.now.mono_us);
+    let (present_us, total_us) = node.shared.budget.exceeded_us(node.now.mono_us);
     line(text, "total_eviction_exceeded_time", total_us / 1000);
     line(text, "current_eviction_exceeded_time", present_us / 1000);
     line(text, "keyspace_hits", figures.shard.hits);
@@ -336,19 +329,19 @@ fn replication(node: &Node<'_>, text: &mut String) {
     line(text, "role", "master");
     line(text, "connected_slaves", 0);
     line(text, "master_failover_state", "no-failover");
-    line(text, "master_replid", node.core.shared().replication_id());
+    line(text, "master_replid", node.shared.replication_id());
     line(text, "master_replid2", "0".repeat(40));
     line(text, "master_repl_offset", 0);
     line(text, "second_repl_offset", -1);
     line(text, "repl_backlog_active", 0);
-    line(text, "repl_backlog_size", node.core.config().value("repl-backlog-size"));
+    line(text, "repl_backlog_size", node.config.value("repl-backlog-size"));
     none(text, &["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
 }
 
 /// There is no main thread: its lines are those of all cores.
 fn cpu(node: &Node<'_>, text: &mut String) {
     let seconds = |us: u64| format!("{:.6}", us as f64 / 1e6);
-    let shared = node.core.shared();
+    let shared = node.shared;
     let system = seconds(shared.cpu_system_us.load(Ordering::Relaxed));
     let user = seconds(shared.cpu_user_us.load(Ordering::Relaxed));
     line(text, "used_cpu_sys", &system);
@@ -386,7 +379,7 @@ fn errorstats(node: &Node<'_>, text: &mut String) {
 
 fn latencystats(node: &Node<'_>, text: &mut String) {
     let percentiles: Vec<f64> =
-        node.core.config().latency_percentiles.split(' ').filter_map(|word| word.parse().ok()).collect();
+        node.config.latency_percentiles.split(' ').filter_map(|word| word.parse().ok()).collect();
     for row in all_rows() {
         let Some(latency) = node.figures.latency(row) else { continue };
         let shown: Vec<String> = percentiles

@@ -41,6 +41,10 @@ pub struct Config {
     pub port: u16,
     /// Addresses to listen on; `*` and `-::*` are all of IPv4 and IPv6, a leading `-` makes it optional.
     pub bind: Vec<String>,
+    /// TCP port of status page, metrics and health, 0 for none.
+    pub admin_port: u16,
+    /// Addresses on which these are.
+    pub admin_bind: Vec<String>,
     /// Path of the Unix socket, empty for none.
     pub unixsocket: String,
     /// Mode of the Unix socket, 0 to leave it as created.
@@ -208,6 +212,8 @@ impl Config {
 const BLANK: Config = Config {
     port: 0,
     bind: Vec::new(),
+    admin_port: 0,
+    admin_bind: Vec::new(),
     unixsocket: String::new(),
     unixsocketperm: 0,
     dir: String::new(),

@@ -298,6 +298,8 @@ const NO_ACL: &str = "access control lists are not available yet, so the only va
 pub const TABLE: &[Directive] = &[
     live("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none").by_runtime(),
     live("bind", Form::Addresses, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all").by_runtime(),
+    fixed("admin-port", Form::Integer(0, 65535), "9121", Place::U16(|c| &mut c.admin_port), "TCP port of status page, metrics (/metrics) and health (/health, /ready, /live), 0 for none"),
+    fixed("admin-bind", Form::Addresses, "127.0.0.1 -::1", Place::Words(|c| &mut c.admin_bind), "addresses on which these are, without a password: only where all who reach them may read them"),
     fixed("unixsocket", Form::Text, "", Place::Text(|c| &mut c.unixsocket), "path of a Unix socket, \"\" for none"),
     fixed("unixsocketperm", Form::Octal(0o777), "0", Place::U32(|c| &mut c.unixsocketperm), "its mode, 0 as created"),
     live("dir", Form::Text, ".", Place::Text(|c| &mut c.dir), "working directory; pools stay where they were opened").protected().by_runtime(),

@@ -136,7 +136,7 @@ impl Core {
         match (state.stage, result) {
             (Stage::Dropping, _) => state.stage = Stage::Idle,
             (Stage::Finishing, Ok(())) => {
-                let (bytes, ms) = (state.bytes, (now.mono_us - state.begun_us) / 1000);
+                let (bytes, ms) = (state.bytes, now.mono_us.saturating_sub(state.begun_us) / 1000);
                 tracing::info!("Core {} wrote a checkpoint of {bytes} bytes in {ms} ms", self.id.0);
                 state.stage = Stage::Idle;
                 self.shard.end_checkpoint();

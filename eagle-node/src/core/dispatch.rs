@@ -287,9 +287,9 @@ impl Core {
     fn dispatch(&mut self, session: &mut Session, plan: Planned, args: Args<'_>, now: Now) -> Flow {
         let row = match plan.found {
             Found::Row(row) => row,
-            Found::Unknown => return self.refuse_bytes(session, &refusal::unknown_command(args)),
+            Found::Unknown => return self.refuse_bytes(session, None, &refusal::unknown_command(args)),
             Found::UnknownSubcommand(container) => {
-                return self.refuse_bytes(session, &refusal::unknown_subcommand(container.spec, args));
+                return self.refuse_bytes(session, Some(container), &refusal::unknown_subcommand(container.spec, args));
             }
         };
         if !row.spec.takes(args.len()) {
@@ -333,11 +333,11 @@ impl Core {
         self.stats.rejected_call(row);
         let mut line = String::new();
         error.write(&mut line);
-        self.refuse_bytes(session, line.as_bytes())
+        self.refuse_bytes(session, Some(row), line.as_bytes())
     }
 
-    fn refuse_bytes(&mut self, session: &mut Session, line: &[u8]) -> Flow {
-        self.stats.error(line);
+    fn refuse_bytes(&mut self, session: &mut Session, row: Option<&Row>, line: &[u8]) -> Flow {
+        self.stats.error(row, line);
         let protocol = session.protocol;
         session.replies.now(|out| {
             Reply::new(out, protocol).error_bytes(line);
@@ -469,7 +469,7 @@ impl Core {
         error.write(&mut line);
         if let Some(row) = command::find_named(order.spec.name.as_bytes()) {
             self.stats.rejected_call(row);
-            self.stats.error(&line);
+            self.stats.error(Some(row), &line);
         }
         Reply::new(out, order.protocol).error_line(&line);
     }
@@ -479,7 +479,7 @@ impl Core {
         // What cores ask of each other within a command is no command of the table.
         if let Some(row) = command::find_named(spec.name.as_bytes()) {
             self.stats.failed_call(row);
-            self.stats.error(line);
+            self.stats.error(Some(row), line);
         }
     }
 
@@ -540,7 +540,7 @@ impl Core {
                 self.stats.failed_call(row);
                 let mut line = String::new();
                 error.write(&mut line);
-                self.refuse_bytes(session, line.as_bytes())
+                self.refuse_bytes(session, Some(row), line.as_bytes())
             }
         };
         if out.capacity() <= SCRATCH_KEPT_MAX {

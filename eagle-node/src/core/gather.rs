@@ -245,8 +245,9 @@ impl Core {
         if let Err(error) = result {
             let gather = self.gathers.remove(index as usize);
             let line = format!("ERR {error}");
-            self.stats.failed_call(command::row(gather.spec));
-            self.stats.error(&line);
+            let row = command::row(gather.spec);
+            self.stats.failed_call(row);
+            self.stats.error(Some(row), &line);
             let mut reply = Vec::new();
             Reply::new(&mut reply, gather.protocol).error_line(&line);
             return self.end_gather(&gather, reply);

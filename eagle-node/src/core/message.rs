@@ -129,6 +129,8 @@ pub struct Message {
     pub answers: Vec<Answer>,
     /// Bytes of the replies, in the order of `answers`.
     pub answer_bytes: Vec<u8>,
+    /// When it was first handed out to be posted, monotonic microseconds; 0: it was not.
+    pub posted_us: u64,
 }
 
 /// A position in a message's buffers. The outbox sees to it that 32 bits hold it ([`super::outbox`]).
@@ -198,6 +200,7 @@ impl Message {
         self.asks.clear();
         self.args.clear();
         self.answers.clear();
+        self.posted_us = 0;
         for buffer in [&mut self.bytes, &mut self.answer_bytes] {
             buffer.clear();
             buffer.shrink_to(KEPT_MAX);

@@ -20,6 +20,7 @@ mod checkpoint;
 pub mod dispatch;
 pub mod event;
 mod eviction;
+mod figures;
 pub mod gate;
 pub mod gather;
 pub mod holds;
@@ -63,6 +64,7 @@ use self::{
     session::{Ending, Session},
     stats::CoreStats,
     storage::Storage,
+    sweep::Buffers,
 };
 use crate::{
     config::{Config, SyncMode},
@@ -157,6 +159,8 @@ pub struct Core {
     draining: bool,
     background_due: bool,
     sweep_at: usize,
+    /// The largest buffers of this round of the sweep and of the last.
+    largest: [Buffers; 2],
     /// Reused each batch.
     requests: Requests,
     planned: Vec<Planned>,
@@ -259,6 +263,7 @@ impl Core {
             draining: false,
             background_due: false,
             sweep_at: 0,
+            largest: Default::default(),
             requests: Requests::default(),
             planned: Vec::with_capacity(BATCH),
             scratch: Vec::new(),
@@ -307,7 +312,7 @@ impl Core {
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
         self.evict_clients(actions);
-        self.flush_links(actions);
+        self.flush_links(now, actions);
         self.node_loads = self.node_loads && self.shared.loading.is_on();
         actions.configure.append(&mut self.configure);
         actions.listen |= std::mem::take(&mut self.listen);

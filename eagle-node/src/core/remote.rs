@@ -114,6 +114,9 @@ impl Core {
 
     /// A message came in: answer its questions, take its answers.
     pub(super) fn message(&mut self, from: CoreId, mut message: Box<Message>, now: Now) {
+        if message.posted_us > 0 {
+            self.stats.waits.count_us(now.mono_us.saturating_sub(message.posted_us));
+        }
         for asks in message.asks.chunks(super::BATCH) {
             if asks.len() > 1 {
                 self.prefetch(asks.iter().filter_map(|ask| Some((ask.db, ask.first_key?))));
@@ -341,13 +344,15 @@ impl Core {
     }
 
     /// One message a peer, if there is something to say.
-    pub(super) fn flush_links(&mut self, actions: &mut Actions) {
+    pub(super) fn flush_links(&mut self, now: Now, actions: &mut Actions) {
         for index in 0..self.links.len() {
             let link = &mut self.links[index];
             if index == self.id.index() {
                 continue;
             }
-            let Some(message) = link.outbox.take() else { continue };
+            let Some(mut message) = link.outbox.take() else { continue };
+            // What a full ring refused waits since it was first refused.
+            message.posted_us = if message.posted_us > 0 { message.posted_us } else { now.mono_us };
             actions.post.push((CoreId(index as u16), message));
             if link.outstanding == 0 {
                 // The outbox was full of releases: no answer will tell those who found it so that there is room again.
@@ -356,6 +361,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Questions to other cores that are not answered yet.
+    #[must_use]
+    pub fn questions_under_way(&self) -> u64 {
+        let others = self.links.iter().enumerate().filter(|(index, _)| *index != self.id.index());
+        others.map(|(_, link)| u64::from(link.outstanding)).sum()
     }
 
     /// Takes back a message that the ring had no room for; it leaves with the next turn's.

@@ -16,6 +16,7 @@ use eagle_shard::{
 use super::{
     event::{CoreId, Now},
     latency::{Bucket, Histogram},
+    pause::Paused,
     storage::Counted,
 };
 use crate::command::{self, Row};
@@ -85,8 +86,10 @@ pub struct CoreStats {
     /// How long each took, as far as that is tracked; by [`Row::index`].
     latencies: Vec<Option<Histogram>>,
     tracks_latency: bool,
-    /// Error replies by their code.
-    errors: BTreeMap<String, u64>,
+    /// How long messages of other cores lay before this one took them.
+    pub waits: Histogram,
+    /// Error replies by their code, and by the [`Row::index`] of the command that they were replied to.
+    errors: BTreeMap<String, BTreeMap<Option<u16>, u64>>,
     /// Rows executed since the last [`Self::turn_took`].
     turn: Vec<u16>,
     rates: Rates,
@@ -110,6 +113,7 @@ impl Default for CoreStats {
             commands: vec![CommandStats::default(); command::row_count()],
             latencies: vec![None; command::row_count()],
             tracks_latency: true,
+            waits: Histogram::default(),
             errors: BTreeMap::new(),
             turn: Vec::new(),
             rates: Rates::default(),
@@ -137,14 +141,15 @@ impl CoreStats {
         self.commands[usize::from(row.index)].failed += 1;
     }
 
-    /// An error of this line (`ERR syntax error`) was replied; its first word is its code.
-    pub fn error(&mut self, line: impl AsRef<[u8]>) {
+    /// An error of this line (`ERR syntax error`) was replied to a command, if it was one; its first word is its code.
+    pub fn error(&mut self, row: Option<&Row>, line: impl AsRef<[u8]>) {
         let code = line.as_ref().split(|byte| *byte == b' ').next().unwrap_or_default();
         let code = String::from_utf8_lossy(code);
-        if let Some(count) = self.errors.get_mut(code.as_ref()) {
-            *count += 1;
+        let row = row.map(|row| row.index);
+        if let Some(by_command) = self.errors.get_mut(code.as_ref()) {
+            *by_command.entry(row).or_default() += 1;
         } else if self.errors.len() < ERROR_CODES_MAX {
-            self.errors.insert(code.into_owned(), 1);
+            self.errors.insert(code.into_owned(), [(row, 1)].into());
         }
     }
 
@@ -160,7 +165,7 @@ impl CoreStats {
             let index = usize::from(index);
             self.commands[index].ns += each;
             if self.tracks_latency {
-                self.latencies[index].get_or_insert_default().count(bucket);
+                self.latencies[index].get_or_insert_default().count(bucket, each);
             }
         }
     }
@@ -307,18 +312,30 @@ pub struct Figures {
     pub clients: u64,
     /// Memory of their sessions and buffers, in bytes.
     pub clients_memory: u64,
-    /// The most bytes of unexecuted requests of one connection.
+    /// The most bytes of unexecuted requests of one connection, of late.
     pub query_bytes_max: u64,
-    /// The most bytes of unread replies of one connection.
+    /// The most bytes of unread replies of one connection, of late.
     pub unsent_bytes_max: u64,
+    /// What waits by `CLIENT PAUSE` or `DEBUG SLEEP`, if anything does, and for how many milliseconds.
+    pub paused: Option<(Paused, u64)>,
+    /// Questions to other cores that are not answered yet.
+    pub questions: u64,
     /// What it counted of its medium.
     pub storage: Counted,
     /// Syncs in flight.
     pub syncs_in_flight: u64,
+    /// What its pool lies on: `none`, `file` or `dax`.
+    pub pool_mode: &'static str,
+    /// Whether what was acknowledged outlives the process.
+    pub keeps: bool,
+    /// Bytes of an extent.
+    pub extent_bytes: u64,
     /// Bytes of its pool's file.
     pub pool_bytes: u64,
     /// A write or sync of its pool has failed.
     pub has_failed: bool,
+    /// Its pool could not grow when it was last to.
+    pub lacks_space: bool,
     /// What was found when its pool was loaded.
     pub recovery: RecoveryFigures,
     /// What the scrub has read and found.
@@ -378,8 +395,10 @@ impl Figures {
                 latency.get_or_insert_default().add(their);
             }
         }
-        for (code, count) in &theirs.errors {
-            *stats.errors.entry(code.clone()).or_default() += count;
+        stats.waits.add(&theirs.waits);
+        for (code, by_command) in &theirs.errors {
+            let own = stats.errors.entry(code.clone()).or_default();
+            by_command.iter().for_each(|(row, count)| *own.entry(*row).or_default() += count);
         }
         for (rate, their) in self.rates.iter_mut().zip(other.rates) {
             *rate += their;
@@ -395,10 +414,14 @@ impl Figures {
         self.clients_memory += other.clients_memory;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.unsent_bytes_max = self.unsent_bytes_max.max(other.unsent_bytes_max);
+        self.paused = self.paused.or(other.paused);
+        self.questions += other.questions;
         self.storage.add(&other.storage);
         self.syncs_in_flight += other.syncs_in_flight;
         self.pool_bytes += other.pool_bytes;
+        self.keeps |= other.keeps;
         self.has_failed |= other.has_failed;
+        self.lacks_space |= other.lacks_space;
         self.recovery.add(other.recovery);
         self.scrub.passes = self.scrub.passes.min(other.scrub.passes);
         self.scrub.bytes += other.scrub.bytes;
@@ -439,7 +462,15 @@ impl Figures {
 
     /// Error replies by their code.
     pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.stats.errors.iter().map(|(code, count)| (code.as_str(), *count))
+        self.stats.errors.iter().map(|(code, by_command)| (code.as_str(), by_command.values().sum()))
+    }
+
+    /// Error replies by the [`Row::index`] of the command, if it was one, and their code.
+    pub fn command_errors(&self) -> impl Iterator<Item = (Option<u16>, &str, u64)> {
+        self.stats
+            .errors
+            .iter()
+            .flat_map(|(code, by_command)| by_command.iter().map(move |(row, count)| (*row, code.as_str(), *count)))
     }
 
     /// Memory of data, index and connections, in bytes.
@@ -512,12 +543,15 @@ mod tests {
     fn errors_are_counted_by_code_and_not_without_bound() {
         // A client that invents codes fills a bounded table.
         let mut stats = CoreStats::default();
-        stats.error("ERR syntax error");
-        stats.error("ERR");
-        stats.error("WRONGTYPE Operation");
-        assert_eq!(stats.errors, [("ERR".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)].into());
+        let rows: Vec<_> = command::rows().collect();
+        stats.error(Some(rows[0]), "ERR syntax error");
+        stats.error(None, "ERR");
+        stats.error(Some(rows[1]), "WRONGTYPE Operation");
+        let (one, other) = (Some(rows[0].index), Some(rows[1].index));
+        let counted = [("ERR".to_owned(), [(one, 1), (None, 1)].into()), ("WRONGTYPE".to_owned(), [(other, 1)].into())];
+        assert_eq!(stats.errors, counted.into());
         for i in 0..1000 {
-            stats.error(format!("CODE{i} x"));
+            stats.error(Some(rows[0]), format!("CODE{i} x"));
         }
         assert_eq!(stats.errors.len(), ERROR_CODES_MAX);
     }

@@ -24,7 +24,7 @@ use super::{
     Core,
     event::{Actions, Now, Storage as Action, Stored},
     gate::{Level, Promise, Reached},
-    latency::{Bucket, Histogram},
+    latency::Histogram,
     session::Session,
 };
 use crate::config::SyncMode;
@@ -49,6 +49,8 @@ pub(super) struct Storage {
     sync_wanted: Position,
     last_sync_us: u64,
     grow_again_us: u64,
+    /// Growing failed when it was last tried.
+    cannot_grow: bool,
     counted: Counted,
 }
 
@@ -274,7 +276,10 @@ impl Core {
         storage.is_growing = false;
         let why = match result {
             Ok(()) => match self.shard.grown() {
-                Ok(()) => return,
+                Ok(()) => {
+                    storage.cannot_grow = false;
+                    return;
+                }
                 Err(error) => error.to_string(),
             },
             Err(code) => {
@@ -290,6 +295,7 @@ impl Core {
             );
         }
         storage.counted.growths_failed += 1;
+        storage.cannot_grow = true;
         storage.grow_again_us = now.mono_us + GROW_AGAIN_US;
     }
 
@@ -332,6 +338,12 @@ impl Core {
         self.gate.failed()
     }
 
+    /// Whether the medium could not grow when it was last asked to: what it has no room for is refused.
+    #[must_use]
+    pub fn lacks_space(&self) -> bool {
+        self.storage.cannot_grow
+    }
+
     /// What it counted of its medium, and how many syncs are in flight.
     #[must_use]
     pub fn storage_counted(&self) -> (&Counted, u64) {
@@ -342,7 +354,7 @@ impl Core {
 impl Storage {
     fn count_commit(&mut self, begun_us: u64, now: Now) {
         self.counted.commits += 1;
-        self.counted.latency.count(Bucket::of(1000 * now.mono_us.saturating_sub(begun_us)));
+        self.counted.latency.count_us(now.mono_us.saturating_sub(begun_us));
     }
 }
 

@@ -20,6 +20,22 @@ const LINGER_BYTES_MAX: usize = 16 << 10;
 /// Ticks in which the whole table of sessions is looked through.
 const SWEEP_TICKS: usize = 10;
 
+/// Bytes of a connection's buffers, or the most of several.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffers {
+    /// Of unexecuted requests.
+    pub query: u64,
+    /// Of unread replies.
+    pub unsent: u64,
+}
+
+impl Buffers {
+    fn note(&mut self, session: &Session) {
+        self.query = self.query.max(session.query_bytes() as u64);
+        self.unsent = self.unsent.max(session.unsent_bytes() as u64);
+    }
+}
+
 impl Core {
     /// Sends, pauses, closes: what each session of this turn needs.
     pub(super) fn look_after_sessions(&mut self, now: Now, actions: &mut Actions) {
@@ -91,17 +107,28 @@ impl Core {
         let slice = self.sessions.len().div_ceil(SWEEP_TICKS);
         for _ in 0..slice {
             self.sweep_at = if self.sweep_at + 1 < self.sessions.len() { self.sweep_at + 1 } else { 0 };
+            if self.sweep_at == 0 {
+                self.largest = [Buffers::default(), self.largest[0]];
+            }
             let Some(session) = self.sessions[self.sweep_at].as_deref_mut() else {
                 continue;
             };
             if session.ending == Ending::Closed {
                 continue;
             }
+            self.largest[0].note(session);
             if idle(session, &self.config, now) || over_limits(session, &self.config, now).is_some() {
                 session.ending = Ending::Closed;
                 actions.close.push(session.conn);
             }
         }
+    }
+
+    /// The largest buffers that connections had when they were last looked at: within two seconds.
+    #[must_use]
+    pub fn largest_buffers(&self) -> Buffers {
+        let [this, last] = self.largest;
+        Buffers { query: this.query.max(last.query), unsent: this.unsent.max(last.unsent) }
     }
 
     /// Connections whose replies wait for a commit.

@@ -49,6 +49,7 @@ use glommio::io::BufferedFile;
 use slab::Slab;
 
 use super::{
+    admin::Inquiry,
     checkpoint::{CHECKPOINT, CheckpointFile},
     clock::Clock,
     connection::{Connections, Receiving, peer_of},
@@ -119,6 +120,8 @@ pub(super) struct Parts {
     pub(super) pool: Option<(OwnedFd, File, CheckpointFile)>,
     /// Called when the core wants settings of the process changed.
     pub(super) wish: Box<dyn Fn(Wish)>,
+    /// Where it is asked how it is, if anybody may.
+    pub(super) inquiry: Option<Inquiry>,
 }
 
 /// Drives a core until the node ends, and hands it back. Runs as a task of the core's executor, and makes its ring there.
@@ -204,6 +207,7 @@ struct CoreLoop {
     /// Why the core cannot go on.
     broken: Option<String>,
     wish: Box<dyn Fn(Wish)>,
+    inquiry: Option<Inquiry>,
     /// Wishes that were not answered yet.
     wishes: usize,
     answers: (Sender<Configured>, Receiver<Configured>),
@@ -231,7 +235,7 @@ struct CoreLoop {
 
 impl CoreLoop {
     fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish } = parts;
+        let Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish, inquiry } = parts;
         let is_opening = core.is_opening();
         let (storage, checkpoint) = pool
             .map(|(file, growth_file, checkpoint)| (Storage::new(core.id(), file, growth_file), checkpoint))
@@ -261,6 +265,7 @@ impl CoreLoop {
             load_records: LOAD_RECORDS[0],
             broken: None,
             wish,
+            inquiry,
             wishes: 0,
             answers: mpsc::channel(),
             bed: Rc::new(bed),
@@ -305,12 +310,13 @@ impl CoreLoop {
                 || self.ring.has_completions()
                 || !self.starved.is_empty();
             if worked {
-                self.spins = now.mono_us - self.last_work_us < spin_us;
+                // Some virtual machines' monotonic clocks step back.
+                self.spins = now.mono_us.saturating_sub(self.last_work_us) < spin_us;
                 self.last_work_us = now.mono_us;
-                let turn_us = self.clock.mono_us() - now.mono_us;
+                let turn_us = self.clock.mono_us().saturating_sub(now.mono_us);
                 self.core.stats_mut().turn_took(1000 * turn_us);
             }
-            let idle_us = now.mono_us - self.last_work_us;
+            let idle_us = now.mono_us.saturating_sub(self.last_work_us);
             if !work_left && self.core.lingers() {
                 self.nap(Duration::from_micros(LINGER_US));
             } else if !work_left && idle_us >= NAP_US {
@@ -561,6 +567,9 @@ impl CoreLoop {
         self.next_tick_us = now.mono_us + TICK_US;
         self.listeners.iter_mut().for_each(|(_, accepting)| accepting.failed = false);
         self.core.step(Event::Tick, now, &mut self.actions);
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.answer(&self.core, now);
+        }
     }
 
     /// Serves what has arrived and takes nothing new from now on.

@@ -159,7 +159,7 @@ pub(super) fn listen_on_all(
 }
 
 /// The address that a word of `bind` means: the first one, if it is a name of several.
-fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
+pub(super) fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
     let unknown = |error| StartError::Listen { address: name.to_owned(), error };
     match name {
         "*" => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
@@ -173,7 +173,7 @@ fn resolve(name: &str, port: u16) -> Result<SocketAddr, StartError> {
 
 /// A socket of ours alone on the address. A process that was killed lets go of its sockets when the kernel has ended its rings,
 /// some milliseconds after it is gone: whoever starts the next one at once finds the port taken and not for long.
-fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
+pub(super) fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
     let until = Instant::now() + PORT_PATIENCE;
     loop {
         match bind_tcp(address, false) {
@@ -244,13 +244,13 @@ pub(super) fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Listen
 }
 
 /// This machine has no such kind of address: passed over, as Redis does.
-fn is_no_such_family(error: &io::Error) -> bool {
+pub(super) fn is_no_such_family(error: &io::Error) -> bool {
     let codes =
         [libc::ENOPROTOOPT, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT, libc::EPFNOSUPPORT, libc::EAFNOSUPPORT];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-fn is_not_ours(error: &io::Error) -> bool {
+pub(super) fn is_not_ours(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 

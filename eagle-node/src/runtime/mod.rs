@@ -6,6 +6,7 @@
 //!                                              └─ glommio executor
 //!                                                   └─ core loop: Core, its io_uring (Ring), Connections, Mesh
 //!  signals thread: SIGTERM, SIGINT ─▶ main thread ─▶ all cores drain ─▶ the end
+//!  admin thread:   HTTP; asks the cores how they are, which they say with their next tick (admin)
 //! ```
 //!
 //! Beside the end the main thread is told of `CONFIG SET` of what the process is, and does it (`settings`).
@@ -13,6 +14,7 @@
 //! What always holds: a core is touched by its own thread only; the runtime decides nothing about data, so it needs no
 //! simulation.
 
+mod admin;
 mod checkpoint;
 pub mod clock;
 mod connection;
@@ -55,6 +57,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 pub(crate) use self::pools::{checkpoint_path, found_in as pools_in, share as share_folder};
 use self::{
+    admin::{Admin, Inquiry, Source},
     checkpoint::CheckpointFile,
     clock::Clock,
     core_loop::{Ending, Parts},
@@ -118,6 +121,8 @@ pub struct Node {
     told: Receiver<Notice>,
     /// How many cores were started, each on a thread of its own.
     cores: usize,
+    /// Metrics and health.
+    admin: Option<Admin>,
     /// The locks on the pools, held to the end.
     _pools: Option<Pools>,
     /// It was said that the node serves.
@@ -207,6 +212,7 @@ impl Node {
         if let Ok(path) = std::env::current_dir() {
             config.dir = path.display().to_string();
         }
+        let admin = Admin::start(&config)?;
         let cpus = Cpus::of_this_process()?;
         let mut folders = Pools::take(&config)?;
         if let Some(folders) = &folders
@@ -247,11 +253,16 @@ impl Node {
         let addresses = listening.addresses();
         let listening = Arc::new(Published::new(Arc::new(listening)));
         let (_pools, told_ready) = (folders, false);
-        let mut node = Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, _pools, told_ready };
+        let mut node =
+            Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, admin, _pools, told_ready };
+        if let Some(admin) = &node.admin {
+            admin.know(Source::new(node.shared.clone(), node.ending.clone(), clock, cores));
+        }
         for ((core, mesh), pool) in (0..cores).zip(meshes).zip(&mut pools) {
             let config = core_config(CoreId(core), &node.shared.config().1, fresh, pool.as_ref());
             let (listening, pool) = (node.listening.clone(), pool.take());
-            let start = Start { config, cores, mesh, listening, clock, cpus: cpus.clone(), pool };
+            let inquiry = node.admin.as_ref().map(Admin::inquiry);
+            let start = Start { config, cores, mesh, listening, clock, cpus: cpus.clone(), pool, inquiry };
             node.spawn(start).map_err(|error| StartError::System { what: "start a thread", error })?;
             node.cores += 1;
         }
@@ -352,12 +363,13 @@ struct Start {
     clock: Clock,
     cpus: Cpus,
     pool: Option<Pool>,
+    inquiry: Option<Inquiry>,
 }
 
 impl Start {
     /// Makes the executor and the core on this thread, drives it until the end, and hands it back.
     fn serve(self, shared: Arc<Shared>, ending: Arc<Ending>, tell: &Sender<Notice>) -> Result<Core, StartError> {
-        let Self { config, cores, mesh, listening, clock, cpus, pool } = self;
+        let Self { config, cores, mesh, listening, clock, cpus, pool, inquiry } = self;
         let core = config.id.0;
         if let Err(error) = cpus.bind_memory(core) {
             tracing::warn!("Core {core} cannot say that its memory is to be of its NUMA node: {error}");
@@ -403,7 +415,7 @@ impl Start {
             });
             let pool = file.zip(growth_file).zip(checkpoint);
             let pool = pool.map(|((file, growth_file), checkpoint)| (file, growth_file, checkpoint));
-            let parts = Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish };
+            let parts = Parts { core, listening, mesh, cores, clock, ending, ask_end, loaded, pool, wish, inquiry };
             let serving = || {
                 // As above.
                 let _ = tell.send(Notice::Serving);

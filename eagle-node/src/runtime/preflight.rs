@@ -48,6 +48,15 @@ pub enum StartError {
     },
     /// Somebody listens there.
     PortTaken(SocketAddr),
+    /// Somebody listens where the admin port is to be.
+    AdminPortTaken(SocketAddr),
+    /// The admin port cannot be listened on.
+    AdminListen {
+        /// Where.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
     /// None of the addresses of `bind` is of this machine.
     NoAddress {
         /// The port.
@@ -129,6 +138,14 @@ impl fmt::Display for StartError {
             ),
             Self::PortTaken(address) => {
                 write!(f, "Somebody already listens on {address}: stop that server or choose another --port.")
+            }
+            Self::AdminPortTaken(address) => write!(
+                f,
+                "Somebody already listens on {address}, where metrics and health are to be: give each node of a host its own \
+                 --admin-port, or --admin-port 0 for none."
+            ),
+            Self::AdminListen { address, error } => {
+                write!(f, "Can't listen on {address}: {error}: correct --admin-bind or --admin-port.")
             }
             Self::NoAddress { port } => {
                 write!(f, "None of the addresses of --bind is of this machine, so nobody could reach port {port}: correct --bind.")
