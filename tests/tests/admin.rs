@@ -309,7 +309,7 @@ fn a_port_that_is_taken_is_one_sentence() {
 fn installed(variable: &str, what: &str) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from);
     if found.is_none() {
-        println!("passed over: {variable} names no {what}");
+        eprintln!("passed over: {variable} names no {what}");
     }
     found
 }
