@@ -306,6 +306,7 @@ fn a_port_that_is_taken_is_one_sentence() {
 }
 
 /// What is found by this variable, or why there is none.
+#[expect(clippy::print_stderr, reason = "a test that is passed over says so")]
 fn installed(variable: &str, what: &str) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from);
     if found.is_none() {
