@@ -187,7 +187,12 @@ pub fn eagledb_path() -> PathBuf {
         .expect("build the server first: cargo build --profile checked -p eagle-node")
 }
 
-fn free_port() -> u16 {
+/// A port that nobody had a moment ago.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }
