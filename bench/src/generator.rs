@@ -63,7 +63,7 @@ pub(crate) struct Generator {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     /// Which list its requests are taken from.
     list: usize,
     /// Bytes of the list that are not sent yet.
@@ -85,12 +85,17 @@ impl Generator {
 
     /// Takes connections that are open; `list` says for each by its number which list it sends from.
     pub(crate) fn over(streams: Vec<TcpStream>, list: impl Fn(usize) -> usize) -> Result<Self> {
+        Self::over_wires(streams.into_iter().map(Wire::Plain).collect(), list)
+    }
+
+    /// The same of connections of any kind.
+    pub(crate) fn over_wires(streams: Vec<Wire>, list: impl Fn(usize) -> usize) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(streams.len());
         for (number, stream) in streams.into_iter().enumerate() {
-            stream.set_nonblocking(true)?;
+            stream.socket().set_nonblocking(true)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &stream, epoll::EventData::new_u64(number as u64), flags)?;
+            epoll::add(&epoll, stream.socket(), epoll::EventData::new_u64(number as u64), flags)?;
             let (list, begun) = (list(number), Instant::now());
             connections.push(Connection { stream, list, unsent: 0..0, awaiting: 0, begun, carry: Vec::new() });
         }
@@ -139,6 +144,48 @@ impl Generator {
     }
 }
 
+/// A connection, as plain as it is or within TLS.
+pub(crate) enum Wire {
+    /// The bare socket.
+    Plain(TcpStream),
+    /// TLS on it.
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(bytes),
+            Wire::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write(bytes),
+            Wire::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.flush(),
+            Wire::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A minute at most, to the thousandth.
 pub(crate) fn no_delays() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that a histogram can have")
@@ -167,7 +214,10 @@ impl Connection {
                 Err(error) => return Err(error).context("sending to the server"),
             }
         }
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error).context("sending to the server"),
+            _ => Ok(()),
+        }
     }
 
     /// Reads what has come; returns the number of replies in it.
@@ -188,8 +238,8 @@ impl Connection {
             self.awaiting -= found.replies;
             self.carry.clear();
             self.carry.extend_from_slice(&incoming[found.bytes..kept + count]);
-            // A read that was not filled has emptied the socket; what comes later is a new event.
-            if kept + count < incoming.len() {
+            // A read that was not filled has emptied the socket; what comes later is a new event. TLS gives a record at a time.
+            if kept + count < incoming.len() && matches!(self.stream, Wire::Plain(_)) {
                 break;
             }
         }

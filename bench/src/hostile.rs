@@ -4,6 +4,7 @@
 //! stop at the first failure, so that one run shows all.
 
 mod checks;
+mod idlers;
 
 use std::fmt;
 
@@ -26,6 +27,10 @@ pub(crate) struct Hostile {
 /// One kind of trouble.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Check {
+    /// Two thousand clients that begin a request and send a byte of it now and then
+    Slowloris,
+    /// Clients that declare the largest requests there may be and send nothing of them
+    Declared,
     /// Clients that never read their replies are cut off at the output limit
     SlowReader,
     /// A million GETs written before any reply is read
@@ -39,10 +44,20 @@ enum Check {
 }
 
 impl Check {
-    const ALL: [Check; 5] = [Check::SlowReader, Check::WriteFirst, Check::Pipeline, Check::ByteWise, Check::HugeValue];
+    const ALL: [Check; 7] = [
+        Check::Slowloris,
+        Check::Declared,
+        Check::SlowReader,
+        Check::WriteFirst,
+        Check::Pipeline,
+        Check::ByteWise,
+        Check::HugeValue,
+    ];
 
     fn name(self) -> &'static str {
         match self {
+            Check::Slowloris => "2000 clients that never end a request",
+            Check::Declared => "huge declared lengths",
             Check::SlowReader => "slow readers are cut, nobody else is slowed",
             Check::WriteFirst => "1 M GETs written before a reply is read",
             Check::Pipeline => "pinger beside a 100 MB pipeline",
@@ -53,6 +68,8 @@ impl Check {
 
     fn run(self, server: &Server) -> Result<Outcome> {
         match self {
+            Check::Slowloris => idlers::slowloris(server),
+            Check::Declared => idlers::declared(server),
             Check::SlowReader => checks::slow_reader(server),
             Check::WriteFirst => checks::write_first(server),
             Check::Pipeline => checks::pipeline(server),

@@ -43,6 +43,7 @@ mod replies;
 mod report;
 mod requests;
 mod restart;
+mod security;
 mod server;
 mod setup;
 
@@ -83,6 +84,8 @@ enum Command {
     Durable(durable::Durable),
     /// How long a server takes to end and to start again with its keys
     Restart(restart::Restart),
+    /// What access control and TLS cost: CPU time a request
+    Security(security::Security),
     /// Fetches the peers that are no Debian packages (Valkey 9.1.2, Redis 8.2.3, Valkey 8.1.8) with pip
     Peers {
         /// Where to [default: peers of cargo's target folder]
@@ -104,6 +107,7 @@ fn main() -> Result<()> {
         Command::Hostile(arguments) => hostile::run(&arguments),
         Command::Durable(arguments) => durable::run(&arguments),
         Command::Restart(arguments) => restart::run(&arguments),
+        Command::Security(arguments) => security::run(&arguments),
         Command::Peers { peers_dir } => peers::fetch(&setup::peers_dir(peers_dir.as_deref())?),
     }
 }

@@ -17,7 +17,7 @@
 //! # The one way of a request
 //!
 //! ```text
-//! socket bytes ─▶ resp::Decoder ─▶ batch of Args ─▶ command::find ─▶ gate (arity, auth)        core::dispatch
+//! socket bytes ─▶ resp::Decoder ─▶ batch of Args ─▶ command::find ─▶ gate (arity, auth, ACL)   core::dispatch
 //!                                                        │
 //!           ┌────────────────────────────────────────────┘
 //!           ▼
@@ -39,6 +39,8 @@
 //! | [`admin`] | metrics, health and the status page: what a GET is answered, from the figures of all cores |
 //! | [`check`] | `eagle-node check`: pools verified offline |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
+//! | [`acl`] | users and what each may do |
+//! | [`attempts`] | failed logins, by address |
 //! | [`budget`] | what all cores take together of the memory that the node may |
 //! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
 //! | [`log`] | tracing set-up: where the log goes, its level at run time |
@@ -61,7 +63,9 @@
 //!   RENAME, RENAMENX, COPY, MSETNX and LCS hold their keys on all shards while they are at work, so others see them
 //!   whole; FLUSHALL, FLUSHDB and SWAPDB hold all keys, so each comes before or after any of them; a crash in the middle of a RENAME may leave both keys, never neither.
 
+pub mod acl;
 pub mod admin;
+pub mod attempts;
 pub mod budget;
 pub mod check;
 pub mod command;

@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use crate::attempts::Attempts;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::crowd::Crowd;
@@ -19,6 +20,7 @@ pub struct Shared {
     config: Published<Arc<Config>>,
     config_version: AtomicU64,
     client_ids: AtomicU64,
+    denial_ids: AtomicU64,
     clients: AtomicUsize,
     /// 40 hexadecimal digits, new with each start: `run_id` of `INFO`.
     pub run_id: String,
@@ -47,6 +49,8 @@ pub struct Shared {
     pub faults: Faults,
     /// What all clients take.
     pub crowd: Crowd,
+    /// Failed logins, by address.
+    pub attempts: Attempts,
 }
 
 /// What a node runs on, for `INFO`.
@@ -79,6 +83,7 @@ impl Shared {
             config: Published::new(Arc::new(config)),
             config_version: AtomicU64::new(0),
             client_ids: AtomicU64::new(1),
+            denial_ids: AtomicU64::new(0),
             clients: AtomicUsize::new(0),
             run_id: forty_digits(&mut rng),
             started_unix_ms,
@@ -94,6 +99,7 @@ impl Shared {
             loading: Loading::default(),
             faults: Faults::default(),
             crowd: Crowd::default(),
+            attempts: Attempts::new(seed),
         }
     }
 
@@ -141,6 +147,11 @@ impl Shared {
     /// A client's number: unique, growing.
     pub(crate) fn next_client_id(&self) -> u64 {
         self.client_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of something denied: unique, growing.
+    pub(crate) fn next_denial(&self) -> u64 {
+        self.denial_ids.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A client came; returns how many there are now.

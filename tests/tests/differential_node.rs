@@ -49,6 +49,7 @@ const DIFFERENCES: &[(&str, Rule, &str)] = &[
 /// Directives that are not set at random, and why.
 const OWN: &[(&[&str], &str)] = &[
     (&["appendonly", "save"], "the node runs with 'pool none' and refuses what promises to keep data"),
+    (&["tls-port"], "which library speaks TLS decides what of it can be had"),
     (&["bind", "dir", "port"], "each server's own; compared by the test of settings"),
     (&["maxclients", "oom-score-adj", "oom-score-adj-values"], "what the system allows decides"),
     (

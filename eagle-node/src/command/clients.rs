@@ -7,6 +7,7 @@ use eagle_resp::{Args, Reply, number};
 use eagle_shard::{command::args::is, error::Error, spec::Spec};
 
 use super::{Asked, Begin, NodeRun, refuse};
+use crate::acl::Acl;
 use crate::core::{
     Core, MergeCall, NodeCall,
     event::{Now, Peer},
@@ -153,6 +154,7 @@ struct Filter<'a> {
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     age_s_min: Option<u64>,
+    user: Option<&'a [u8]>,
     /// The old form, `CLIENT KILL addr`: one client, which must be there.
     old: bool,
     /// Not the client that asks.
@@ -160,7 +162,8 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn parse(args: Args<'a>) -> Result<Self, Wrong> {
+    /// With the users that there are, if they are to be there.
+    fn parse(args: Args<'a>, acl: Option<&Acl>) -> Result<Self, Wrong> {
         if args.len() == 3 {
             return Ok(Self { addr: args.get(2), old: true, ..Self::default() });
         }
@@ -168,13 +171,13 @@ impl<'a> Filter<'a> {
         let mut at = 2;
         while let Some(option) = args.get(at) {
             let value = args.get(at + 1).ok_or(Error::Syntax)?;
-            filter.condition(option, value)?;
+            filter.condition(option, value, acl)?;
             at += 2;
         }
         Ok(filter)
     }
 
-    fn condition(&mut self, option: &[u8], value: &'a [u8]) -> Result<(), Wrong> {
+    fn condition(&mut self, option: &[u8], value: &'a [u8], acl: Option<&Acl>) -> Result<(), Wrong> {
         match option {
             option if is(option, "ID") => {
                 let id = number::parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
@@ -189,8 +192,7 @@ impl<'a> Filter<'a> {
             option if is(option, "TYPE") => self.kind = Some(ClientType::parse(value)?),
             option if is(option, "ADDR") => self.addr = Some(value),
             option if is(option, "LADDR") => self.laddr = Some(value),
-            // There is one user, and every client is it.
-            option if is(option, "USER") && value == b"default" => {}
+            option if is(option, "USER") && acl.is_none_or(|acl| acl.user(value).is_some()) => self.user = Some(value),
             option if is(option, "USER") => {
                 return Err(Wrong::Line([b"ERR No such user '", value, b"'"].concat()));
             }
@@ -206,18 +208,19 @@ impl<'a> Filter<'a> {
             && self.kind.is_none_or(|kind| kind.is(session))
             && self.addr.is_none_or(|addr| remote(&session.peer).as_bytes() == addr)
             && self.laddr.is_none_or(|addr| local(&session.peer).as_bytes() == addr)
+            && self.user.is_none_or(|user| session.user.name() == user)
             && self.age_s_min.is_none_or(|age| seconds_since(session.created_us, now) >= age)
             && !(self.skip_me && is_asker)
     }
 }
 
 fn kill_begin(core: &mut Core, call: &mut NodeCall<'_>) -> Result<Begin, Error> {
-    let checked = Filter::parse(call.args).map(|_| ());
+    let checked = Filter::parse(call.args, Some(&core.config().acl)).map(|_| ());
     begin(core, call, checked)
 }
 
 fn kill_each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
-    let filter = Filter::parse(asked.args).expect("checked before cores were asked");
+    let filter = Filter::parse(asked.args, None).expect("checked before cores were asked");
     let here = asked.from == core.id();
     let met = |session: &&Session| filter.meets(session, here && session.conn == asked.asker, asked.now);
     let killed: Vec<_> = core.sessions().filter(met).map(|session| session.conn).collect();
@@ -236,7 +239,7 @@ fn kill_merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, r
             other => unreachable!("the killed are counted, not {other:?}"),
         }
     }
-    let old = Filter::parse(call.args).expect("checked before cores were asked").old;
+    let old = Filter::parse(call.args, None).expect("checked before cores were asked").old;
     match (old, killed) {
         (true, 0) => {
             let line = "ERR No such client";
@@ -276,7 +279,7 @@ fn last_line(session: &Session, now: Now) -> String {
 }
 
 /// One line of `CLIENT LIST` about a client that is executing `spec`.
-pub(super) fn line(session: &Session, spec: &Spec, now: Now) -> String {
+pub(crate) fn line(session: &Session, spec: &Spec, now: Now) -> String {
     line_of(session, spec.name, now)
 }
 
@@ -289,7 +292,7 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 qbuf={} \
          qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events=r cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} core={}",
+         user={} redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} core={}",
         session.id,
         remote(&session.peer),
         local(&session.peer),
@@ -304,6 +307,7 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
         session.unsent_bytes(),
         session.memory(),
         command,
+        text(session.user.name()),
         match session.protocol {
             eagle_resp::Protocol::Resp2 => 2,
             eagle_resp::Protocol::Resp3 => 3,

@@ -11,12 +11,9 @@ use eagle_shard::{
 use super::{NodeRun, refuse};
 use crate::{
     REDIS_VERSION,
-    config::Config,
-    core::{Core, NodeCall, replies::Mute, session::Session},
+    acl::{DEFAULT_USER, log::Reason},
+    core::{Core, NodeCall, replies::Mute},
 };
-
-/// The one user there is as long as there are no access control lists.
-const DEFAULT_USER: &[u8] = b"default";
 
 /// Allowed to everyone at any time.
 const ALWAYS: Flags = Flags::NOSCRIPT
@@ -135,7 +132,7 @@ fn reset(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     session.db = DbId(0);
     session.name.clear();
     session.protocol = Protocol::Resp2;
-    session.authenticated = core.config().requirepass.is_empty();
+    session.log_out(&core.config().acl);
     session.no_evict = false;
     session.no_touch = false;
     session.durability = None;
@@ -148,25 +145,37 @@ fn reset(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
 fn auth(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. \
         Are you sure your configuration is correct?";
-    let config = core.config();
-    match call.args.len() {
-        2 if config.requirepass.is_empty() => return Err(Error::Line(NO_PASSWORD)),
-        2 => authenticate(config, call.session, DEFAULT_USER, &call.args[1])?,
-        3 => authenticate(config, call.session, &call.args[1], &call.args[2])?,
+    let args = call.args;
+    match args.len() {
+        2 if core.config().acl.default_user().needs_no_password() => return Err(Error::Line(NO_PASSWORD)),
+        2 => authenticate(core, call, DEFAULT_USER, &args[1])?,
+        3 => authenticate(core, call, &args[1], &args[2])?,
         _ => return Err(Error::Syntax),
     }
     call.reply.ok();
     Ok(())
 }
 
-fn authenticate(config: &Config, session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Error> {
+/// Makes the connection one of a user. Who failed too often from its address is not listened to.
+fn authenticate(core: &mut Core, call: &mut NodeCall<'_>, user: &[u8], password: &[u8]) -> Result<(), Error> {
     const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
-    let right = config.requirepass.is_empty() || config.requirepass.matches(password);
-    if user != DEFAULT_USER || !right {
-        return Err(Error::Line(WRONG));
+    const TOO_OFTEN: &str = "ERR too many failed authentications from this address, try again later";
+    let config = core.config().clone();
+    let (limit, now_us) = (config.auth_failures_per_minute, call.now.mono_us);
+    if core.shared().attempts.are_too_many(&call.session.peer, limit, now_us) {
+        return Err(Error::Line(TOO_OFTEN));
     }
-    session.authenticated = true;
-    Ok(())
+    match config.acl.user(user) {
+        Some(known) if known.admits(password) => {
+            call.session.log_in(known);
+            Ok(())
+        }
+        _ => {
+            core.shared().attempts.failed(&call.session.peer, limit, now_us);
+            core.note_denied(call.session, call.spec, Reason::Auth, [&call.args[0], user], call.now);
+            Err(Error::Line(WRONG))
+        }
+    }
 }
 
 fn hello(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
@@ -203,7 +212,7 @@ fn hello(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
         }
     }
     if let Some((user, password)) = login {
-        authenticate(core.config(), call.session, user, password)?;
+        authenticate(core, call, user, password)?;
     }
     if !call.session.authenticated {
         return Err(Error::Line(UNAUTHENTICATED));
@@ -256,7 +265,7 @@ pub(super) fn is_word(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::trial::Trial;
-    use crate::config::{Config, Secret};
+    use crate::config::Config;
 
     fn check(requests: &[(&str, &str)], config: Config) {
         let mut trial = Trial::new(1, config);
@@ -331,7 +340,7 @@ mod tests {
                 ("AUTH default secret", "+OK"),
                 ("PING", "+PONG"),
             ],
-            Config { requirepass: Secret(b"secret".to_vec()), ..Config::default() },
+            Config::default().with(&[(b"requirepass", b"secret")], true).unwrap(),
         );
     }
 

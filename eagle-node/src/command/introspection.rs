@@ -4,10 +4,10 @@ use eagle_shard::{
     command::{args::is, describe},
     error::Error,
     glob,
-    spec::{Categories, Flags, Group, KeyFlags, Spec},
+    spec::{Categories, Flags, Group, Spec},
 };
 
-use super::{Found, NodeRun, Row, all_rows, find, find_named, help as write_help, rows};
+use super::{Found, NodeRun, Row, access, all_rows, find, find_named, help as write_help, rows};
 use crate::core::{Core, NodeCall};
 
 const COMMAND: Spec = Spec {
@@ -225,14 +225,7 @@ fn getkeysandflags(_: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     let args = call.args.from(2);
     call.reply.array(row.spec.key_indices(args.len()).count());
     for keys in row.spec.keys {
-        // Access that depends on the arguments: SET reads the key only with GET.
-        let access = match keys.access.contains(KeyFlags::VARIABLE) {
-            false => keys.access,
-            true if args.iter().skip(1).any(|arg| is(arg, "GET")) => {
-                KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE)
-            }
-            true => KeyFlags::OW.union(KeyFlags::UPDATE),
-        };
+        let access = access(keys, args);
         for index in keys.indices(args.len()) {
             call.reply.array(2);
             call.reply.bulk(&args[index]);

@@ -4,6 +4,7 @@
 //! type, one file a family: first its rows, then the functions that execute them ([`NodeRun`]), by name. Each row,
 //! subcommands included, has a number, by which statistics are kept.
 
+pub mod acl;
 pub mod client;
 pub mod clients;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod info;
 pub mod introspection;
 pub mod lolwut;
 pub mod memory;
+pub mod names;
 pub mod pausing;
 mod sections;
 pub mod server;
@@ -30,7 +32,7 @@ use eagle_shard::{
     call::DbId,
     command::{lookup::Lookup, refusal},
     error::Error,
-    spec::{Run, Spec},
+    spec::{KeyFlags, KeySpec, Run, Spec},
 };
 
 use crate::core::{
@@ -68,6 +70,8 @@ pub enum NodeRun {
 pub enum Begin {
     /// All cores are to report.
     Gather,
+    /// All cores are to report, and the merge gets this number.
+    Noted(i64),
     /// The runtime is to change the configuration as the arguments behind the subcommand say, then all cores are to report.
     Configure,
     /// The reply is written already.
@@ -122,7 +126,8 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 8] = [
+const ROWS: [&[Spec]; 9] = [
+    acl::ROWS,
     connection::ROWS,
     client::ROWS,
     introspection::ROWS,
@@ -134,7 +139,8 @@ const ROWS: [&[Spec]; 8] = [
 ];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 8] = [
+const RUNS: [&[(&str, NodeRun)]; 9] = [
+    acl::RUNS,
     connection::RUNS,
     client::RUNS,
     introspection::RUNS,
@@ -197,6 +203,12 @@ pub fn find(args: Args<'_>) -> Found {
     let Some(row) = args.get(0).and_then(|name| table.lookup.position(name)).map(|index| &table.rows[index]) else {
         return Found::Unknown;
     };
+    within(row, args)
+}
+
+/// What a request of this command or container means.
+#[inline]
+fn within(row: &'static Row, args: Args<'_>) -> Found {
     match args.get(1) {
         Some(name) if !row.rows.is_empty() => row.subcommand(name).map_or(Found::UnknownSubcommand(row), Found::Row),
         _ => Found::Row(row),
@@ -227,6 +239,18 @@ pub fn named(name: &str) -> &'static Spec {
 #[must_use]
 pub fn row(spec: &Spec) -> &'static Row {
     all_rows().find(|row| row.spec.name == spec.name).expect("a spec of the table")
+}
+
+/// What a request does with the keys of one range, where that depends on its other arguments too: SET reads the key only with GET.
+#[must_use]
+pub fn access(keys: &KeySpec, args: Args<'_>) -> KeyFlags {
+    match keys.access.contains(KeyFlags::VARIABLE) {
+        false => keys.access,
+        true if args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(b"GET")) => {
+            KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE)
+        }
+        true => KeyFlags::OW.union(KeyFlags::UPDATE),
+    }
 }
 
 /// Redis' line for a name that is of no command.

@@ -9,7 +9,7 @@ use super::{
     all_rows,
     info::{Node, Section},
 };
-use crate::{REDIS_VERSION, core::pause::Paused};
+use crate::{REDIS_VERSION, acl::log::Reason, core::pause::Paused};
 
 #[rustfmt::skip]
 pub(super) const SECTIONS: &[Section] = &[
@@ -315,9 +315,11 @@ fn stats(node: &Node<'_>, text: &mut String) {
     line(text, "eventloop_duration_cmd_sum", figures.commands_ns() / 1000);
     line(text, "instantaneous_eventloop_cycles_per_sec", turns.round());
     line(text, "instantaneous_eventloop_duration_usec", (turns_ns / turns.max(1.0) / 1000.0).round());
-    let denied = figures.errors().find(|(code, _)| *code == "WRONGPASS").map_or(0, |(_, count)| count);
-    line(text, "acl_access_denied_auth", denied);
-    none(text, &["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"]);
+    for (name, reason) in
+        [("auth", Reason::Auth), ("cmd", Reason::Command), ("key", Reason::Key), ("channel", Reason::Channel)]
+    {
+        line(text, &format!("acl_access_denied_{name}"), figures.stats.denied[reason as usize]);
+    }
     line(text, "commands_of_other_cores", figures.stats.served);
     line(text, "compacted_records", figures.shard.moved);
     line(text, "compacted_bytes", figures.shard.moved_bytes);

@@ -266,7 +266,7 @@ mod tests {
         let Ok(Start::Serve { config, .. }) = started else { panic!("{started:?}") };
         assert_eq!((config.port, config.maxclients, config.timeout), (3, 8, 5));
         assert_eq!(config.bind, ["127.0.0.1", "::1"]);
-        assert!(config.requirepass.matches(b"pass word"));
+        assert_eq!(config.requirepass.0, b"pass word");
         assert_eq!((config.kept["aof_rewrite_cpulist"].as_str(), config.kept["bio_cpulist"].as_str()), ("1", "2"));
         let Ok(Start::Serve { config, .. }) = flagged else { panic!("{flagged:?}") };
         assert_eq!((config.port, config.maxclients), (1, 7), "a file is included where the flag stands");

@@ -8,6 +8,11 @@ use std::{collections::BTreeMap, fmt, path::Path};
 
 use eagle_shard::glob;
 
+use crate::{
+    acl,
+    command::names::{NameError, Names},
+};
+
 use super::{
     Config,
     form::Wrong,
@@ -18,9 +23,7 @@ use super::{
 const INCLUDE_DEPTH_MAX: u8 = 16;
 
 /// Directives that Redis knows and that must not be overlooked: leaving them out would open what they close.
-const REFUSED: [(&str, &str); 5] = [
-    ("rename-command", "renaming and disabling commands is not available yet; remove the line"),
-    ("user", "access control lists are not available yet; remove the line"),
+const REFUSED: [(&str, &str); 3] = [
     ("loadmodule", "modules are not available; remove the line"),
     ("sentinel", "this server is no sentinel; remove the line"),
     ("slave-of", "the directive is called replicaof"),
@@ -83,6 +86,8 @@ pub struct Settings {
     pub config: Config,
     /// What the log should say about it at start.
     pub notes: Vec<String>,
+    /// Users with their rules, and where each was described.
+    users: Vec<(Vec<Vec<u8>>, Source)>,
     /// Where each directive was set last.
     sources: BTreeMap<&'static str, Source>,
 }
@@ -152,10 +157,16 @@ impl Settings {
     /// Sets one directive from its words.
     pub fn set(&mut self, name: &[u8], values: &[Vec<u8>], source: Source) -> Result<(), ConfigError> {
         let shown = String::from_utf8_lossy(name).to_ascii_lowercase();
-        let set_by = source.clone();
-        let wrong = |reason: String| ConfigError { source: Some(source), reason: format!("'{shown}': {reason}") };
+        let wrong =
+            |reason: String| ConfigError { source: Some(source.clone()), reason: format!("'{shown}': {reason}") };
         if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == shown) {
             return Err(wrong((*reason).to_owned()));
+        }
+        if shown == "rename-command" {
+            return self.rename(values).map_err(|reason| wrong(reason.to_owned()));
+        }
+        if shown == "user" {
+            return self.user(values, wrong);
         }
         if FORGOTTEN.contains(&shown.as_str()) {
             self.notes.push(format!("directive '{shown}' is of the past and has no effect"));
@@ -170,7 +181,7 @@ impl Settings {
             _ => Err(Wrong::WordCount),
         };
         set.map_err(|refused| wrong(refused.to_string()))?;
-        self.sources.insert(row.name, set_by);
+        self.sources.insert(row.name, source);
         if row.name == "save" && self.config.kept.contains_key(row.name) {
             self.notes.push(SAVE_NOTE.to_owned());
         } else if matches!(row.place, Place::Kept) && self.config.kept.contains_key(row.name) {
@@ -179,8 +190,75 @@ impl Settings {
         Ok(())
     }
 
-    /// Finds, when all is read, what cannot be had together.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// Gives a command another name, or none. What there is not needs none.
+    fn rename(&mut self, words: &[Vec<u8>]) -> Result<(), &'static str> {
+        let [old, new] = words else {
+            return Err("wrong number of arguments");
+        };
+        self.config.renamed.push((old.clone(), new.clone()));
+        match Names::new(&self.config.renamed) {
+            Ok(_) => {}
+            Err(NameError::Taken) => return Err("Target command name already exists"),
+            Err(NameError::Unknown) => {
+                self.config.renamed.pop();
+                let old = String::from_utf8_lossy(old);
+                self.notes.push(format!("rename-command: there is no command '{old}' to be renamed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a user. The default user is described anew, others are new.
+    fn user(&mut self, words: &[Vec<u8>], wrong: impl Fn(String) -> ConfigError) -> Result<(), ConfigError> {
+        let Some(name) = words.first() else {
+            return Err(wrong("wrong number of arguments".to_owned()));
+        };
+        if self.users.iter().any(|(known, _)| known[0] == *name) {
+            return Err(wrong("a user can only be defined once".to_owned()));
+        }
+        self.users.push((words.to_vec(), wrong(String::new()).source.expect("where it was written")));
+        Ok(())
+    }
+
+    /// Makes the users, when it is known what new ones may do.
+    fn make_users(&mut self) -> Result<(), ConfigError> {
+        let channels = self.config.new_channels();
+        for (words, source) in std::mem::take(&mut self.users) {
+            let name = String::from_utf8_lossy(&words[0]).into_owned();
+            let wrong = |why: String| ConfigError { source: Some(source), reason: format!("'user' {name}: {why}") };
+            if !self.config.aclfile.is_empty() {
+                return Err(wrong("users are described either in the aclfile or here, not in both".to_owned()));
+            }
+            let mut acl = (*self.config.acl).clone();
+            if words[0] == acl::DEFAULT_USER {
+                acl = acl.with_default_reset(channels);
+            }
+            let rules: Vec<&[u8]> = words[1..].iter().map(Vec::as_slice).collect();
+            let acl = acl.with_user(&words[0], &rules, channels).map_err(|error| {
+                wrong(match error {
+                    acl::SetError::Name => "a name has no blanks and no zero bytes".to_owned(),
+                    acl::SetError::Parenthesis(_) => "unmatched parenthesis in a selector".to_owned(),
+                    // Other rules may be passwords.
+                    acl::SetError::Rule(rule, error @ acl::RuleError::Unknown) => {
+                        format!("{}: {error}", String::from_utf8_lossy(&rule))
+                    }
+                    acl::SetError::Rule(_, error) => error.to_string(),
+                })
+            })?;
+            if acl.user(&words[0]).is_some_and(|user| user.is_off()) {
+                self.notes.push(format!(
+                    "The user '{name}' is disabled (there is no 'on' modifier in the user description). Make sure this is \
+                     not a configuration error."
+                ));
+            }
+            self.config.acl = acl.into();
+        }
+        Ok(())
+    }
+
+    /// Makes the users and finds, when all is read, what cannot be had together.
+    pub fn check(&mut self) -> Result<(), ConfigError> {
+        self.make_users()?;
         self.config.check().map_err(|(name, why)| {
             let source = self.sources.get(name).cloned();
             ConfigError { source, reason: format!("'{name}': {why}") }
@@ -314,7 +392,7 @@ mod tests {
         assert_eq!(settings.config.maxmemory, 1 << 30);
         assert_eq!(settings.config.client_output_buffer_limit.normal.hard_bytes, 1 << 20);
         assert_eq!(settings.config.client_output_buffer_limit.pubsub.hard_bytes, 32 << 20);
-        assert!(settings.config.requirepass.matches(b"a b"));
+        assert_eq!(settings.config.requirepass.0, b"a b");
         assert_eq!(settings.notes, ["directive 'zset-max-ziplist-entries' is accepted but has no effect"]);
     }
 
@@ -329,15 +407,41 @@ mod tests {
             ("port", "line 1: 'port': wrong number of arguments"),
             ("requirepass one two", "line 1: 'requirepass': wrong number of arguments"),
             (
-                "list-max-ziplist-entries 5\ntls-port 1",
-                "line 2: 'tls-port': TLS is not available yet, so the value cannot be changed; remove the directive",
+                "list-max-ziplist-entries 5\ntls-key-file-pass x",
+                "line 2: 'tls-key-file-pass': keys with a passphrase are not supported; write the key without, into a file that nobody \
+                 else can read",
             ),
-            (
-                "rename-command FLUSHALL \"\"",
-                "line 1: 'rename-command': renaming and disabling commands is not available yet; remove the line",
-            ),
+            ("rename-command GET set", "line 1: 'rename-command': Target command name already exists"),
+            ("rename-command GET", "line 1: 'rename-command': wrong number of arguments"),
+            ("user a on\nuser a off", "line 2: 'user': a user can only be defined once"),
         ] {
             assert_eq!(read(text).unwrap_err().to_string(), format!("eagle.conf, {complaint}"));
+        }
+    }
+
+    #[test]
+    fn users_are_made_when_all_is_read() {
+        // Whatever the order of lines: what new users may do, the file instead, and the password of the default user.
+        let checked = |text: &str| {
+            let mut settings = read(text).unwrap();
+            settings.check().map(|()| settings).map_err(|error| error.to_string())
+        };
+        let users = |text: &str| {
+            let lines = checked(text).unwrap().config.acl.lines();
+            lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect::<Vec<_>>()
+        };
+        let open = "user default on nopass sanitize-payload ~* &* +@all";
+        let a = users("user a on nopass (+get ~x)\nacl-pubsub-default allchannels");
+        assert_eq!(a, ["user a on nopass sanitize-payload &* -@all (~x &* -@all +get)", open]);
+        let default = users("user default on +get\nrequirepass x");
+        assert_eq!(default, ["user default on sanitize-payload resetchannels -@all +get"]);
+        for (text, complaint) in [
+            ("user a on\naclfile x", "users are described either in the aclfile or here, not in both"),
+            ("user a +nosuch", "+nosuch: Unknown command or category name in ACL"),
+            ("user a (on", "unmatched parenthesis in a selector"),
+            ("user a foo", "Syntax error"),
+        ] {
+            assert_eq!(checked(text).unwrap_err(), format!("eagle.conf, line 1: 'user' a: {complaint}"));
         }
     }
 

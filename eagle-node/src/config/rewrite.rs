@@ -3,7 +3,8 @@
 //! The file's own lines stay, with their order and comments. A directive's first line is replaced where it stands and its
 //! others go (an older name gives way to the present one); one that the file does not name is added at the end if it is
 //! not at its default, below a line that says who wrote it. What is no directive of the table (`include`) is left alone.
-//! As in Redis 7.2 (`src/config.c: rewriteConfig`), except that what Redis adds for its default user has no place here.
+//! As in Redis 7.2 (`src/config.c: rewriteConfig`), except that users are written only if there is more to say of them than
+//! `requirepass` does.
 //!
 //! [`rewritten`] is pure. [`replace`] writes a new file beside the old one, makes it durable and renames it over the old
 //! one, so that there is a whole file at any time. It blocks its core for that long, as Redis blocks: some milliseconds.
@@ -14,6 +15,8 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
+
+use crate::acl::Acl;
 
 use super::{
     Config,
@@ -42,6 +45,11 @@ pub fn rewritten(old: &[u8], config: &Config) -> Vec<u8> {
         }
         added.extend(present);
     }
+    let mut users = users(config).into_iter();
+    for line in lines.iter_mut().filter(|line| is_user(line)) {
+        *line = users.next().unwrap_or_default();
+    }
+    added.extend(users);
     if !added.is_empty() && !lines.iter().any(|line| line == SIGNATURE.as_bytes()) {
         lines.extend([Vec::new(), SIGNATURE.as_bytes().to_vec()]);
     }
@@ -74,6 +82,18 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         // What was begun is of no use; if it cannot be removed either, the first error says more.
         drop(fs::remove_file(&beside));
     })
+}
+
+/// Lines of all users, unless they have a file, or are the default one alone who is as `requirepass` makes it.
+fn users(config: &Config) -> Vec<Vec<u8>> {
+    let lines = config.acl.lines();
+    let is_plain = lines == Acl::default().with_password(&config.requirepass.0).lines();
+    if is_plain || !config.aclfile.is_empty() { Vec::new() } else { lines }
+}
+
+fn is_user(line: &[u8]) -> bool {
+    let name = line.split(u8::is_ascii_whitespace).next();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(b"user"))
 }
 
 /// The directive that a line of a file sets.

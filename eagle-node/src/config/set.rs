@@ -36,6 +36,8 @@ pub enum Refusal {
     Port,
     /// Nobody can listen on these addresses.
     Bind,
+    /// TLS cannot be spoken so.
+    Tls,
     /// The system refuses it, with this error number.
     System(i32),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for SetError {
                     Refusal::Wrong(wrong) => write!(f, "{wrong}"),
                     Refusal::Port => f.write_str("Unable to listen on this port. Check server logs."),
                     Refusal::Bind => f.write_str("Failed to bind to specified addresses."),
+                    Refusal::Tls => f.write_str("Unable to update TLS configuration. Check server logs."),
                     Refusal::System(code) => {
                         let text = io::Error::from_raw_os_error(*code).to_string();
                         f.write_str(text.split(" (os error").next().unwrap_or(&text))

@@ -59,6 +59,8 @@ pub enum Place {
     Secret,
     /// A field of [`Config`].
     Words(At<Vec<String>>),
+    /// A field of [`Config`]: which of the form's words.
+    Choice(At<u8>),
     /// The level of the log.
     LogLevel,
     /// The policy of eviction.
@@ -192,7 +194,11 @@ impl Directive {
             (Place::Text(at), Value::Text(text)) => {
                 *at(config) = String::from_utf8(text).map_err(|_| Wrong::NotUtf8)?;
             }
-            (Place::Secret, Value::Text(text)) => config.requirepass.0 = text,
+            (Place::Secret, Value::Text(text)) => {
+                config.acl = config.acl.with_password(&text).into();
+                config.requirepass.0 = text;
+            }
+            (Place::Choice(at), Value::Choice(index)) => *at(config) = narrow(index),
             (Place::Words(at), Value::Words(words)) => *at(config) = words,
             (Place::LogLevel, Value::Choice(index)) => config.loglevel = LogLevel::ALL[index],
             (Place::Policy, Value::Choice(index)) => {
@@ -241,6 +247,7 @@ impl Directive {
             Place::Text(at) => Value::Text(at(config).as_bytes().to_vec()),
             Place::Secret => Value::Text(config.requirepass.0.clone()),
             Place::Words(at) => Value::Words(at(config).clone()),
+            Place::Choice(at) => Value::Choice(usize::from(*at(config))),
             Place::LogLevel => Value::Choice(config.loglevel as usize),
             Place::Policy => Value::Choice(config.maxmemory_policy as usize),
             Place::Pool => Value::Choice(config.pool as usize),
@@ -290,13 +297,27 @@ const NO_REPLICATION: &str = "replication is not available yet, so the only valu
 const NO_REPLICA: &str = "replication is not available yet, so the value cannot be changed; remove the directive";
 const NO_REPLICAS: &str = "replication is not available yet, so the only value is 0";
 const NO_CLUSTER: &str = "the cluster is not available yet, so the only value is 'no'";
-const NO_TLS: &str = "TLS is not available yet, so the value cannot be changed; remove the directive";
-const NO_ACL: &str = "access control lists are not available yet, so the only value is \"\"";
+const NO_TLS_USER: &str = "clients' certificates do not name their users yet, so the only value is 'off'";
+const NO_TLS_RELOAD: &str = "certificates are read again by CONFIG SET tls-cert-file, so the only value is 0";
+const NO_TLS_CIPHERS: &str =
+    "ciphers and key exchange are chosen by rustls, so the value cannot be changed; remove the directive";
+const NO_TLS_OUT: &str = "replication is not available yet, so the value cannot be changed; remove the directive";
+const NO_TLS_PASS: &str =
+    "keys with a passphrase are not supported; write the key without, into a file that nobody else can read";
 
 /// All directives: those that act first, then those that wait for a part of EagleDB, then those without effect.
 #[rustfmt::skip]
 pub const TABLE: &[Directive] = &[
     live("port", Form::Integer(0, 65535), "6379", Place::U16(|c| &mut c.port), "TCP port, 0 for none").by_runtime(),
+    live("tls-port", Form::Integer(0, 65535), "0", Place::U16(|c| &mut c.tls.port), "TCP port on which TLS is spoken, 0 for none").by_runtime(),
+    live("tls-cert-file", Form::Text, "", Place::Text(|c| &mut c.tls.cert_file), "its certificate and those behind it, PEM; set again, it is read again").by_runtime(),
+    live("tls-key-file", Form::Text, "", Place::Text(|c| &mut c.tls.key_file), "the certificate's key, PEM, without a passphrase").by_runtime(),
+    live("tls-ca-cert-file", Form::Text, "", Place::Text(|c| &mut c.tls.ca_cert_file), "authorities of clients' certificates, PEM").by_runtime(),
+    live("tls-ca-cert-dir", Form::Text, "", Place::Text(|c| &mut c.tls.ca_cert_dir), "folder of such authorities").by_runtime(),
+    live("tls-auth-clients", Form::Choice(&["no", "yes", "optional"]), "yes", Place::Choice(|c| &mut c.tls.auth_clients), "whether clients need a certificate").by_runtime(),
+    live("tls-protocols", Form::Text, "", Place::Text(|c| &mut c.tls.protocols), "versions of TLS: \"TLSv1.2 TLSv1.3\", \"\" for both").by_runtime(),
+    live("tls-prefer-server-ciphers", Form::Flag, "no", Place::Flag(|c| &mut c.tls.prefers_server_ciphers), "choose the cipher as the server prefers").by_runtime(),
+    live("tls-session-caching", Form::Flag, "yes", Place::Flag(|c| &mut c.tls.session_caching), "let clients that come again go on with their session").by_runtime(),
     live("bind", Form::Addresses, "* -::*", Place::Words(|c| &mut c.bind), "addresses to listen on; '* -::*' are all").by_runtime(),
     fixed("admin-port", Form::Integer(0, 65535), "9121", Place::U16(|c| &mut c.admin_port), "TCP port of status page, metrics (/metrics) and health (/health, /ready, /live), 0 for none"),
     fixed("admin-bind", Form::Addresses, "127.0.0.1 -::1", Place::Words(|c| &mut c.admin_bind), "addresses on which these are, without a password: only where all who reach them may read them"),
@@ -321,6 +342,10 @@ pub const TABLE: &[Directive] = &[
     live("disable-thp", Form::Flag, "yes", Place::Flag(|c| &mut c.disable_thp), "keep records in small pages").at_start(),
     live("protected-mode", Form::Flag, "yes", Place::Flag(|c| &mut c.protected_mode), "without a password, serve this host only"),
     live("requirepass", Form::Text, "", Place::Secret, "password of the default user, \"\" for none"),
+    fixed("aclfile", Form::Text, "", Place::Text(|c| &mut c.aclfile), "file of the users and what they may do, \"\" for none"),
+    live("acl-pubsub-default", Form::Choice(&["allchannels", "resetchannels"]), "resetchannels", Place::Choice(|c| &mut c.acl_pubsub_default), "what new users may do with channels"),
+    live("auth-failures-per-minute", Form::Integer(0, 1_000_000), "60", Place::U32(|c| &mut c.auth_failures_per_minute), "failed logins that an address may have a minute before it is not listened to, 0 for any number"),
+    live("acllog-max-len", Form::Integer(0, MAX), "128", Place::U64(|c| &mut c.acllog_max_len), "entries of ACL LOG"),
     live("loglevel", Form::Choice(LogLevel::NAMES), "notice", Place::LogLevel, "how much is logged"),
     fixed("logfile", Form::Text, "", Place::Text(|c| &mut c.logfile), "path of the log, \"\" for standard output"),
     live("hash-max-listpack-entries", Form::Integer(0, MAX), "512", Place::U64(|c| &mut c.hash_max_listpack_entries), "fields of a packed hash").or("hash-max-ziplist-entries"),
@@ -345,32 +370,18 @@ pub const TABLE: &[Directive] = &[
     only("masterauth", Form::Text, "", NO_REPLICA).or("primaryauth"),
     only("masteruser", Form::Text, "", NO_REPLICA).or("primaryuser"),
     only("cluster-enabled", Form::Flag, "no", NO_CLUSTER).at_start(),
-    only("tls-auth-clients", Form::Choice(&["no", "yes", "optional"]), "yes", NO_TLS),
-    only("tls-auth-clients-user", Form::Choice(&["CN", "URI", "off"]), "off", NO_TLS),
-    only("tls-auto-reload-interval", Form::Integer(0, I32), "0", NO_TLS),
-    only("tls-ca-cert-dir", Form::Text, "", NO_TLS),
-    only("tls-ca-cert-file", Form::Text, "", NO_TLS),
-    only("tls-cert-file", Form::Text, "", NO_TLS),
-    only("tls-ciphers", Form::Text, "", NO_TLS),
-    only("tls-ciphersuites", Form::Text, "", NO_TLS),
-    only("tls-client-cert-file", Form::Text, "", NO_TLS),
-    only("tls-client-key-file", Form::Text, "", NO_TLS),
-    only("tls-client-key-file-pass", Form::Text, "", NO_TLS),
-    only("tls-cluster", Form::Flag, "no", NO_TLS),
-    only("tls-dh-params-file", Form::Text, "", NO_TLS),
-    only("tls-key-file", Form::Text, "", NO_TLS),
-    only("tls-key-file-pass", Form::Text, "", NO_TLS),
-    only("tls-port", Form::Integer(0, 65535), "0", NO_TLS),
-    only("tls-prefer-server-ciphers", Form::Flag, "no", NO_TLS),
-    only("tls-protocols", Form::Text, "", NO_TLS),
-    only("tls-replication", Form::Flag, "no", NO_TLS),
-    only("tls-session-cache-size", Form::Integer(0, I32), "20480", NO_TLS),
-    only("tls-session-cache-timeout", Form::Integer(0, I32), "300", NO_TLS),
-    only("tls-session-caching", Form::Flag, "yes", NO_TLS),
-    only("aclfile", Form::Text, "", NO_ACL).at_start(),
+    only("tls-auth-clients-user", Form::Choice(&["CN", "URI", "off"]), "off", NO_TLS_USER),
+    only("tls-auto-reload-interval", Form::Integer(0, I32), "0", NO_TLS_RELOAD),
+    only("tls-ciphers", Form::Text, "", NO_TLS_CIPHERS),
+    only("tls-ciphersuites", Form::Text, "", NO_TLS_CIPHERS),
+    only("tls-client-cert-file", Form::Text, "", NO_TLS_OUT),
+    only("tls-client-key-file", Form::Text, "", NO_TLS_OUT),
+    only("tls-client-key-file-pass", Form::Text, "", NO_TLS_OUT),
+    only("tls-cluster", Form::Flag, "no", NO_CLUSTER),
+    only("tls-dh-params-file", Form::Text, "", NO_TLS_CIPHERS),
+    only("tls-key-file-pass", Form::Text, "", NO_TLS_PASS),
+    only("tls-replication", Form::Flag, "no", NO_TLS_OUT),
 
-    kept("acl-pubsub-default", Form::Choice(&["allchannels", "resetchannels"]), "resetchannels"),
-    kept("acllog-max-len", Form::Integer(0, MAX), "128"),
     kept("active-defrag-cycle-max", Form::Integer(1, 99), "25"),
     kept("active-defrag-cycle-min", Form::Integer(1, 99), "1"),
     kept("active-defrag-cycle-us", Form::Integer(0, 100_000), "500"),
@@ -532,6 +543,8 @@ pub const TABLE: &[Directive] = &[
     kept("syslog-enabled", Form::Flag, "no").at_start(),
     kept("syslog-facility", Form::Text, "local0").at_start(),
     kept("syslog-ident", Form::Text, "redis").at_start(),
+    kept("tls-session-cache-size", Form::Integer(0, I32), "20480"),
+    kept("tls-session-cache-timeout", Form::Integer(0, I32), "300"),
     kept("tracking-table-max-keys", Form::Integer(0, MAX), "1000000"),
     kept("unixsocketgroup", Form::Text, "").at_start(),
     kept("use-exit-on-panic", Form::Flag, "no").hidden(),
@@ -592,11 +605,10 @@ mod tests {
             ("replicaof", "", "host 6379"),
             ("min-replicas-to-write", "0", "1"),
             ("primaryauth", "", "secret"),
-            ("aclfile", "", "users.acl"),
             ("cluster-enabled", "no", "yes"),
-            ("tls-port", "0", "6380"),
-            ("tls-cert-file", "", "cert.pem"),
-            ("tls-auth-clients", "yes", "no"),
+            ("tls-key-file-pass", "", "secret"),
+            ("tls-replication", "no", "yes"),
+            ("tls-ciphers", "", "ALL"),
         ] {
             let row = find(name.as_bytes()).unwrap();
             row.set(&mut config, nothing.as_bytes()).unwrap();

@@ -25,6 +25,7 @@ use super::{
     session_mut,
 };
 use crate::{
+    acl::{Denied, log::Reason},
     command::{self, Begin, Found, NodeRun, Row},
     config::Config,
 };
@@ -80,7 +81,8 @@ pub fn protection(config: &Config, peer: &Peer) -> Option<&'static str> {
     let Peer::Tcp { remote, .. } = peer else {
         return None;
     };
-    let protected = config.protected_mode && config.requirepass.is_empty() && !remote.ip().to_canonical().is_loopback();
+    let is_open = config.acl.default_user().needs_no_password();
+    let protected = config.protected_mode && is_open && !remote.ip().to_canonical().is_loopback();
     protected.then_some(command::PROTECTED_MODE_DENIED)
 }
 
@@ -269,7 +271,10 @@ impl Core {
     }
 
     fn plan(&self, args: Args<'_>) -> Planned {
-        let found = command::find(args);
+        let found = match &self.names {
+            None => command::find(args),
+            Some(names) => names.find(args),
+        };
         let key = match found {
             Found::Row(row) => row.spec.first_key().and_then(|index| args.get(index)),
             _ => None,
@@ -297,6 +302,11 @@ impl Core {
         }
         if !session.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
             return self.refuse(session, row, Error::Line("NOAUTH Authentication required."));
+        }
+        if session.is_limited
+            && let Err(denied) = session.user.check(row, args)
+        {
+            return self.deny(session, row, args, denied, now);
         }
         if self.node_loads() && !row.spec.flags.contains(Flags::LOADING) {
             return self.refuse(session, row, Error::Line("LOADING Redis is loading the dataset in memory"));
@@ -327,6 +337,28 @@ impl Core {
             self.stats.count(row);
         }
         flow
+    }
+
+    /// Refuses what the session's user may not do.
+    #[cold]
+    fn deny(&mut self, session: &mut Session, row: &Row, args: Args<'_>, denied: Denied, now: Now) -> Flow {
+        let name = session.user.name().to_vec();
+        let (reason, object) = match denied {
+            Denied::Command => (Reason::Command, row.spec.name.as_bytes()),
+            Denied::Key(index) => (Reason::Key, &args[index]),
+            Denied::Channel(index) => (Reason::Channel, &args[index]),
+        };
+        self.note_denied(session, row.spec, reason, [object, &name], now);
+        self.stats.rejected_call(row);
+        match denied {
+            Denied::Command => {
+                let command = row.spec.name.as_bytes();
+                let line = [b"NOPERM User ", &name[..], b" has no permissions to run the '", command, b"' command"];
+                self.refuse_bytes(session, Some(row), &line.concat())
+            }
+            Denied::Key(_) => self.refuse_bytes(session, Some(row), b"NOPERM No permissions to access a key"),
+            Denied::Channel(_) => self.refuse_bytes(session, Some(row), b"NOPERM No permissions to access a channel"),
+        }
     }
 
     pub(super) fn refuse(&mut self, session: &mut Session, row: &Row, error: Error) -> Flow {
@@ -534,7 +566,8 @@ impl Core {
                 });
                 Flow::Next
             }
-            Ok(Begin::Gather) => self.begin_reports(session, row, args),
+            Ok(Begin::Gather) => self.begin_reports(session, row, args, 0),
+            Ok(Begin::Noted(note)) => self.begin_reports(session, row, args, note),
             Ok(Begin::Configure) => self.begin_configure(session, row, args),
             Err(error) => {
                 self.stats.failed_call(row);

@@ -69,6 +69,8 @@ pub(super) struct Gather {
     pub level: Level,
     /// The connection waits for it.
     pub barrier: bool,
+    /// What a node command that begins has noted for its merge.
+    pub note: i64,
 }
 
 /// A gather that has its reply.
@@ -109,6 +111,7 @@ impl Core {
             no_touch: order.no_touch,
             level: order.level,
             barrier,
+            note: 0,
         };
         self.gathers.insert(gather) as u32
     }
@@ -216,9 +219,16 @@ impl Core {
     }
 
     /// Asks every core for its report on a node command.
-    pub(super) fn begin_reports(&mut self, session: &mut Session, row: &'static Row, args: Args<'_>) -> Flow {
+    pub(super) fn begin_reports(
+        &mut self,
+        session: &mut Session,
+        row: &'static Row,
+        args: Args<'_>,
+        note: i64,
+    ) -> Flow {
         let order = node_order(row.spec, args, session.db, session.protocol);
         let gather = self.gather(session, &order, Plan::Reports, usize::from(self.cores), true);
+        self.gathers[gather as usize].note = note;
         self.ask_reports(gather, session.conn, &order);
         Flow::Stop
     }
@@ -390,6 +400,7 @@ impl Core {
             conn: gather.conn,
             protocol: gather.protocol,
             now,
+            note: gather.note,
         };
         let mut reports = std::mem::take(&mut gather.reports);
         reports.sort_unstable_by_key(|report| report.core);

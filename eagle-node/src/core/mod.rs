@@ -61,12 +61,14 @@ use self::{
     opening::Opening,
     pause::Pause,
     remote::{HeldAnswer, HeldReport, Link},
-    session::{Ending, Session},
+    session::{Ending, Halt, Session},
     stats::CoreStats,
     storage::Storage,
     sweep::Buffers,
 };
 use crate::{
+    acl,
+    command::{self, names::Names},
     config::{Config, SyncMode},
     shared::Shared,
 };
@@ -153,6 +155,9 @@ pub struct Core {
     /// Up to where held answers and gated replies were released.
     released: Reached,
     stats: CoreStats,
+    denials: acl::log::Log,
+    /// Where clients do not call commands as the table does.
+    names: Option<Names>,
     memory: Memory,
     crowd: eviction::Part,
     rng: fastrand::Rng,
@@ -201,6 +206,8 @@ pub struct MergeCall<'a> {
     pub protocol: Protocol,
     /// The time.
     pub now: Now,
+    /// What `begin` noted for it.
+    pub note: i64,
 }
 
 impl Core {
@@ -227,7 +234,6 @@ impl Core {
             id: config.id,
             cores: config.cores,
             sync: settings.sync(),
-            config: settings,
             config_version: version,
             hash_seed: shard.config().seed,
             has_medium: config.commit == CommitMode::Reported || shard.pool_file().is_some(),
@@ -257,6 +263,9 @@ impl Core {
             report_by: None,
             released: Reached::all(position),
             stats,
+            denials: acl::log::Log::default(),
+            names: Names::new(&settings.renamed)
+                .unwrap_or_else(|error| unreachable!("checked when it was read: {error:?}")),
             memory: Memory::default(),
             crowd: eviction::Part::default(),
             rng: fastrand::Rng::with_seed(config.seed),
@@ -272,6 +281,7 @@ impl Core {
             listen: false,
             shutdown: false,
             shared,
+            config: settings,
         };
         core.limit_clients();
         core
@@ -438,6 +448,18 @@ impl Core {
         u64::from(self.config.spin_us)
     }
 
+    /// Whether there are as many clients as there may be.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.clients() >= self.config.maxclients as usize
+    }
+
+    /// Counts a client that was turned away before it was one.
+    pub fn turn_away(&mut self) {
+        self.stats.connections += 1;
+        self.stats.rejected += 1;
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {
@@ -446,7 +468,11 @@ impl Core {
 
     /// Takes over a newly published configuration.
     pub fn reload_config(&mut self) {
+        let before = self.config.acl.clone();
         (self.config_version, self.config) = self.shared.config();
+        if !Arc::ptr_eq(&before, &self.config.acl) {
+            self.follow_users();
+        }
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
         self.shard.set_scrub_rate(u64::from(self.config.scrub_mb_per_second) << 20);
@@ -457,6 +483,52 @@ impl Core {
         self.shard.set_packed_hash(self.config.packed_hash());
         self.limit_clients();
         self.listen = true;
+    }
+
+    /// Gives each session what its user is now; who is nobody any more is closed. One that waits for its reply gets that first: it may be
+    /// the one that has deleted its own user.
+    fn follow_users(&mut self) {
+        let acl = self.config.acl.clone();
+        let mut gone: Vec<(ConnId, bool)> = Vec::new();
+        for session in self.sessions.iter_mut().flatten() {
+            if !session.follow(&acl) {
+                gone.push((session.conn, session.halt == Halt::Barrier));
+            }
+        }
+        for (conn, after_replies) in gone {
+            self.kill(conn, after_replies);
+        }
+    }
+
+    /// Notes in the log of what is denied.
+    pub fn note_denied(
+        &mut self,
+        session: &Session,
+        spec: &Spec,
+        denied: acl::log::Reason,
+        what: [&[u8]; 2],
+        now: Now,
+    ) {
+        self.stats.denied[denied as usize] += 1;
+        let [object, user] = what;
+        let (id, at_ms) = (self.shared.next_denial(), now.unix.0);
+        let entry = acl::log::Entry {
+            count: 1,
+            reason: denied,
+            object: object.to_vec(),
+            user: user.to_vec(),
+            client: command::clients::line(session, spec, now).trim_end().into(),
+            id,
+            created_ms: at_ms,
+            updated_ms: at_ms,
+        };
+        let len_max = usize::try_from(self.config.acllog_max_len).unwrap_or(usize::MAX);
+        self.denials.note(entry, len_max);
+    }
+
+    /// The log of what was denied here.
+    pub fn denials_mut(&mut self) -> &mut acl::log::Log {
+        &mut self.denials
     }
 
     /// Ends the node once all that has arrived is served.
@@ -515,9 +587,8 @@ impl Core {
         }
         assert!(self.sessions[index].is_none(), "a connection gets a free place");
         let id = self.shared.next_client_id();
-        let mut session = Box::new(Session::new(conn, id, peer, fd, now));
+        let mut session = Box::new(Session::new(conn, id, peer, fd, &self.config.acl, now));
         session.core = self.id;
-        session.authenticated = self.config.requirepass.is_empty();
         self.open += 1;
         self.stats.connections += 1;
         let refusal = if self.shared.client_came() > self.config.maxclients as usize {

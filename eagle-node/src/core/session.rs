@@ -4,10 +4,15 @@
 //! Bytes that were received are decoded where they lie; only what cannot be executed now (a partial request, what is
 //! behind a barrier or beyond the turn's share) is copied to `input`. A quiet connection holds no buffers.
 
+use std::sync::Arc;
+
 use eagle_resp::{Decoder, Protocol};
 use eagle_shard::{call::DbId, spec::Spec};
 
-use crate::config::SyncMode;
+use crate::{
+    acl::{Acl, User},
+    config::SyncMode,
+};
 
 use super::{
     event::{ConnId, CoreId, Now, Peer},
@@ -64,8 +69,14 @@ pub struct Session {
     pub db: DbId,
     /// RESP2 until `HELLO 3`.
     pub protocol: Protocol,
-    /// Whether it may run commands.
+    /// Who it is.
+    pub user: Arc<User>,
+    /// Whether it has said so rightly, or the default user needed no password when it came.
+    has_logged_in: bool,
+    /// Whether it may run commands: it has logged in, or need not.
     pub authenticated: bool,
+    /// Whether there is anything that its user may not do: then each command is checked.
+    pub is_limited: bool,
     /// `CLIENT NO-TOUCH`.
     pub no_touch: bool,
     /// `CLIENT NO-EVICT`.
@@ -113,8 +124,8 @@ pub struct Session {
 impl Session {
     /// A new connection's state.
     #[must_use]
-    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now: Now) -> Self {
-        Self {
+    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, acl: &Acl, now: Now) -> Self {
+        let mut session = Self {
             conn,
             core: CoreId(0),
             id,
@@ -125,7 +136,10 @@ impl Session {
             lib_ver: Vec::new(),
             db: DbId(0),
             protocol: Protocol::Resp2,
+            user: acl.default_user().clone(),
+            has_logged_in: false,
             authenticated: false,
+            is_limited: true,
             no_touch: false,
             no_evict: false,
             durability: None,
@@ -150,7 +164,37 @@ impl Session {
             decoder: Decoder::default(),
             input: Input::default(),
             replies: Replies::default(),
-        }
+        };
+        session.log_out(acl);
+        session
+    }
+
+    /// Becomes a user.
+    pub fn log_in(&mut self, user: &Arc<User>) {
+        self.user = user.clone();
+        (self.has_logged_in, self.authenticated) = (true, true);
+        self.is_limited = !user.is_unrestricted();
+    }
+
+    /// Becomes the default user, as a new connection is.
+    pub fn log_out(&mut self, acl: &Acl) {
+        let user = acl.default_user();
+        self.log_in(user);
+        (self.has_logged_in, self.authenticated) = (user.is_open(), user.is_open());
+    }
+
+    /// Takes over what has become of its user; false if that is gone.
+    #[must_use]
+    pub fn follow(&mut self, acl: &Acl) -> bool {
+        let Some(user) = acl.again(&self.user) else {
+            self.log_out(acl);
+            self.authenticated = false;
+            return false;
+        };
+        self.is_limited = !user.is_unrestricted();
+        self.authenticated = self.has_logged_in || acl.default_user().is_open();
+        self.user = user.clone();
+        true
     }
 
     /// Takes no more requests and closes once its replies have left.

@@ -19,7 +19,10 @@ use super::{
     pause::Paused,
     storage::Counted,
 };
-use crate::command::{self, Row};
+use crate::{
+    acl,
+    command::{self, Row},
+};
 
 /// Codes of errors that are told apart; beyond it a client that makes errors up could fill memory.
 const ERROR_CODES_MAX: usize = 128;
@@ -67,6 +70,8 @@ pub struct CoreStats {
     pub evicted_clients: u64,
     /// Connections closed because their unexecuted requests went beyond a limit.
     pub closed_by_input: u64,
+    /// What was denied, by [`acl::log::Reason`].
+    pub denied: [u64; acl::log::REASONS],
     /// Times that bytes were received.
     pub reads: u64,
     /// Times that bytes were handed out to be sent.
@@ -103,6 +108,7 @@ impl Default for CoreStats {
             closed_by_output: 0,
             evicted_clients: 0,
             closed_by_input: 0,
+            denied: [0; acl::log::REASONS],
             reads: 0,
             writes: 0,
             turns: 0,
@@ -254,6 +260,8 @@ pub enum Part {
     Memory(Box<MemoryFigures>),
     /// So many of its clients were closed: for `CLIENT KILL`.
     Killed(u64),
+    /// What it denied: for `ACL LOG`.
+    Denials(Vec<acl::log::Entry>),
     /// Whether what it had when it was asked is synced: for `WAITAOF`.
     Synced(bool),
 }
@@ -377,6 +385,9 @@ impl Figures {
         let (stats, theirs) = (&mut self.stats, &other.stats);
         stats.connections += theirs.connections;
         stats.rejected += theirs.rejected;
+        for (sum, part) in stats.denied.iter_mut().zip(&theirs.denied) {
+            *sum += part;
+        }
         stats.closed_by_output += theirs.closed_by_output;
         stats.evicted_clients += theirs.evicted_clients;
         stats.closed_by_input += theirs.closed_by_input;

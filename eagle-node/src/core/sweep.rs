@@ -17,6 +17,9 @@ use crate::config::Config;
 pub(crate) const LINGER_US: u64 = 100;
 /// Bytes of replies above which they wait for nobody.
 const LINGER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of unexecuted requests of a connection at most, whatever is configured: the decoder counts bytes of a buffer in 32 bits, and what
+/// was executed and what a turn adds lie in the buffer as well.
+const QUERY_BYTES_MAX: u64 = u32::MAX as u64 - (256 << 20);
 /// Ticks in which the whole table of sessions is looked through.
 const SWEEP_TICKS: usize = 10;
 
@@ -167,7 +170,8 @@ fn over_limits(session: &mut Session, config: &Config, now: Now) -> Option<Beyon
     } else {
         session.above_soft_since_us = None;
     }
-    (session.query_bytes() as u64 > config.client_query_buffer_limit).then_some(Beyond::Input)
+    let limit = config.client_query_buffer_limit.min(QUERY_BYTES_MAX);
+    (session.query_bytes() as u64 > limit).then_some(Beyond::Input)
 }
 
 /// Whether replies wait for those behind them.

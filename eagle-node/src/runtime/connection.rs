@@ -18,7 +18,7 @@ use std::{
 
 use socket2::SockRef;
 
-use super::ring::Tag;
+use super::{ring::Tag, tls::Tls};
 use crate::core::event::{ConnId, Peer};
 
 /// Bytes handed to the kernel by one send, so that a reply of hundreds of megabytes does not hold up the others.
@@ -56,10 +56,12 @@ pub(super) struct Connection {
     pub(super) flying: Vec<u8>,
     /// How much of it the kernel took.
     pub(super) sent: usize,
+    /// What stands between these bytes and the core's, if TLS is spoken: then `flying` is ciphertext.
+    pub(super) tls: Option<Box<Tls>>,
 }
 
 impl Connection {
-    fn new(socket: OwnedFd) -> Self {
+    fn new(socket: OwnedFd, tls: Option<Box<Tls>>) -> Self {
         let receiving = Receiving::Off;
         Self {
             socket,
@@ -71,6 +73,7 @@ impl Connection {
             sending: false,
             flying: Vec::new(),
             sent: 0,
+            tls,
         }
     }
 
@@ -84,10 +87,26 @@ impl Connection {
         self.receiving == Receiving::Off && !self.paused && !self.ended && !self.closing
     }
 
+    /// It speaks TLS, and has not agreed yet on how.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     /// The piece of the output that the next send takes.
     pub(super) fn slice(&self) -> &[u8] {
         let rest = &self.flying[self.sent..];
         &rest[..rest.len().min(SLICE)]
+    }
+
+    /// Tells a client that speaks TLS that no more comes, if nothing else is on its way to it: otherwise it could not tell this end from
+    /// one that somebody else has made. If the socket takes it at once; it is about to be shut down.
+    fn say_farewell(&mut self) {
+        let is_idle = !self.sending && self.sent == self.flying.len();
+        if let Some(tls) = self.tls.as_mut().filter(|_| is_idle) {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // Who does not hear it is gone already.
+            let _ = SockRef::from(&self.socket).send_with_flags(&tls.farewell(), flags);
+        }
     }
 
     /// The last completion has come: nothing of the kernel points here.
@@ -128,14 +147,14 @@ struct Place {
 
 impl Connections {
     /// Gives a place to a socket.
-    pub(super) fn insert(&mut self, socket: OwnedFd) -> ConnId {
+    pub(super) fn insert(&mut self, socket: OwnedFd, tls: Option<Box<Tls>>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             u32::try_from(self.places.len() - 1).expect("fewer descriptors than that")
         });
         let place = &mut self.places[index as usize];
         debug_assert!(place.connection.is_none());
-        place.connection = Some(Connection::new(socket));
+        place.connection = Some(Connection::new(socket, tls));
         ConnId { index, generation: place.generation }
     }
 
@@ -162,6 +181,7 @@ impl Connections {
             return;
         }
         connection.closing = true;
+        connection.say_farewell();
         // It may be shut down already by the other end; that is as well.
         let _ = SockRef::from(&connection.socket).shutdown(Shutdown::Both);
         self.settle(conn);
@@ -201,7 +221,7 @@ mod tests {
         // Shows the way of a closed connection with both operations under way, and that its old name finds nobody.
         let mut connections = Connections::default();
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        let conn = connections.insert(ours.into());
+        let conn = connections.insert(ours.into(), None);
         let connection = connections.get(conn).expect("just made");
         connection.receiving = Receiving::On;
         connection.sending = true;
@@ -216,10 +236,10 @@ mod tests {
         connections.settle(conn);
         assert!(connections.any_over() && connections.get(conn).is_none());
         let (next, _theirs) = UnixStream::pair().expect("a pair");
-        assert_ne!(connections.insert(next.into()).index, conn.index, "not told yet");
+        assert_ne!(connections.insert(next.into(), None).index, conn.index, "not told yet");
         assert_eq!(connections.take_over(), Some(conn));
         let (next, _theirs) = UnixStream::pair().expect("a pair");
-        let again = connections.insert(next.into());
+        let again = connections.insert(next.into(), None);
         assert_eq!(again.index, conn.index);
         assert_ne!(again.generation, conn.generation);
         assert!(connections.get(conn).is_none() && connections.get(again).is_some());
@@ -230,7 +250,7 @@ mod tests {
         // Shows that the other end sees the end of the stream although an operation still holds the socket.
         let mut connections = Connections::default();
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-        let conn = connections.insert(ours.into());
+        let conn = connections.insert(ours.into(), None);
         connections.get(conn).expect("just made").receiving = Receiving::On;
         connections.close(conn);
         connections.close(conn);
@@ -241,7 +261,7 @@ mod tests {
     fn a_large_output_flies_in_slices() {
         // Shows the bounds of what one send takes, at the beginning and at the end.
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        let mut connection = Connection::new(ours.into());
+        let mut connection = Connection::new(ours.into(), None);
         connection.flying = vec![1; SLICE + 10];
         assert_eq!(connection.slice().len(), SLICE);
         connection.sent = SLICE;

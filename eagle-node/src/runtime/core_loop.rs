@@ -29,13 +29,16 @@
 //! glommio 0.9.0 can park with a task to run, if the preempt timer fired at the wrong moment. So that timer is long, and a
 //! second task, the watchdog, wakes every 100 ms; it ticks for a sleeping loop too, and what it rescued is counted.
 
+mod accepting;
+mod secure;
+
 use std::{
     cell::Cell,
     collections::VecDeque,
     fs::File,
     io::{self, Write},
     mem,
-    os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd},
     rc::Rc,
     sync::{
         Arc,
@@ -46,14 +49,15 @@ use std::{
 };
 
 use glommio::io::BufferedFile;
+use rustls::ServerConfig;
 use slab::Slab;
 
+use self::accepting::Accepting;
 use super::{
     admin::Inquiry,
     checkpoint::{CHECKPOINT, CheckpointFile},
     clock::Clock,
-    connection::{Connections, Receiving, peer_of},
-    listener::Listener,
+    connection::{Connections, Receiving},
     listening::Listening,
     mesh::{Mesh, Sleep},
     published::Published,
@@ -172,16 +176,6 @@ impl Bed {
     }
 }
 
-/// A listener and what the ring does about it.
-struct Accepting {
-    listener: Listener,
-    armed: bool,
-    /// It failed, mostly for want of descriptors; armed again by the next tick.
-    failed: bool,
-    /// The node does not listen there any more; it goes with the accept's last completion.
-    left: bool,
-}
-
 struct CoreLoop {
     core: Core,
     actions: Actions,
@@ -216,6 +210,16 @@ struct CoreLoop {
     alarm: BufferedFile,
     /// Connections whose output goes on after the slice that was taken.
     slices: Vec<ConnId>,
+    /// What TLS is spoken with.
+    acceptor: Option<Arc<ServerConfig>>,
+    /// Connections with bytes of a handshake, in turn.
+    handshakes: VecDeque<ConnId>,
+    /// Connections that speak TLS, and until when they must have agreed on how, in this order.
+    deadlines: VecDeque<(ConnId, u64)>,
+    /// Decrypted input, used again and again.
+    plain: Vec<u8>,
+    /// Connections whose flight of ciphertext is over.
+    landed: Vec<ConnId>,
     /// Connections that found no buffer for their input, in turn.
     starved: VecDeque<ConnId>,
     /// Sends queued since the last system call.
@@ -271,6 +275,11 @@ impl CoreLoop {
             bed: Rc::new(bed),
             alarm,
             slices: Vec::new(),
+            acceptor: None,
+            handshakes: VecDeque::new(),
+            deadlines: VecDeque::new(),
+            plain: Vec::new(),
+            landed: Vec::new(),
             starved: VecDeque::new(),
             sends: 0,
             next_tick_us: 0,
@@ -307,6 +316,7 @@ impl CoreLoop {
             let work_left = self.core.has_work()
                 || self.core.loads()
                 || self.connections.any_over()
+                || !self.handshakes.is_empty()
                 || self.ring.has_completions()
                 || !self.starved.is_empty();
             if worked {
@@ -344,6 +354,7 @@ impl CoreLoop {
         let mut worked = self.tell_over(now);
         worked |= self.take_answers(now);
         worked |= self.reap(now);
+        worked |= self.shake_hands(now);
         worked |= self.take_messages(now);
         if now.mono_us >= self.next_tick_us {
             self.tick(now);
@@ -432,6 +443,7 @@ impl CoreLoop {
         let told = !connection.closing;
         connection.hasty &= !matches!(result, Ok(bytes) if bytes < ring::BUFFER_SIZE);
         match result {
+            Ok(0) if told && connection.tls.as_mut().is_some_and(|tls| tls.ends_later()) => connection.ended = true,
             Ok(0) if told => {
                 connection.ended = true;
                 self.core.step(Event::EndOfStream { conn }, now, &mut self.actions);
@@ -439,7 +451,21 @@ impl CoreLoop {
             Ok(_) => {
                 if let Some(input) = input.as_ref().filter(|_| told) {
                     let bytes = self.ring.bytes(input);
-                    self.core.step(Event::Received { conn, bytes }, now, &mut self.actions);
+                    match &mut connection.tls {
+                        None => self.core.step(Event::Received { conn, bytes }, now, &mut self.actions),
+                        Some(tls) if tls.waits() => {
+                            if !mem::replace(&mut tls.is_queued, true) {
+                                self.handshakes.push_back(conn);
+                            }
+                            if !tls.wait(bytes) {
+                                self.connections.close(conn);
+                            }
+                        }
+                        Some(tls) => {
+                            let decrypted = tls.decrypt(bytes, &mut self.plain);
+                            self.decrypted(conn, decrypted, now);
+                        }
+                    }
                 }
             }
             Err(libc::ENOBUFS) if told => return self.starved.push_back(conn),
@@ -465,61 +491,29 @@ impl CoreLoop {
         match result {
             Ok(bytes) if bytes > 0 => {
                 connection.sent += bytes;
-                if connection.sent < connection.flying.len() {
+                let is_over = connection.sent >= connection.flying.len();
+                let (bytes, buffer) = match &mut connection.tls {
+                    None => (bytes, is_over.then(|| mem::take(&mut connection.flying))),
+                    Some(tls) if is_over => {
+                        connection.flying.clear();
+                        connection.sent = 0;
+                        self.landed.push(conn);
+                        tls.flown()
+                    }
+                    Some(_) => (0, None),
+                };
+                if !is_over {
                     self.slices.push(conn);
-                } else {
-                    self.core.give_buffer(mem::take(&mut connection.flying));
                 }
-                self.core.step(Event::Sent { conn, bytes }, now, &mut self.actions);
+                if let Some(buffer) = buffer {
+                    self.core.give_buffer(buffer);
+                }
+                if bytes > 0 {
+                    self.core.step(Event::Sent { conn, bytes }, now, &mut self.actions);
+                }
             }
             Err(libc::EINTR | libc::EAGAIN) => self.slices.push(conn),
             _ => self.connections.close(conn),
-        }
-    }
-
-    fn accepted(&mut self, listener: u32, result: Result<i32, i32>, more: bool, now: Now) {
-        let accepting = &mut self.listeners[listener as usize];
-        accepting.armed = more;
-        let left = accepting.left && !more;
-        match result {
-            Ok(fd) => {
-                accepting.failed = false;
-                // SAFETY: the kernel just made it for us, nobody else has it.
-                self.welcome(unsafe { OwnedFd::from_raw_fd(fd) }, now);
-            }
-            Err(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) => {}
-            // It listens no more: it is about to go, or to listen again.
-            Err(libc::EINVAL) => accepting.failed = true,
-            Err(code) => {
-                accepting.failed = true;
-                let error = io::Error::from_raw_os_error(code);
-                tracing::warn!("Error accepting a client connection: {error}");
-            }
-        }
-        if left {
-            self.listeners.remove(listener as usize);
-        }
-    }
-
-    /// Accepts where the node listens now, and nowhere else.
-    fn take_listeners(&mut self) {
-        let mut wanted = self.listening.load().of_core(self.core.id().0);
-        let mut gone = Vec::new();
-        for (number, accepting) in &mut self.listeners {
-            if let Some(at) = wanted.iter().position(|listener| *listener == accepting.listener) {
-                wanted.swap_remove(at);
-            } else if accepting.armed && !accepting.left {
-                accepting.left = true;
-                self.ring.stop_accepting(number as u32);
-            } else if !accepting.armed {
-                gone.push(number);
-            }
-        }
-        for number in gone {
-            self.listeners.remove(number);
-        }
-        for listener in wanted {
-            self.listeners.insert(Accepting { listener, armed: false, failed: false, left: false });
         }
     }
 
@@ -540,18 +534,6 @@ impl CoreLoop {
         (self.wish)(Wish { configure, answer: self.answers.0.clone() });
     }
 
-    fn welcome(&mut self, socket: OwnedFd, now: Now) {
-        if self.drain_told {
-            return;
-        }
-        // Without a peer, it has gone again.
-        let Ok(peer) = peer_of(&socket) else { return };
-        let fd = socket.as_raw_fd();
-        let conn = self.connections.insert(socket);
-        self.core.step(Event::Accepted { conn, peer, fd }, now, &mut self.actions);
-        self.receive(conn);
-    }
-
     fn take_messages(&mut self, now: Now) -> bool {
         let mut any = false;
         for from in self.mesh.peers() {
@@ -566,6 +548,7 @@ impl CoreLoop {
     fn tick(&mut self, now: Now) {
         self.next_tick_us = now.mono_us + TICK_US;
         self.listeners.iter_mut().for_each(|(_, accepting)| accepting.failed = false);
+        self.close_undecided(now);
         self.core.step(Event::Tick, now, &mut self.actions);
         if let Some(inquiry) = &mut self.inquiry {
             inquiry.answer(&self.core, now);
@@ -622,6 +605,9 @@ impl CoreLoop {
             self.send_slice(self.slices[nth]);
         }
         self.slices.clear();
+        for conn in mem::take(&mut self.landed) {
+            self.send(conn);
+        }
         self.feed();
         self.arm();
     }
@@ -697,8 +683,8 @@ impl CoreLoop {
         if connection.closing || connection.sending || !connection.flying.is_empty() {
             return;
         }
-        if self.core.take_output(conn, &mut connection.flying) {
-            connection.sent = 0;
+        connection.sent = 0;
+        if self.fill(conn) {
             self.send_slice(conn);
         }
     }

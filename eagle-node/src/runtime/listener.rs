@@ -35,6 +35,8 @@ pub(super) struct Wanted<'a> {
     pub(super) bind: &'a [String],
     /// TCP port if any; 0 is one that is free.
     pub(super) port: Option<u16>,
+    /// TCP port on which TLS is spoken, if any; 0 is one that is free.
+    pub(super) tls_port: Option<u16>,
     /// Path of the Unix socket, empty for none.
     pub(super) unix: &'a str,
     /// Its mode, 0 to leave it.
@@ -50,6 +52,8 @@ pub(super) struct Wanted<'a> {
 pub enum Address {
     /// TCP.
     Tcp(SocketAddr),
+    /// TCP on which TLS is spoken.
+    Tls(SocketAddr),
     /// A Unix socket at this path.
     Unix(PathBuf),
 }
@@ -58,6 +62,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Tls(address) => write!(f, "tls {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
         }
     }
@@ -67,6 +72,8 @@ impl fmt::Display for Address {
 #[derive(Clone, Debug)]
 pub(super) struct Listener {
     socket: Arc<Socket>,
+    /// TLS is spoken on its connections.
+    pub(super) is_tls: bool,
 }
 
 impl Listener {
@@ -77,6 +84,11 @@ impl Listener {
 
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// The same socket, with or without TLS on its connections.
+    pub(super) fn speaking(self, is_tls: bool) -> Self {
+        Self { is_tls, ..self }
     }
 
     /// Begins to listen, with so long a queue of those not yet accepted.
@@ -106,12 +118,12 @@ pub(super) struct WantedAddress {
 }
 
 impl Wanted<'_> {
-    /// The TCP addresses of `bind`. May take as long as a name takes to be looked up.
+    /// The TCP addresses of `bind`, at a port if there is one. May take as long as a name takes to be looked up.
     ///
     /// # Errors
     /// A name is unknown.
-    pub(super) fn addresses(&self) -> Result<Vec<WantedAddress>, StartError> {
-        let Some(port) = self.port else { return Ok(Vec::new()) };
+    pub(super) fn addresses(&self, port: Option<u16>) -> Result<Vec<WantedAddress>, StartError> {
+        let Some(port) = port else { return Ok(Vec::new()) };
         let address = |bind: &String| {
             let (name, is_optional) = bind.strip_prefix('-').map_or((bind.as_str(), false), |name| (name, true));
             Ok(WantedAddress { at: resolve(name, port)?, is_optional })
@@ -193,7 +205,7 @@ fn listen_tcp(address: SocketAddr, wanted: &Wanted<'_>, cores: u16) -> io::Resul
     let listener = || {
         let socket = bind_tcp(bound, true)?;
         socket.set_tcp_nodelay(true)?;
-        let listener = Listener { socket: Arc::new(socket) };
+        let listener = Listener { socket: Arc::new(socket), is_tls: false };
         listener.keep_alive(wanted.keepalive_s)?;
         listener.listen(wanted.backlog)?;
         Ok(listener)
@@ -238,7 +250,7 @@ pub(super) fn listen_unix(path: &Path, wanted: &Wanted<'_>) -> io::Result<Listen
     if wanted.unix_mode != 0 {
         fs::set_permissions(path, Permissions::from_mode(wanted.unix_mode))?;
     }
-    let listener = Listener { socket: Arc::new(socket) };
+    let listener = Listener { socket: Arc::new(socket), is_tls: false };
     listener.listen(wanted.backlog)?;
     Ok(listener)
 }
@@ -263,12 +275,12 @@ mod tests {
     use super::{super::listening::Listening, *};
 
     fn listen(wanted: &Wanted<'_>, cores: u16) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
-        let listening = Listening::new(wanted, cores)?;
+        let listening = Listening::new(wanted, None, cores)?;
         Ok((listening.addresses(), (0..cores).map(|core| listening.of_core(core)).collect()))
     }
 
     fn wanted(bind: &[String]) -> Wanted<'_> {
-        Wanted { bind, port: Some(0), unix: "", unix_mode: 0, backlog: 511, keepalive_s: 300 }
+        Wanted { bind, port: Some(0), tls_port: None, unix: "", unix_mode: 0, backlog: 511, keepalive_s: 300 }
     }
 
     fn accept(listeners: &[Vec<Listener>]) -> Socket {
@@ -323,7 +335,7 @@ mod tests {
         assert_eq!(addresses.len(), 1);
         let port = match addresses[0] {
             Address::Tcp(address) => address.port(),
-            Address::Unix(_) => unreachable!("none wanted"),
+            Address::Tls(_) | Address::Unix(_) => unreachable!("none wanted"),
         };
         let only = ["-192.0.2.1".to_owned()];
         let none = listen(&Wanted { port: Some(port), ..wanted(&only) }, 1);

@@ -15,6 +15,7 @@
 //! simulation.
 
 mod admin;
+mod certificates;
 mod checkpoint;
 pub mod clock;
 mod connection;
@@ -34,6 +35,7 @@ mod ring;
 mod settings;
 pub mod signal;
 mod storage;
+mod tls;
 pub mod topology;
 
 use std::{
@@ -72,6 +74,7 @@ use self::{
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
+    acl,
     config::{Config, PoolMode},
     core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message, outbox::MESSAGE_BYTES_MAX},
     loading::Loading,
@@ -213,6 +216,9 @@ impl Node {
             config.dir = path.display().to_string();
         }
         let admin = Admin::start(&config)?;
+        if !config.aclfile.is_empty() {
+            config = acl::file::load(&config).map_err(StartError::Users)?;
+        }
         let cpus = Cpus::of_this_process()?;
         let mut folders = Pools::take(&config)?;
         if let Some(folders) = &folders
@@ -225,8 +231,9 @@ impl Node {
         }
         let cores = config.shards;
         preflight::rings(cores)?;
-        config.maxclients = preflight::clients_possible(config.maxclients, cores, config.bind.len() + 1)?;
-        let listening = Listening::new(&Wanted::from(&config), cores)?;
+        config.maxclients = preflight::clients_possible(config.maxclients, cores, 2 * config.bind.len() + 1)?;
+        let acceptor = certificates::read(&config).map_err(StartError::Tls)?;
+        let listening = Listening::new(&Wanted::from(&config), acceptor, cores)?;
         let meshes = mesh::mesh(cores).map_err(|error| StartError::System { what: "make an eventfd", error })?;
         let ending = Arc::new(Ending::default());
         let clock = Clock::start();
@@ -506,6 +513,7 @@ impl<'a> From<&'a Config> for Wanted<'a> {
         Self {
             bind: &config.bind,
             port: (config.port != 0).then_some(config.port),
+            tls_port: (config.tls.port != 0).then_some(config.tls.port),
             unix: &config.unixsocket,
             unix_mode: config.unixsocketperm,
             backlog: config.tcp_backlog,

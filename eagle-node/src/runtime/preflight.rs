@@ -76,6 +76,10 @@ pub enum StartError {
         /// The process, if it says so.
         pid: Option<u32>,
     },
+    /// The file of users cannot be used: what is wrong with it.
+    Users(String),
+    /// TLS cannot be had: one sentence.
+    Tls(String),
     /// The pools cannot be used: one sentence.
     Pools(String),
     /// The machine's CPUs cannot be told.
@@ -157,6 +161,8 @@ impl fmt::Display for StartError {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
                 write!(f, "The pools in '{}' are in use by {who}: stop it or choose another --dir.", dir.display())
             }
+            Self::Users(complaint) => write!(f, "Aborting startup because of ACL errors: {complaint}"),
+            Self::Tls(sentence) => f.write_str(sentence),
             Self::Pools(sentence) => f.write_str(sentence),
             Self::Topology(why) => write!(f, "Can't tell this machine's CPUs: {why}: check that /sys is mounted."),
             Self::Core { core, why } => write!(f, "Core {core} can't start: {why}."),

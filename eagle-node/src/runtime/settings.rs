@@ -1,4 +1,4 @@
-//! Settings that act on the process are changed by the main thread: `port`, `bind`, `tcp-keepalive` and `dir` of `CONFIG SET`.
+//! Settings that act on the process are changed by the main thread: `port`, `bind`, `tcp-keepalive`, `tls-*` and `dir` of `CONFIG SET`.
 //!
 //! ```text
 //!  core: CONFIG SET ─▶ Actions::configure ─▶ main thread: enter the folder, listen, publish, leave the old ports
@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, mpsc::Sender},
 };
 
-use super::{listener::Wanted, listening::Listening, mesh::Alarm, published::Published};
+use super::{certificates, listener::Wanted, listening::Listening, mesh::Alarm, published::Published};
 use crate::{
     config::{
         Config,
@@ -108,7 +108,22 @@ impl Settings<'_> {
                 refusal
             }),
         };
-        let new = Arc::new(listened?);
+        let mut listened = listened?;
+        if let Some(name) = speaks_anew(pairs) {
+            let acceptor = certificates::read(&next).map_err(|why| {
+                tracing::warn!("TLS stays as it is: {why}");
+                refused(name, Refusal::Tls)
+            });
+            match acceptor {
+                Ok(acceptor) => listened = listened.accepting(acceptor),
+                Err(refusal) => {
+                    // What was listened on for it is left again.
+                    listened.leave(&old);
+                    return Err(refusal);
+                }
+            }
+        }
+        let new = Arc::new(listened);
         new.keep_alive(next.tcp_keepalive_s);
         self.listening.update(|_| Ok::<_, SetError>(new.clone()))?;
         // What is right once is right for what another client has made of the configuration meanwhile.
@@ -123,10 +138,16 @@ fn to_listen(pairs: &[(&[u8], &[u8])], present: &Config, next: &Config) -> Optio
     let named = pairs.iter().filter_map(|(name, _)| table::find(name));
     let mut refusals = named.filter_map(|row| match row.name {
         "port" if next.port != present.port => Some(refused("port", Refusal::Port)),
+        "tls-port" if next.tls.port != present.tls.port => Some(refused("tls-port", Refusal::Port)),
         "bind" => Some(refused("bind", Refusal::Bind)),
         _ => None,
     });
     refusals.next()
+}
+
+/// The first directive that is about TLS, if there is one: then certificates are read again, even if all is as before.
+fn speaks_anew(pairs: &[(&[u8], &[u8])]) -> Option<&'static str> {
+    pairs.iter().filter_map(|(name, _)| table::find(name)).map(|row| row.name).find(|name| name.starts_with("tls-"))
 }
 
 fn refused(name: &str, refusal: Refusal) -> SetError {
