@@ -95,7 +95,7 @@ fn check_pairs(call: &Call<'_>) -> Result<(), Error> {
     if call.spec.keys_are_whole(call.args.len()) { Ok(()) } else { Err(Error::Arity(call.spec.name)) }
 }
 
-/// Sets all keys: after a crash all of them are there or none, unless a value takes more than a record.
+/// Sets all keys: after a crash all of them are there or none, however long the values are.
 fn set_all(shard: &mut Shard, call: &Call<'_>) -> Result<(), Error> {
     let (db, now, args) = (call.db, call.now, call.args);
     let pairs = (1..args.len()).step_by(2).filter_map(|at| Some((args.get(at)?, args.get(at + 1)?)));

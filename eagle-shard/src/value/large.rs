@@ -350,7 +350,7 @@ pub(crate) fn place_of(chunk: Record<'_>) -> Option<(CollectionId, usize)> {
 }
 
 /// What a string of this length takes in the log at most, in chunks and head.
-fn large_bytes_max(key_len: usize, chunks: usize) -> usize {
+pub(super) fn large_bytes_max(key_len: usize, chunks: usize) -> usize {
     chunks * record_bytes_max(size_of::<u32>(), CHUNK_BYTES) + record_bytes_max(key_len, HEAD_BYTES)
 }
 
@@ -368,8 +368,22 @@ impl Shard {
         let bytes = large_bytes_max(key.bytes.len(), count);
         let moved = self.make_room(bytes)?;
         let old = if moved { old.map(|_| self.find_again(db, key)) } else { old };
-        let id = self.add_large(count);
         self.log.begin_group(bytes);
+        self.put_large_of_group(db, key, old, value, expiry);
+        self.log.end_group();
+        Ok(())
+    }
+
+    /// The same within a group that has room for it.
+    pub(super) fn put_large_of_group(
+        &mut self,
+        db: DbId,
+        key: Key<'_>,
+        old: Option<Found>,
+        value: &[u8],
+        expiry: Option<UnixMs>,
+    ) {
+        let id = self.add_large(value.len().div_ceil(CHUNK_BYTES));
         for (index, chunk) in value.chunks(CHUNK_BYTES).enumerate() {
             let key = (index as u32).to_le_bytes();
             let parts = RecordParts { id: Some(id), ..RecordParts::new(Kind::Chunk, &key, &[]) };
@@ -377,8 +391,6 @@ impl Shard {
             self.set_chunk(id, index, offset);
         }
         self.put_head(db, key, old, id, value.len(), expiry);
-        self.log.end_group();
-        Ok(())
     }
 
     /// Writes `bytes` at `at` of the string under a key, which is then `len` long and in chunks. What is one record (or nothing)

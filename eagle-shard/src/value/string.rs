@@ -12,7 +12,7 @@ use eagle_resp::{Reply, number};
 
 use super::{
     Form,
-    large::{CHUNK_BYTES, LARGE_BYTES_MAX, Pieces},
+    large::{CHUNK_BYTES, LARGE_BYTES_MAX, Pieces, large_bytes_max},
 };
 use crate::{
     call::{DbId, Key, UnixMs},
@@ -203,7 +203,7 @@ impl Shard {
     }
 
     /// Begins to put several strings as one unit: after a crash all of them are there or none. False, and nothing has begun, if that
-    /// means nothing here, or a value takes more than a record.
+    /// means nothing here.
     ///
     /// # Errors
     /// Out of memory. Nothing was changed.
@@ -216,11 +216,12 @@ impl Shard {
         }
         let mut bytes = 0;
         for (key, value) in pairs {
-            if value.len() > ONE_RECORD_BYTES_MAX {
-                return Ok(false);
-            }
-            // Its record, and a tombstone if what is there has expired.
-            bytes += record_bytes_max(key.len(), value.len()) + record_bytes_max(key.len(), 0);
+            // Its records, and a tombstone if what is there has expired.
+            bytes += record_bytes_max(key.len(), 0)
+                + match value.len() {
+                    len if len > ONE_RECORD_BYTES_MAX => large_bytes_max(key.len(), len.div_ceil(CHUNK_BYTES)),
+                    len => record_bytes_max(key.len(), len),
+                };
         }
         self.make_room(bytes)?;
         self.log.begin_group(bytes);
@@ -229,6 +230,9 @@ impl Shard {
 
     /// Puts one of the strings of a unit that has begun, in place of `old`.
     pub(crate) fn put_string_of_group(&mut self, db: DbId, key: Key<'_>, old: Option<Found>, value: &[u8]) {
+        if value.len() > ONE_RECORD_BYTES_MAX {
+            return self.put_large_of_group(db, key, old, value, None);
+        }
         let (form, tag, value): (_, _, &[&[u8]]) = (Form::String, Encoding::Natural as u8, &[value]);
         let new = NewValue { form, kind: Kind::String, tag, expiry: None, id: None, value };
         let offset = self.log.append(&self.parts(db, key, new));
