@@ -608,7 +608,9 @@ impl Log {
         self.next_version = self.next_version.max(scan.version_max + 1);
         // Extents whose headers never came to be may have left records, which must not verify under a sequence given out anew.
         self.extents.skip_sequences(self.extents.next_sequence() + (self.extents.len() as u64).max(SEQUENCES_SKIPPED));
-        for id in std::mem::take(&mut scan.dropped) {
+        // Where memory is the medium, each is gone before the next is touched: the youngest first, so that a crash between two leaves
+        // none whose predecessor, at which the log was found to end, is not there to end it again.
+        for id in std::mem::take(&mut scan.dropped).into_iter().rev() {
             let extent = *self.extents.get(id);
             // One that names no extent before it: that one may never have come to be.
             self.write_invalid_header(id, extent.sequence, extent.run);
