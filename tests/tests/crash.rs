@@ -541,8 +541,10 @@ fn crash_again_and_again<K: Keep>(name: &str, load: Load) {
     }
     eprintln!("{name}: {crashes} crashes, {finished} checkpoints of a shard that went on");
     eprintln!("{name}: {} patches, {} folded", patches.0, patches.1);
-    let are_patched = patches.0 > 1000 && patches.1 > 100;
-    assert!(finished > 0 && (are_patched || load == Load::All), "much happens between the crashes");
+    // One seed that is repeated need not have it all.
+    let are_patched = patches.0 > 1000 && patches.1 > 100 || load == Load::All;
+    let is_repeated = std::env::var_os("EAGLE_SEED").is_some();
+    assert!(is_repeated || finished > 0 && are_patched, "much happens between the crashes");
 }
 
 #[test]
