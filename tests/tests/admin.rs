@@ -27,8 +27,7 @@ use eagle_tests::{
 /// No step takes longer, even on a loaded machine.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A server and its admin port. Ports are looked for; where one is taken in between, so that the server does not start, the process
-/// module tries again with another port of its own, and with the same admin port: so both are tried again here.
+/// A server and its admin port.
 fn node(arguments: &[&str]) -> (Process, SocketAddr) {
     let port = free_port();
     let named = port.to_string();

@@ -178,7 +178,6 @@ impl CoreStats {
 
     /// About ten times a second: measures what happens a second.
     pub fn tick(&mut self, mono_us: u64) {
-        self.turn.clear();
         let commands = self.commands.iter().map(|command| command.calls).sum();
         self.rates.sample(mono_us, [commands, self.bytes_in, self.bytes_out, self.turns, self.turns_ns]);
     }
@@ -537,9 +536,16 @@ mod tests {
         stats.count(one);
         stats.turn_took(3000);
         stats.turn_took(5000);
+        let counted = stats.latencies[usize::from(one.index)].as_ref().map(Histogram::total);
+        assert_eq!(counted, Some(2));
         assert_eq!(stats.commands[usize::from(one.index)], CommandStats { calls: 2, ns: 2000, rejected: 0, failed: 0 });
         assert_eq!(stats.commands[usize::from(two.index)].ns, 1000);
         assert_eq!((stats.turns, stats.turns_ns), (2, 8000));
+        // A tick in the middle of a turn takes nothing from it.
+        stats.count(two);
+        stats.tick(1);
+        stats.turn_took(1000);
+        assert_eq!(stats.commands[usize::from(two.index)].ns, 2000);
         assert!(stats.latencies[usize::from(one.index)].is_some());
         stats.track_latency(false);
         stats.count(one);
