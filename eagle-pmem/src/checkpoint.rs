@@ -227,7 +227,7 @@ impl Checkpoint {
                 return None;
             }
             if kind == END {
-                let is_whole = *payload == count.to_le_bytes();
+                let is_whole = *payload == count.to_le_bytes() && next <= bytes.len();
                 return is_whole.then_some(checkpoint);
             }
             count += 1;

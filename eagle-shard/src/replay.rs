@@ -496,7 +496,9 @@ impl Entry<'_> {
         if is_tombstone {
             replay.tombstones.push(Buried { owner: met.owner, hashed, offset: met.offset });
         }
-        let word = Word::new(met.offset.raw(), met.tag).with_heat(heat).with_expiry(met.expiry.is_some());
+        // A tombstone's would be none of a key.
+        let expiry = met.expiry.filter(|_| !is_tombstone);
+        let word = Word::new(met.offset.raw(), met.tag).with_heat(heat).with_expiry(expiry.is_some());
         let place = match place {
             Some(place) => {
                 dash.set(place, word);
@@ -504,7 +506,7 @@ impl Entry<'_> {
             }
             None => dash.insert(hashed, word, |word| KeyHash::of(seed, log.read(offset_of(word)).key())),
         };
-        if let Some(at) = met.expiry {
+        if let Some(at) = expiry {
             dash.note_expiry(place, at);
         }
         (had_expiry, word.has_expiry())
