@@ -106,6 +106,8 @@ pub struct Config {
     pub loglevel: LogLevel,
     /// Path of the log, empty for standard output.
     pub logfile: String,
+    /// Whether the log is lines of JSON.
+    pub log_json: bool,
     /// Bytes of a string or of one argument at most.
     pub proto_max_bulk_len: u64,
     /// Fields of a packed hash at most.
@@ -273,6 +275,7 @@ fn blank() -> Config {
         acllog_max_len: 0,
         loglevel: LogLevel::Notice,
         logfile: String::new(),
+        log_json: false,
         proto_max_bulk_len: 0,
         hash_max_listpack_entries: 0,
         hash_max_listpack_value: 0,

@@ -15,6 +15,7 @@ use eagle_shard::{
 };
 
 use smallvec::SmallVec;
+use tracing::span::EnteredSpan;
 
 use super::{
     BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS,
@@ -28,8 +29,9 @@ use super::{
 };
 use crate::{
     acl::{Denied, log::Reason},
-    command::{self, Begin, Found, NodeRun, Row},
+    command::{self, Begin, Found, NodeRun, Row, clients},
     config::Config,
+    log,
 };
 
 /// Bytes of room for a node command's reply that a core keeps for the next one.
@@ -246,10 +248,17 @@ impl Core {
         let (planned_, mut from) = (&planned, 0);
         let lap = |from: usize, to: usize| Lap { planned: planned_, requests, bytes, stretch: from..to };
         self.laps.begin(planned.len());
+        let is_logged = log::is_of_requests();
         for (index, plan) in planned.iter().enumerate() {
             let args = requests.args(index, bytes);
             let (commands, unsent) = (session.commands, session.unsent_bytes());
+            let request = is_logged.then(|| log_request(session, plan));
             let flow = self.dispatch(session, *plan, args, now);
+            if let Some(_request) = request
+                && session.commands > commands
+            {
+                tracing::trace!(arguments = args.len(), "executed");
+            }
             let goes_on = std::mem::take(&mut self.laps.goes_on);
             if self.monitor.is_watched()
                 && session.commands > commands
@@ -590,6 +599,8 @@ impl Core {
         now: Now,
         row: &'static Row,
     ) -> Flow {
+        // What operators do is logged with who did it; all else is logged at levels that ask for it.
+        let _connection = row.spec.flags.contains(Flags::ADMIN).then(|| log_connection(session));
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let protocol = session.protocol;
@@ -626,6 +637,23 @@ impl Core {
     pub(super) fn key_at<'a>(&self, args: Args<'a>, index: usize) -> Key<'a> {
         self.key(args.get(index).expect("a row's key specification stays within its arguments"))
     }
+}
+
+/// Until it is dropped, what is logged is about this connection.
+pub(super) fn log_connection(session: &Session) -> EnteredSpan {
+    log::connection(session.id, &clients::remote(&session.peer))
+}
+
+/// Until it is dropped, what is logged is about this request.
+#[cold]
+fn log_request(session: &Session, plan: &Planned) -> (EnteredSpan, EnteredSpan) {
+    let name = match plan.found {
+        Found::Row(row) => row.spec.name,
+        Found::Unknown | Found::UnknownSubcommand(_) => "unknown",
+    };
+    // The later one is left first.
+    let connection = log_connection(session);
+    (log::request(session.commands + 1, name), connection)
 }
 
 #[cfg(test)]

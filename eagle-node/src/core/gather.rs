@@ -15,7 +15,7 @@ use eagle_shard::{
 
 use super::{
     Core, MergeCall,
-    dispatch::{Flow, Order},
+    dispatch::{self, Flow, Order},
     event::{Configure, ConnId, CoreId, Now},
     gate::Level,
     message::{Kind, Outcome, Token},
@@ -280,7 +280,10 @@ impl Core {
         gather.awaited = u32::from(self.cores);
         let args = std::mem::take(&mut gather.args);
         let (conn, order) = (gather.conn, node_order(gather.spec, args.as_args(), gather.db, gather.protocol));
-        command::config::log_change(order.args);
+        {
+            let _connection = session_mut(&mut self.sessions, conn).map(|session| dispatch::log_connection(session));
+            command::config::log_change(order.args);
+        }
         self.ask_reports(index, conn, &order);
         self.gathers[index as usize].args = args;
     }

@@ -637,6 +637,10 @@ impl Core {
         let id = self.shared.next_client_id();
         let mut session = Box::new(Session::new(conn, id, peer, fd, &self.config.acl, now));
         session.core = self.id;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let _connection = dispatch::log_connection(&session);
+            tracing::debug!(core = self.id.0, "Accepted");
+        }
         self.open += 1;
         self.stats.connections += 1;
         let refusal = if self.shared.client_came() > self.config.maxclients as usize {
@@ -669,6 +673,10 @@ impl Core {
             self.memory.forget(session);
             self.pause.later.retain(|(_, finished)| finished.conn != conn);
             self.crowd.forget(session, &self.shared.crowd);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                let _connection = dispatch::log_connection(session);
+                tracing::debug!(commands = session.commands, "Client closed connection");
+            }
             let watches = session.watches;
             self.sessions[conn.index as usize] = None;
             if watches {
