@@ -55,5 +55,7 @@ fn serve(config: Config, notes: &[String]) -> Result<(), String> {
     for note in notes {
         tracing::warn!("{note}");
     }
-    runtime::run(config).map_err(|error| error.to_string())
+    let ran = runtime::run(config).map_err(|error| error.to_string());
+    log::end();
+    ran
 }

@@ -9,6 +9,7 @@ use std::sync::{
 use crate::attempts::Attempts;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::core::monitor::Watchers;
 use crate::crowd::Crowd;
 use crate::faults::Faults;
 use crate::loading::Loading;
@@ -21,6 +22,7 @@ pub struct Shared {
     config_version: AtomicU64,
     client_ids: AtomicU64,
     denial_ids: AtomicU64,
+    slow_ids: AtomicU64,
     clients: AtomicUsize,
     /// 40 hexadecimal digits, new with each start: `run_id` of `INFO`.
     pub run_id: String,
@@ -51,6 +53,8 @@ pub struct Shared {
     pub crowd: Crowd,
     /// Failed logins, by address.
     pub attempts: Attempts,
+    /// Who sees all commands.
+    pub watchers: Watchers,
 }
 
 /// What a node runs on, for `INFO`.
@@ -84,6 +88,7 @@ impl Shared {
             config_version: AtomicU64::new(0),
             client_ids: AtomicU64::new(1),
             denial_ids: AtomicU64::new(0),
+            slow_ids: AtomicU64::new(0),
             clients: AtomicUsize::new(0),
             run_id: forty_digits(&mut rng),
             started_unix_ms,
@@ -100,6 +105,7 @@ impl Shared {
             faults: Faults::default(),
             crowd: Crowd::default(),
             attempts: Attempts::new(seed),
+            watchers: Watchers::default(),
         }
     }
 
@@ -152,6 +158,11 @@ impl Shared {
     /// The number of something denied: unique, growing.
     pub(crate) fn next_denial(&self) -> u64 {
         self.denial_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of an entry of the slow log: unique, growing.
+    pub(crate) fn next_slow_id(&self) -> u64 {
+        self.slow_ids.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A client came; returns how many there are now.

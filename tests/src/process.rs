@@ -128,6 +128,19 @@ impl Process {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Whether it prints this, now or soon: what it logs is written by a thread of its own.
+    #[must_use]
+    pub fn says(&self, words: &str) -> bool {
+        let until = Instant::now() + START_MAX;
+        while Instant::now() < until {
+            if self.log().contains(words) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
     /// Sends it a signal by name (`TERM`, `KILL`, `STOP`, `CONT`).
     ///
     /// # Panics

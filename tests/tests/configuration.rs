@@ -168,7 +168,7 @@ fn what_promises_durability_or_protection_does_not_start() {
         assert!(error.starts_with(&begin) && NOT_YET.iter().any(|reason| error.contains(reason)), "{error}");
     }
     assert_eq!(get(&mut wire, "timeout")["timeout"], "300", "of several pairs none was set");
-    assert!(node.log().contains("directive 'notify-keyspace-events' is accepted but has no effect"), "{}", node.log());
+    assert!(node.says("directive 'notify-keyspace-events' is accepted but has no effect"), "{}", node.log());
 }
 
 #[test]

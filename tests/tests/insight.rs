@@ -70,19 +70,26 @@ const REQUESTS: &[&str] = &[
     "CONFIG SET slowlog-max-len 64",
     "CONFIG SET slowlog-log-slower-than 5000",
     "CONFIG GET slowlog-max-len",
+    "MODULE LIST",
+    "CONFIG SET slowlog-log-slower-than -1",
+    "SLOWLOG RESET",
+    "SLOWLOG GET 50",
+    "SLOWLOG LEN",
+    "CONFIG SET slowlog-log-slower-than 0",
+    "SET slow command~that~is~slow",
+    "CONFIG SET slowlog-log-slower-than -1",
+    "SLOWLOG GET 50",
+    "SLOWLOG LEN",
+    "SLOWLOG RESET",
+    "LATENCY LATEST",
+    "LATENCY HISTORY command",
     "SELECT 99",
     "FLUSHDB",
 ];
 
 /// What it asks and this server does not have yet.
 const MISSING: &[&str] = &[
-    "MODULE LIST",
-    "SLOWLOG GET 50",
-    "SLOWLOG LEN",
-    "SLOWLOG RESET",
-    "LATENCY LATEST",
     "CLUSTER INFO",
-    "MONITOR",
     "PUBSUB CHANNELS",
     "DUMP user",
     "XINFO STREAM user",
@@ -135,8 +142,7 @@ fn shape(request: &str, reply: &Value) -> String {
 
 /// A reply as far as a program may rely on it: its shape, and beyond that what does not depend on the server.
 fn relied_upon(request: &str, reply: &Value) -> String {
-    let own =
-        ["INFO", "CLIENT", "MEMORY", "OBJECT", "TIME", "LOLWUT", "SCAN", "COMMAND COUNT", "DBSIZE", "TTL", "PTTL"];
+    let own = ["SLOWLOG GET", "INFO", "CLIENT", "MEMORY", "OBJECT", "TIME", "LOLWUT", "SCAN", "COMMAND COUNT", "DBSIZE", "TTL", "PTTL"];
     let shape = shape(request, reply);
     if let (true, Value::Array(items)) = (request.starts_with("CONFIG GET"), reply) {
         // Their order is that of a hash table.
@@ -204,6 +210,60 @@ fn scanned(wire: &mut Wire, request: &str) -> Vec<String> {
             keys.sort();
             return keys;
         }
+    }
+}
+
+/// Lines of MONITOR, without what is each server's own: the time, and the client's address.
+fn watched(wire: &mut Wire, count: usize) -> Vec<String> {
+    let line = |wire: &mut Wire| {
+        let Value::Simple(line) = wire.reply().expect("a line") else { panic!("a line") };
+        let line = String::from_utf8(line).expect("text");
+        let (time, rest) = line.split_once(' ').expect("a time");
+        assert!(time.len() == 17 && time.parse::<f64>().is_ok(), "{line}");
+        let (db, rest) = rest.strip_prefix('[').and_then(|rest| rest.split_once(' ')).expect("a database");
+        let (address, words) = rest.split_once("] ").expect("an address");
+        assert!(address.parse::<std::net::SocketAddr>().is_ok(), "{line}");
+        format!("[{db}] {words}")
+    };
+    (0..count).map(|_| line(wire)).collect()
+}
+
+#[test]
+fn its_profiler_sees_what_redis_shows() {
+    // Commands of a client beside a watcher: the same lines, whichever shard has the key; nothing of what is for operators or was refused, and no
+    // password.
+    for shards in ["1", "2"] {
+        let (node, redis) = (Process::eagledb(&["--shards", shards, "--pool", "none"]), Process::redis());
+        let seen = [&node, &redis].map(|server| {
+            let (mut watcher, mut client) = (Wire::connect(server.address()), Wire::connect(server.address()));
+            assert_eq!(watcher.text(&["MONITOR"]), Value::Simple(b"OK".to_vec()));
+            for request in [
+                "SET a 1",
+                "get b",
+                "SET quoted \"\\~tab\tline\r\n",
+                "MGET a b c",
+                "INCR quoted",
+                "SELECT 3",
+                "GET",
+                "NOSUCH x",
+                "CONFIG GET port",
+                "CLIENT LIST",
+                "CLIENT SETNAME me",
+                "AUTH default secret",
+                "AUTH secret",
+                "HELLO 2 AUTH default secret SETNAME me",
+                "SLOWLOG GET",
+                "SLOWLOG HELP",
+                "KEYS *",
+                "PING",
+            ] {
+                ask(&mut client, request);
+            }
+            client.send(&[b"SET", b"bytes\x00\xff\x07\x08", "\u{e9}".as_bytes()]);
+            client.reply().expect("a reply");
+            watched(&mut watcher, 14)
+        });
+        assert_eq!(seen[0], seen[1], "{shards} shards");
     }
 }
 

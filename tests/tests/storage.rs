@@ -196,7 +196,7 @@ fn failed_writes_and_syncs_are_final() {
         assert!(is_misconf(&wire.text(&["SET", "key", "w"])), "{fault} under {sync}");
         assert_eq!(wire.text(&["GET", "before"]), Value::Bulk(b"1".to_vec()));
         assert_eq!(info(&mut wire, "aof_last_write_status"), "err");
-        assert!(node.log().contains("Input/output error"), "{}", node.log());
+        assert!(node.says("Input/output error"), "{}", node.log());
         let folder = node.folder();
         node.signal("TERM");
         assert!(node.wait(WAIT).expect("it ends").success(), "{}", node.log());
@@ -208,6 +208,7 @@ fn failed_writes_and_syncs_are_final() {
 
 /// How many records the server read when it started, as its log says.
 fn records_loaded(node: &Process) -> usize {
+    assert!(node.says("has loaded "), "it has loaded something");
     let log = node.log();
     let (_, behind) = log.split_once("has loaded ").unwrap_or_else(|| panic!("it has loaded something: {log}"));
     behind.split_once(' ').and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("a number: {log}"))
@@ -271,7 +272,7 @@ fn a_damaged_checkpoint_is_named_and_not_used() {
         let (code, text) = run_eagledb(&["check", "--dir", dir, "--json"]);
         assert!(code == 1 && text.contains("\"checkpoint\": \"damaged\""), "byte {at}: {text}");
         (server, wire) = again(&folder, &["--enable-debug-command", "yes"]);
-        assert!(server.log().contains("is damaged, or does not fit"), "{}", server.log());
+        assert!(server.says("is damaged, or does not fit"), "{}", server.log());
         assert_eq!(digest(&mut wire), before, "byte {at}");
     }
 }

@@ -181,7 +181,7 @@ mod tests {
     use eagle_shard::shard::{Shard, ShardConfig};
 
     use super::*;
-    use crate::core::{CoreConfig, event::CoreId, gate::CommitMode};
+    use crate::core::{CoreConfig, event::CoreId, gate::CommitMode, laps::Stopwatch};
 
     /// A node of so many empty cores that have all said how they are.
     pub(super) fn trial(cores: u16) -> View {
@@ -190,7 +190,8 @@ mod tests {
         for (index, core) in (0..cores).zip(&mut view.cores) {
             let shard = ShardConfig { index, count: cores, extent_size: 1 << 18, ..ShardConfig::default() };
             let (commit, id) = (CommitMode::Immediate, CoreId(index));
-            let config = CoreConfig { id, cores, shard, commit, credit: 1, message_bytes_max: 100, seed: 1 };
+            let watch = Stopwatch::STOPPED;
+            let config = CoreConfig { id, cores, shard, commit, credit: 1, message_bytes_max: 100, seed: 1, watch };
             let shard = Shard::new(config.shard.clone()).expect("memory for a shard");
             core.figures = Some(crate::core::Core::with_shard(&config, Arc::clone(&shared), shard).figures(view.now));
         }

@@ -254,7 +254,7 @@ fn kill_merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, r
 }
 
 /// The client's own address, as Redis writes it.
-fn remote(peer: &Peer) -> String {
+pub(crate) fn remote(peer: &Peer) -> String {
     match peer {
         Peer::Tcp { remote, .. } => address(*remote),
         Peer::Unix { path } => format!("{path}:0"),
@@ -323,7 +323,12 @@ fn line_of(session: &Session, command: &str, now: Now) -> String {
 }
 
 fn flags(session: &Session) -> String {
-    let all = [(matches!(session.peer, Peer::Unix { .. }), 'U'), (session.no_evict, 'e'), (session.no_touch, 'T')];
+    let all = [
+        (session.watches(), 'O'),
+        (matches!(session.peer, Peer::Unix { .. }), 'U'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ];
     let flags: String = all.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
     if flags.is_empty() { "N".to_owned() } else { flags }
 }

@@ -135,6 +135,7 @@ fn reset(core: &mut Core, call: &mut NodeCall<'_>) -> Result<(), Error> {
     session.log_out(&core.config().acl);
     session.no_evict = false;
     session.no_touch = false;
+    core.unwatch(session);
     session.durability = None;
     session.mute(Mute::Off);
     call.reply.protocol = Protocol::Resp2;

@@ -309,6 +309,7 @@ fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply:
         Task::Reload | Task::ActiveExpire(_) => reply.ok(),
         Task::Sleep(ms) => {
             core.reply_at(call.now.mono_us.saturating_add(ms.saturating_mul(1000)));
+            core.sleeps(ms.saturating_mul(1000));
             reply.ok();
         }
     }

@@ -58,18 +58,13 @@ fn begin(_: &mut Core, _: &mut NodeCall<'_>) -> Result<Begin, Error> {
     Ok(Begin::Gather)
 }
 
-fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
+pub(super) fn each(core: &mut Core, asked: &Asked<'_>) -> CoreReport {
     CoreReport { core: core.id(), part: Part::Figures(Box::new(core.figures(asked.now))) }
 }
 
 fn merge(core: &mut Core, call: &MergeCall<'_>, reports: Vec<CoreReport>, reply: &mut Reply<'_>) {
     let cores = reports.len();
-    let mut parts = reports.into_iter().map(|report| match report.part {
-        Part::Figures(figures) => *figures,
-        other => unreachable!("INFO is made of figures, not {other:?}"),
-    });
-    let mut figures = parts.next().expect("at least the home core reports");
-    parts.for_each(|part| figures.add(&part));
+    let figures = Figures::together(reports);
     let node = Node { shared: core.shared(), config: core.config(), figures, cores, now: call.now };
     reply.verbatim("txt", node.text(selected(call.args)).as_bytes());
 }

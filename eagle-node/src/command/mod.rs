@@ -12,12 +12,16 @@ pub mod connection;
 pub mod debug;
 pub mod info;
 pub mod introspection;
+pub mod latency;
 pub mod lolwut;
 pub mod memory;
+pub mod modules;
+pub mod monitor;
 pub mod names;
 pub mod pausing;
 mod sections;
 pub mod server;
+pub mod slowlog;
 pub mod waiting;
 
 #[cfg(test)]
@@ -126,28 +130,36 @@ pub enum Found {
 }
 
 /// The node's own rows, a family a slice.
-const ROWS: [&[Spec]; 9] = [
+const ROWS: [&[Spec]; 13] = [
     acl::ROWS,
     connection::ROWS,
     client::ROWS,
     introspection::ROWS,
+    latency::ROWS,
     config::ROWS,
     debug::ROWS,
     memory::ROWS,
+    modules::ROWS,
+    monitor::ROWS,
     server::ROWS,
+    slowlog::ROWS,
     waiting::ROWS,
 ];
 
 /// What executes them.
-const RUNS: [&[(&str, NodeRun)]; 9] = [
+const RUNS: [&[(&str, NodeRun)]; 13] = [
     acl::RUNS,
     connection::RUNS,
     client::RUNS,
     introspection::RUNS,
+    latency::RUNS,
     config::RUNS,
     debug::RUNS,
     memory::RUNS,
+    modules::RUNS,
+    monitor::RUNS,
     server::RUNS,
+    slowlog::RUNS,
     waiting::RUNS,
 ];
 

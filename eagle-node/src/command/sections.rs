@@ -101,6 +101,7 @@ fn server(node: &Node<'_>, text: &mut String) {
     line(text, "server_name", "eagledb");
     line(text, "eagledb_version", env!("CARGO_PKG_VERSION"));
     line(text, "shards", node.cores);
+    line(text, "eagle_log_lines_lost", crate::log::lost());
 }
 
 fn clients(node: &Node<'_>, text: &mut String) {

@@ -2,7 +2,7 @@
 //!
 //! Messages between cores are carried at once and in order; what may be delayed and lost is the simulator's matter.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, sync::Arc};
 
 use eagle_resp::OwnedArgs;
 use eagle_shard::{call::UnixMs, shard::ShardConfig};
@@ -13,10 +13,17 @@ use crate::{
         Core, CoreConfig,
         event::{Actions, ConnId, CoreId, Event, Now, Peer},
         gate::CommitMode,
+        laps::Stopwatch,
         outbox::MESSAGE_BYTES_MAX,
     },
     shared::Shared,
 };
+
+thread_local! {
+    static WATCH_NS: Cell<u64> = const { Cell::new(1) };
+    /// What the stopwatch goes on by when it is read.
+    static LAP_NS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A connection of a trial's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +58,7 @@ impl Trial {
                 credit: 64,
                 message_bytes_max: MESSAGE_BYTES_MAX,
                 seed: 1,
+                watch: Stopwatch(|| WATCH_NS.with(|now| now.replace(now.get() + LAP_NS.get()))),
             };
             Core::new(&config, Arc::clone(&shared)).expect("memory for a shard")
         };
@@ -105,6 +113,16 @@ impl Trial {
 
     pub(super) fn is_closed(&self, client: Client) -> bool {
         self.closed.contains(&client)
+    }
+
+    /// From now on each lap of a command takes so many microseconds.
+    pub(super) fn laps_take(&self, us: u64) {
+        LAP_NS.set(1000 * us);
+    }
+
+    /// The turn that is over took so many nanoseconds, on each core.
+    pub(super) fn turn_takes(&mut self, ns: u64) {
+        self.cores.iter_mut().for_each(|core| core.stats_mut().turn_took(ns));
     }
 
     /// So much time passes.

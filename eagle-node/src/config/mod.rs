@@ -106,6 +106,8 @@ pub struct Config {
     pub loglevel: LogLevel,
     /// Path of the log, empty for standard output.
     pub logfile: String,
+    /// Whether the log is lines of JSON.
+    pub log_json: bool,
     /// Bytes of a string or of one argument at most.
     pub proto_max_bulk_len: u64,
     /// Fields of a packed hash at most.
@@ -134,6 +136,12 @@ pub struct Config {
     pub latency_tracking: bool,
     /// Which percentiles `INFO latencystats` shows: numbers, with blanks between them.
     pub latency_percentiles: String,
+    /// Microseconds from which on a command is in the slow log, negative for none.
+    pub slowlog_slower_than_us: i64,
+    /// Entries of the slow log at most.
+    pub slowlog_max_len: u64,
+    /// Milliseconds from which on `LATENCY` knows of what took them, 0 for none.
+    pub latency_threshold_ms: u64,
     /// Who may use `DEBUG`.
     pub enable_debug_command: Allowed,
     /// Who may set the directives with which a client could write files anywhere.
@@ -267,6 +275,7 @@ fn blank() -> Config {
         acllog_max_len: 0,
         loglevel: LogLevel::Notice,
         logfile: String::new(),
+        log_json: false,
         proto_max_bulk_len: 0,
         hash_max_listpack_entries: 0,
         hash_max_listpack_value: 0,
@@ -285,6 +294,9 @@ fn blank() -> Config {
         shutdown_timeout_s: 0,
         latency_tracking: true,
         latency_percentiles: String::new(),
+        slowlog_slower_than_us: 0,
+        slowlog_max_len: 0,
+        latency_threshold_ms: 0,
         enable_debug_command: Allowed::No,
         enable_protected_configs: Allowed::No,
         kept: BTreeMap::new(),

@@ -15,19 +15,23 @@ use eagle_shard::{
 };
 
 use smallvec::SmallVec;
+use tracing::span::EnteredSpan;
 
 use super::{
     BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS,
     event::{Actions, ConnId, CoreId, Now, Peer},
     gate::{Level, Promise},
+    laps::{EndedBy, Lap},
     message::{Kind, Token},
     session::{Ending, Halt, Session},
     session_mut,
+    spikes::Event,
 };
 use crate::{
     acl::{Denied, log::Reason},
-    command::{self, Begin, Found, NodeRun, Row},
+    command::{self, Begin, Found, NodeRun, Row, clients},
     config::Config,
+    log,
 };
 
 /// Bytes of room for a node command's reply that a core keeps for the next one.
@@ -36,7 +40,7 @@ const SCRATCH_KEPT_MAX: usize = 64 << 10;
 /// What is known of a request before it is executed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
-    found: Found,
+    pub(super) found: Found,
     key: Option<Hashed>,
     owner: CoreId,
 }
@@ -241,8 +245,34 @@ impl Core {
             self.prefetch(own.filter_map(|plan| Some((session.db, plan.key?))));
         }
         let mut result = (requests.len(), Flow::Next);
+        let (planned_, mut from) = (&planned, 0);
+        let lap = |from: usize, to: usize| Lap { planned: planned_, requests, bytes, stretch: from..to };
+        self.laps.begin(planned.len());
+        let is_logged = log::is_of_requests();
         for (index, plan) in planned.iter().enumerate() {
-            match self.dispatch(session, *plan, requests.args(index, bytes), now) {
+            let args = requests.args(index, bytes);
+            let (commands, unsent) = (session.commands, session.unsent_bytes());
+            let request = is_logged.then(|| log_request(session, plan));
+            let flow = self.dispatch(session, *plan, args, now);
+            if let Some(_request) = request
+                && session.commands > commands
+            {
+                tracing::trace!(arguments = args.len(), "executed");
+            }
+            let goes_on = std::mem::take(&mut self.laps.goes_on);
+            if self.monitor.is_watched()
+                && session.commands > commands
+                && let Found::Row(row) = plan.found
+            {
+                self.show(session, row.spec, args, now);
+            }
+            if self.lap_ends(plan, args, session.unsent_bytes().saturating_sub(unsent)) {
+                let is_over = session.commands > commands && !goes_on;
+                let ended_by = if is_over { EndedBy::Last } else { EndedBy::Other };
+                self.end_lap(session, lap(from, index + 1), ended_by, now);
+                from = index + 1;
+            }
+            match flow {
                 Flow::Next if session.runs() => {}
                 Flow::Next | Flow::Stop => {
                     result = (index + 1, Flow::Stop);
@@ -253,6 +283,9 @@ impl Core {
                     break;
                 }
             }
+        }
+        if from < result.0 {
+            self.end_lap(session, lap(from, result.0), EndedBy::Batch, now);
         }
         self.planned = planned;
         result
@@ -427,6 +460,7 @@ impl Core {
             }
             let request = session.replies.later();
             let token = Token::Slot { conn: session.conn, request };
+            self.laps.goes_on = true;
             self.ask(owner, token, session.conn, Kind::Run, &order);
             return Flow::Next;
         }
@@ -436,6 +470,7 @@ impl Core {
             if self.holds.stops_own(asker, order.spec.writes(), &mut keys) {
                 let request = session.replies.later();
                 let token = Token::Slot { conn: session.conn, request };
+                self.laps.goes_on = true;
                 self.wait_for_keys(self.id, token, session.conn, Kind::Run, &order);
                 return Flow::Next;
             }
@@ -456,7 +491,7 @@ impl Core {
             return None;
         }
         if order.spec.flags.contains(Flags::DENYOOM)
-            && let Err(error) = self.admit(order.args.bytes_len())
+            && let Err(error) = self.admit_timed(order)
             && refusable
         {
             self.reject(order, error, out);
@@ -492,6 +527,20 @@ impl Core {
             self.storage.promised(promise, self.gate.reached());
         }
         promise
+    }
+
+    /// Lets a command begin that may grow; takes note if keys were evicted for it and that took long.
+    fn admit_timed(&mut self, order: &Order<'_>) -> Result<(), Error> {
+        let bytes = order.args.bytes_len();
+        if self.config.maxmemory == 0 || self.config.latency_threshold_ms == 0 {
+            return self.admit(bytes);
+        }
+        let (evicted, begun_ns) = (self.shard.stats.evicted, self.laps.now_ns());
+        let admitted = self.admit(bytes);
+        if self.shard.stats.evicted > evicted {
+            self.note_spike(Event::EvictionCycle, (self.laps.now_ns() - begun_ns) / 1000, order.now);
+        }
+        admitted
     }
 
     /// Replies with an error to a command that is not begun.
@@ -550,6 +599,8 @@ impl Core {
         now: Now,
         row: &'static Row,
     ) -> Flow {
+        // What operators do is logged with who did it; all else is logged at levels that ask for it.
+        let _connection = row.spec.flags.contains(Flags::ADMIN).then(|| log_connection(session));
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let protocol = session.protocol;
@@ -588,6 +639,23 @@ impl Core {
     }
 }
 
+/// Until it is dropped, what is logged is about this connection.
+pub(super) fn log_connection(session: &Session) -> EnteredSpan {
+    log::connection(session.id, &clients::remote(&session.peer))
+}
+
+/// Until it is dropped, what is logged is about this request.
+#[cold]
+fn log_request(session: &Session, plan: &Planned) -> (EnteredSpan, EnteredSpan) {
+    let name = match plan.found {
+        Found::Row(row) => row.spec.name,
+        Found::Unknown | Found::UnknownSubcommand(_) => "unknown",
+    };
+    // The later one is left first.
+    let connection = log_connection(session);
+    (log::request(session.commands + 1, name), connection)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -596,7 +664,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{CoreConfig, event::Event, gate::CommitMode},
+        core::{CoreConfig, event, gate::CommitMode, laps::Stopwatch},
         shared::Shared,
     };
 
@@ -606,17 +674,18 @@ mod tests {
         let shared = Arc::new(Shared::new(Config::default(), 1, 0, 0));
         let shard = ShardConfig { extent_size: 1 << 18, ..ShardConfig::default() };
         let commit = CommitMode::Immediate;
-        let config = CoreConfig { id: CoreId(0), cores: 1, shard, commit, credit: 1, message_bytes_max: 100, seed: 1 };
+        let (id, watch) = (CoreId(0), Stopwatch::STOPPED);
+        let config = CoreConfig { id, cores: 1, shard, commit, credit: 1, message_bytes_max: 100, seed: 1, watch };
         let mut core = Core::new(&config, shared).expect("memory for a shard");
         let (conn, now, mut actions) = (ConnId { index: 0, generation: 0 }, Now::default(), Actions::default());
-        core.step(Event::Accepted { conn, peer: Peer::Unix { path: String::new() }, fd: 0 }, now, &mut actions);
+        core.step(event::Event::Accepted { conn, peer: Peer::Unix { path: String::new() }, fd: 0 }, now, &mut actions);
         for len in [1000, 10 << 20, 1000] {
             let mut bytes = format!("*2\r\n$4\r\nECHO\r\n${len}\r\n{}\r\n", "x".repeat(len)).into_bytes();
-            core.step(Event::Received { conn, bytes: &mut bytes }, now, &mut actions);
+            core.step(event::Event::Received { conn, bytes: &mut bytes }, now, &mut actions);
             core.end_turn(now, &mut actions);
             let mut reply = Vec::new();
             assert!(core.take_output(conn, &mut reply) && reply.len() > len);
-            core.step(Event::Sent { conn, bytes: reply.len() }, now, &mut actions);
+            core.step(event::Event::Sent { conn, bytes: reply.len() }, now, &mut actions);
             assert!(core.scratch.capacity() <= SCRATCH_KEPT_MAX, "{} bytes after {len}", core.scratch.capacity());
         }
         assert!(core.scratch.capacity() >= 1000);

@@ -15,7 +15,7 @@ use eagle_shard::{
 
 use super::{
     Core, MergeCall,
-    dispatch::{Flow, Order},
+    dispatch::{self, Flow, Order},
     event::{Configure, ConnId, CoreId, Now},
     gate::Level,
     message::{Kind, Outcome, Token},
@@ -71,6 +71,17 @@ pub(super) struct Gather {
     pub barrier: bool,
     /// What a node command that begins has noted for its merge.
     pub note: i64,
+    /// Microseconds of its slow parts, if it has any.
+    pub slow_us: Option<u64>,
+}
+
+impl Gather {
+    /// A part of it took long, if it did.
+    pub(super) fn add_slow(&mut self, us: Option<u64>) {
+        if let Some(us) = us {
+            *self.slow_us.get_or_insert(0) += us;
+        }
+    }
 }
 
 /// A gather that has its reply.
@@ -96,6 +107,7 @@ impl Core {
         if barrier {
             session.halt = Halt::Barrier;
         }
+        self.laps.goes_on = true;
         let gather = Gather {
             conn: session.conn,
             request: session.replies.later(),
@@ -112,6 +124,7 @@ impl Core {
             level: order.level,
             barrier,
             note: 0,
+            slow_us: None,
         };
         self.gathers.insert(gather) as u32
     }
@@ -267,7 +280,10 @@ impl Core {
         gather.awaited = u32::from(self.cores);
         let args = std::mem::take(&mut gather.args);
         let (conn, order) = (gather.conn, node_order(gather.spec, args.as_args(), gather.db, gather.protocol));
-        command::config::log_change(order.args);
+        {
+            let _connection = session_mut(&mut self.sessions, conn).map(|session| dispatch::log_connection(session));
+            command::config::log_change(order.args);
+        }
         self.ask_reports(index, conn, &order);
         self.gathers[index as usize].args = args;
     }
@@ -288,6 +304,7 @@ impl Core {
             own.ask(token, asker, kind, order);
             self.links[to.index()].outstanding += 1;
             self.serve(to, &own.asks[0], order.args, order.now);
+            self.end_lap_of_gather(gather);
         } else {
             self.ask(to, token, asker, kind, order);
         }
@@ -328,6 +345,7 @@ impl Core {
         }
         let mut gather = self.gathers.remove(index as usize);
         let mut reply = Vec::new();
+        self.laps.begin(1);
         match &gather.plan {
             Plan::Merge { merge, order } => {
                 merge_parts(*merge, order, &gather.parts, gather.protocol, &mut reply);
@@ -340,6 +358,8 @@ impl Core {
             Plan::Steps(_) => unreachable!("handled above"),
             Plan::Configure => unreachable!("the runtime's answer is none of a core"),
         }
+        gather.add_slow(self.end_lap_of_reply());
+        self.note_slow_gather(&gather, now);
         self.end_gather(&gather, reply);
     }
 

@@ -16,7 +16,7 @@
 use eagle_resp::{ArgRange, Args, Protocol};
 use eagle_shard::{call::DbId, dash::Hashed, spec::Spec};
 
-use super::{dispatch::Order, event::ConnId, gate::Level, stats::CoreReport};
+use super::{dispatch::Order, event::ConnId, gate::Level, laps::SlowPart, monitor::Lines, stats::CoreReport};
 
 /// Whose an answer is, at the asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,10 @@ pub struct Message {
     pub answer_bytes: Vec<u8>,
     /// When it was first handed out to be posted, monotonic microseconds; 0: it was not.
     pub posted_us: u64,
+    /// Parts of the receiver's commands that took long; each comes before its answer.
+    pub slow: Vec<SlowPart>,
+    /// What the receiver's watchers are to see.
+    pub lines: Lines,
 }
 
 /// A position in a message's buffers. The outbox sees to it that 32 bits hold it ([`super::outbox`]).
@@ -142,7 +146,7 @@ impl Message {
     /// Nothing is said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.asks.is_empty() && self.answers.is_empty()
+        self.asks.is_empty() && self.answers.is_empty() && self.slow.is_empty() && self.lines.is_empty()
     }
 
     /// The arguments of a question.
@@ -192,6 +196,8 @@ impl Message {
         self.bytes.append(&mut later.bytes);
         self.answers.append(&mut later.answers);
         self.answer_bytes.append(&mut later.answer_bytes);
+        self.slow.append(&mut later.slow);
+        self.lines.append(&mut later.lines);
     }
 
     /// Empties it, keeping buffers of ordinary size for the next use.
@@ -201,6 +207,7 @@ impl Message {
         self.args.clear();
         self.answers.clear();
         self.posted_us = 0;
+        self.slow.clear();
         for buffer in [&mut self.bytes, &mut self.answer_bytes] {
             buffer.clear();
             buffer.shrink_to(KEPT_MAX);

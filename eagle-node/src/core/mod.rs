@@ -24,15 +24,19 @@ mod figures;
 pub mod gate;
 pub mod gather;
 pub mod holds;
+pub mod laps;
 pub mod latency;
 mod memory;
 pub mod message;
+pub mod monitor;
 mod opening;
 pub mod outbox;
 pub mod pause;
 pub mod remote;
 pub mod replies;
 pub mod session;
+pub mod slowlog;
+pub mod spikes;
 pub mod stats;
 pub mod steps;
 pub mod storage;
@@ -57,11 +61,15 @@ use self::{
     gate::{CommitMode, Gate, Promise, Reached},
     gather::{Finished, Gather},
     holds::Holds,
+    laps::{Laps, Stopwatch},
     memory::Memory,
+    monitor::Monitor,
     opening::Opening,
     pause::Pause,
     remote::{HeldAnswer, HeldReport, Link},
     session::{Ending, Halt, Session},
+    slowlog::SlowLog,
+    spikes::Spikes,
     stats::CoreStats,
     storage::Storage,
     sweep::Buffers,
@@ -103,6 +111,8 @@ pub struct CoreConfig {
     pub message_bytes_max: usize,
     /// Seed of chance (`RANDOMKEY`).
     pub seed: u64,
+    /// By what slow commands are found.
+    pub watch: Stopwatch,
 }
 
 /// One core's state.
@@ -158,6 +168,10 @@ pub struct Core {
     denials: acl::log::Log,
     /// Where clients do not call commands as the table does.
     names: Option<Names>,
+    laps: Laps,
+    monitor: Monitor,
+    slowlog: SlowLog,
+    spikes: Spikes,
     memory: Memory,
     crowd: eviction::Part,
     rng: fastrand::Rng,
@@ -230,6 +244,7 @@ impl Core {
         shard.set_eviction(settings.eviction());
         let mut stats = CoreStats::default();
         stats.track_latency(settings.latency_tracking);
+        let laps = Laps::new(config.watch, &settings);
         let mut core = Self {
             id: config.id,
             cores: config.cores,
@@ -266,6 +281,10 @@ impl Core {
             denials: acl::log::Log::default(),
             names: Names::new(&settings.renamed)
                 .unwrap_or_else(|error| unreachable!("checked when it was read: {error:?}")),
+            laps,
+            monitor: Monitor::default(),
+            slowlog: SlowLog::default(),
+            spikes: Spikes::default(),
             memory: Memory::default(),
             crowd: eviction::Part::default(),
             rng: fastrand::Rng::with_seed(config.seed),
@@ -289,6 +308,9 @@ impl Core {
 
     /// Tells the core what happened. What follows from it is in `actions`, more of it after [`Self::end_turn`].
     pub fn step(&mut self, event: Event<'_>, now: Now, actions: &mut Actions) {
+        if !matches!(event, Event::Received { .. } | Event::Message { .. }) {
+            self.laps.rest();
+        }
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes, now, actions),
             Event::Message { from, message } => self.message(from, message, now),
@@ -318,7 +340,9 @@ impl Core {
         }
         self.settle(now);
         self.commit(now, actions);
+        self.laps.rest();
         self.release_answers(now);
+        self.hand_out_lines();
         self.look_after_sessions(now, actions);
         self.end_of_turn_memory(now);
         self.evict_clients(actions);
@@ -460,6 +484,28 @@ impl Core {
         self.stats.rejected += 1;
     }
 
+    /// The slow commands of its connections.
+    #[must_use]
+    pub fn slowlog(&self) -> &SlowLog {
+        &self.slowlog
+    }
+
+    /// The slow commands of its connections, to be forgotten.
+    pub fn slowlog_mut(&mut self) -> &mut SlowLog {
+        &mut self.slowlog
+    }
+
+    /// What took long here.
+    #[must_use]
+    pub fn spikes(&self) -> &Spikes {
+        &self.spikes
+    }
+
+    /// What took long here, to be forgotten.
+    pub fn spikes_mut(&mut self) -> &mut Spikes {
+        &mut self.spikes
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {
@@ -473,6 +519,8 @@ impl Core {
         if !Arc::ptr_eq(&before, &self.config.acl) {
             self.follow_users();
         }
+        self.laps.configure(&self.config);
+        self.slowlog.trim(self.config.slowlog_max_len);
         let string_len_max = usize::try_from(self.config.proto_max_bulk_len).unwrap_or(usize::MAX);
         self.shard.set_string_len_max(string_len_max);
         self.shard.set_scrub_rate(u64::from(self.config.scrub_mb_per_second) << 20);
@@ -589,6 +637,10 @@ impl Core {
         let id = self.shared.next_client_id();
         let mut session = Box::new(Session::new(conn, id, peer, fd, &self.config.acl, now));
         session.core = self.id;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let _connection = dispatch::log_connection(&session);
+            tracing::debug!(core = self.id.0, "Accepted");
+        }
         self.open += 1;
         self.stats.connections += 1;
         let refusal = if self.shared.client_came() > self.config.maxclients as usize {
@@ -621,7 +673,15 @@ impl Core {
             self.memory.forget(session);
             self.pause.later.retain(|(_, finished)| finished.conn != conn);
             self.crowd.forget(session, &self.shared.crowd);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                let _connection = dispatch::log_connection(session);
+                tracing::debug!(commands = session.commands, "Client closed connection");
+            }
+            let watches = session.watches;
             self.sessions[conn.index as usize] = None;
+            if watches {
+                self.forget_watcher(conn);
+            }
             self.open -= 1;
             self.shared.client_left();
         }
@@ -633,7 +693,15 @@ impl Core {
             self.background_due = false;
             return;
         }
+        let before = (self.shard.stats.expired, self.shard.stats.evicted);
+        self.begin_interval();
         let progress = self.shard.background(now.unix, Budget { records: units as usize, is_idle: idle });
+        let event = match (self.shard.stats.expired > before.0, self.shard.stats.evicted > before.1) {
+            (true, _) => spikes::Event::ExpireCycle,
+            (_, true) => spikes::Event::EvictionCycle,
+            _ => spikes::Event::Background,
+        };
+        self.end_interval(event, now);
         self.background_due = progress.more;
         for (byte, what) in self.shard.take_scrub_damage() {
             tracing::error!("Core {} has found damage at byte {byte:#x} of its pool: {what}", self.id.0);

@@ -20,7 +20,9 @@ use std::collections::VecDeque;
 use super::{
     dispatch::Order,
     event::ConnId,
+    laps::SlowPart,
     message::{Answer, Kind, Message, Token},
+    monitor::Lines,
 };
 
 /// Bytes of questions in one message, at most, unless it is one question: what 32 bits hold.
@@ -67,6 +69,16 @@ impl Outbox {
     /// Adds an answer; its bytes, if it has any, are at the end of [`Self::answer_bytes`].
     pub(super) fn answer(&mut self, answer: Answer) {
         self.growing.answers.push(answer);
+    }
+
+    /// Adds that a question took long; its answer is still to be added.
+    pub(super) fn slow_part(&mut self, part: SlowPart) {
+        self.growing.slow.push(part);
+    }
+
+    /// What the watchers of that core are to see.
+    pub(super) fn lines(&mut self) -> &mut Lines {
+        &mut self.growing.lines
     }
 
     /// Where the bytes of the next answer are to be appended.

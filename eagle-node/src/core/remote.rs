@@ -117,13 +117,18 @@ impl Core {
         if message.posted_us > 0 {
             self.stats.waits.count_us(now.mono_us.saturating_sub(message.posted_us));
         }
+        for part in message.slow.drain(..) {
+            self.slow_part(part, now);
+        }
+        if !message.lines.is_empty() {
+            let lines = std::mem::take(&mut message.lines);
+            self.take_lines(&lines);
+        }
         for asks in message.asks.chunks(super::BATCH) {
             if asks.len() > 1 {
                 self.prefetch(asks.iter().filter_map(|ask| Some((ask.db, ask.first_key?))));
             }
-            for ask in asks {
-                self.serve(from, ask, message.args(ask), now);
-            }
+            self.serve_batch(from, asks, &message, now);
         }
         let mut start = 0;
         for answer in message.answers.drain(..) {
@@ -138,6 +143,27 @@ impl Core {
             self.answered(from, answer, bytes, now);
         }
         self.links[from.index()].outbox.recycle(message);
+    }
+
+    fn serve_batch(&mut self, from: CoreId, asks: &[Ask], message: &Message, now: Now) {
+        let mut lap = 0;
+        self.laps.begin(asks.len());
+        for (index, ask) in asks.iter().enumerate() {
+            let args = message.args(ask);
+            let before = self.links[from.index()].outbox.answer_bytes().len();
+            self.serve(from, ask, args, now);
+            let bytes = self.links[from.index()].outbox.answer_bytes().len().saturating_sub(before);
+            if self.lap_ends_with(ask, args, bytes) {
+                self.end_lap_of(from, ask, args);
+                lap = index + 1;
+            }
+        }
+        let most = |ask: &&Ask| message.args(ask).bytes_len();
+        if let Some(us) = self.laps.lap_if(lap < asks.len())
+            && let Some(ask) = asks[lap..].iter().max_by_key(most)
+        {
+            self.note_part(from, ask, message.args(ask), us);
+        }
     }
 
     /// Carries out one question.
@@ -230,7 +256,9 @@ impl Core {
                 level: waiting.ask.level,
                 now,
             };
+            self.laps.begin(1);
             self.serve_now(waiting.from, &waiting.ask, &order);
+            self.end_lap_of(waiting.from, &waiting.ask, order.args);
         }
     }
 

@@ -89,6 +89,17 @@ impl Replies {
         }
     }
 
+    /// Adds what was not asked for, behind the replies to what was; it promises nothing.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.slots.is_empty() {
+            self.out.extend_from_slice(bytes);
+        } else {
+            let start = self.parked.len();
+            self.parked.extend_from_slice(bytes);
+            self.slots.push_back(Slot::Ready { start, end: self.parked.len(), gate: None });
+        }
+    }
+
     /// Keeps the place of a reply that comes later; returns the request's number for [`Self::fill`].
     pub fn later(&mut self) -> u32 {
         let request = self.first.wrapping_add(self.slots.len() as u32);

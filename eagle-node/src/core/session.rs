@@ -81,6 +81,8 @@ pub struct Session {
     pub no_touch: bool,
     /// `CLIENT NO-EVICT`.
     pub no_evict: bool,
+    /// Sees the commands of all (`MONITOR`).
+    pub(super) watches: bool,
     /// `CLIENT DURABILITY`: what its replies promise, if not what is configured.
     pub durability: Option<SyncMode>,
     /// When it came, monotonic microseconds.
@@ -142,6 +144,7 @@ impl Session {
             is_limited: true,
             no_touch: false,
             no_evict: false,
+            watches: false,
             durability: None,
             created_us: now.mono_us,
             active_us: now.mono_us,
@@ -213,6 +216,12 @@ impl Session {
     #[must_use]
     pub fn runs(&self) -> bool {
         self.halt == Halt::None && self.ending == Ending::Open
+    }
+
+    /// Whether it sees the commands of all (`MONITOR`).
+    #[must_use]
+    pub fn watches(&self) -> bool {
+        self.watches
     }
 
     /// Bytes received and not executed yet (`qbuf` of `CLIENT LIST`).

@@ -17,6 +17,8 @@ use super::{
     event::{CoreId, Now},
     latency::{Bucket, Histogram},
     pause::Paused,
+    slowlog,
+    spikes::Spikes,
     storage::Counted,
 };
 use crate::{
@@ -261,6 +263,10 @@ pub enum Part {
     Killed(u64),
     /// What it denied: for `ACL LOG`.
     Denials(Vec<acl::log::Entry>),
+    /// Its slow commands: for `SLOWLOG`.
+    SlowLog(Vec<slowlog::Entry>),
+    /// What took long: for `LATENCY`.
+    Spikes(Box<Spikes>),
     /// Whether what it had when it was asked is synced: for `WAITAOF`.
     Synced(bool),
 }
@@ -379,6 +385,21 @@ impl RecoveryFigures {
 }
 
 impl Figures {
+    /// Those of all cores, added up.
+    ///
+    /// # Panics
+    /// The reports are of something else, or there are none.
+    #[must_use]
+    pub fn together(reports: Vec<CoreReport>) -> Self {
+        let mut parts = reports.into_iter().map(|report| match report.part {
+            Part::Figures(figures) => *figures,
+            other => unreachable!("figures were asked for, not {other:?}"),
+        });
+        let mut figures = parts.next().expect("at least the home core reports");
+        parts.for_each(|part| figures.add(&part));
+        figures
+    }
+
     /// Adds another core's.
     pub fn add(&mut self, other: &Self) {
         let (stats, theirs) = (&mut self.stats, &other.stats);

@@ -217,6 +217,7 @@ impl Core {
                         );
                     }
                     let gather = self.gathers.remove(index as usize);
+                    self.note_slow_gather(&gather, order.now);
                     self.end_gather(&gather, reply);
                     return;
                 }

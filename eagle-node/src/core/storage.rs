@@ -26,6 +26,7 @@ use super::{
     gate::{Level, Promise, Reached},
     latency::Histogram,
     session::Session,
+    spikes::Event,
 };
 use crate::config::SyncMode;
 
@@ -250,7 +251,7 @@ impl Core {
             self.storage.syncing.as_mut().expect("linked to the write").mark = Some(mark);
         }
         if self.sync != SyncMode::Always {
-            self.storage.count_commit(writing.begun_us, now);
+            self.count_commit(writing.begun_us, now);
         }
     }
 
@@ -265,10 +266,16 @@ impl Core {
         self.shard.end_sync(syncing.mark.expect("a sync ends after the write before it"));
         self.gate.synced();
         self.storage.counted.syncs += 1;
+        self.note_spike(Event::Sync, now.mono_us.saturating_sub(syncing.begun_us), now);
         if self.sync == SyncMode::Always {
-            self.storage.count_commit(syncing.begun_us, now);
+            self.count_commit(syncing.begun_us, now);
         }
         self.opened(now.unix.0);
+    }
+
+    fn count_commit(&mut self, begun_us: u64, now: Now) {
+        self.storage.count_commit(begun_us, now);
+        self.note_spike(Event::Commit, now.mono_us.saturating_sub(begun_us), now);
     }
 
     fn growth_ended(&mut self, result: Result<(), i32>, now: Now) {

@@ -157,7 +157,8 @@ enum Beyond {
 
 /// Whether a session exceeds what its client may keep us holding: unread replies, unexecuted requests.
 fn over_limits(session: &mut Session, config: &Config, now: Now) -> Option<Beyond> {
-    let limit = &config.client_output_buffer_limit.normal;
+    let limits = &config.client_output_buffer_limit;
+    let limit = if session.watches() { &limits.pubsub } else { &limits.normal };
     let unsent = session.replies.unsent() as u64;
     if limit.hard_bytes > 0 && unsent > limit.hard_bytes {
         return Some(Beyond::Output);

@@ -356,7 +356,7 @@ mod tests {
     use eagle_shard::shard::ShardConfig;
 
     use super::*;
-    use crate::core::{CoreConfig, gate::CommitMode};
+    use crate::core::{CoreConfig, gate::CommitMode, laps::Stopwatch};
 
     #[test]
     fn who_asks_waits_once_for_a_core_that_is_silent() {
@@ -372,7 +372,8 @@ mod tests {
             let mut inquiry = Inquiry { asked: Arc::clone(&asked), answered: 0, answers: answers.clone() };
             let shard = ShardConfig { index, count: 2, extent_size: 1 << 18, ..ShardConfig::default() };
             let (commit, id) = (CommitMode::Immediate, CoreId(index));
-            let config = CoreConfig { id, cores: 2, shard, commit, credit: 1, message_bytes_max: 100, seed: 1 };
+            let watch = Stopwatch::STOPPED;
+            let config = CoreConfig { id, cores: 2, shard, commit, credit: 1, message_bytes_max: 100, seed: 1, watch };
             let core = Core::new(&config, Arc::clone(&shared)).expect("memory for a shard");
             while !stop.load(Ordering::Relaxed) {
                 if index == 0 || second_speaks.load(Ordering::Relaxed) {

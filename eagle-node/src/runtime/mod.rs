@@ -468,6 +468,7 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         credit: CREDIT,
         message_bytes_max: MESSAGE_BYTES_MAX,
         seed: entropy(),
+        watch: clock::stopwatch(),
     }
 }
 

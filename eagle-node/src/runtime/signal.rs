@@ -5,6 +5,8 @@
 
 use std::{io, mem::MaybeUninit, thread};
 
+use crate::log;
+
 /// A signal that asks for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -43,6 +45,7 @@ pub fn watch(on_first: impl FnOnce(Asked) + Send + 'static) -> io::Result<()> {
         on_first(wait(&asking));
         wait(&asking);
         tracing::warn!("You insist... exiting now.");
+        log::end();
         std::process::exit(1);
     })?;
     Ok(())

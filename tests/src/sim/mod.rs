@@ -21,6 +21,7 @@ use eagle_node::{
         Core, CoreConfig,
         event::{Actions, ConnId, CoreId, Event, Now, Peer, Storage, Stored},
         gate::CommitMode,
+        laps::Stopwatch,
         message::Message,
         outbox::MESSAGE_BYTES_MAX,
     },
@@ -166,7 +167,8 @@ impl Sim {
             let (count, credit, seed) = (plan.cores, plan.credit, plan.seed);
             // Every other seed's messages are split all the time.
             let message_bytes_max = if plan.seed.is_multiple_of(2) { 64 } else { MESSAGE_BYTES_MAX };
-            let config = CoreConfig { id, cores: count, shard, commit, credit, message_bytes_max, seed };
+            let watch = Stopwatch::STOPPED;
+            let config = CoreConfig { id, cores: count, shard, commit, credit, message_bytes_max, seed, watch };
             cores.push(Core::with_shard(&config, Arc::clone(&shared), over));
             media.push(medium);
         }
