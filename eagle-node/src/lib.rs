@@ -44,6 +44,7 @@
 //! | [`budget`] | what all cores take together of the memory that the node may |
 //! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
 //! | [`log`] | tracing set-up: where the log goes, its level at run time |
+//! | [`pulse`] | whether the cores live, for who watches over the node |
 //! | [`config`] | one declarative table behind file, flags, CONFIG and help |
 //! | [`runtime`] | the rim: executors, rings, sockets, clocks, signals; decides nothing |
 //! | [`shared`] | what the cores of a node share: a few counters and the published configuration |
@@ -75,6 +76,7 @@ pub mod crowd;
 pub mod faults;
 pub mod loading;
 pub mod log;
+pub mod pulse;
 pub mod runtime;
 pub mod shared;
 

@@ -106,6 +106,8 @@ pub struct Config {
     pub loglevel: LogLevel,
     /// Path of the log, empty for standard output.
     pub logfile: String,
+    /// Who watches over the process.
+    pub supervised: Supervision,
     /// Bytes of a string or of one argument at most.
     pub proto_max_bulk_len: u64,
     /// Fields of a packed hash at most.
@@ -267,6 +269,7 @@ fn blank() -> Config {
         acllog_max_len: 0,
         loglevel: LogLevel::Notice,
         logfile: String::new(),
+        supervised: Supervision::No,
         proto_max_bulk_len: 0,
         hash_max_listpack_entries: 0,
         hash_max_listpack_value: 0,
@@ -446,6 +449,24 @@ pub enum LogLevel {
 impl LogLevel {
     const ALL: [Self; 5] = [Self::Debug, Self::Verbose, Self::Notice, Self::Warning, Self::Nothing];
     const NAMES: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
+}
+
+/// Who watches over the process and is told how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervision {
+    /// Nobody.
+    No,
+    /// Whoever the environment tells of.
+    Auto,
+    /// Upstart.
+    Upstart,
+    /// systemd.
+    Systemd,
+}
+
+impl Supervision {
+    const ALL: [Self; 4] = [Self::No, Self::Auto, Self::Upstart, Self::Systemd];
+    const NAMES: &[&str] = &["no", "auto", "upstart", "systemd"];
 }
 
 /// What is evicted when memory is short.
