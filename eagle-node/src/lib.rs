@@ -38,6 +38,7 @@
 //! | --- | --- |
 //! | [`admin`] | metrics, health and the status page: what a GET is answered, from the figures of all cores |
 //! | [`check`] | `eagle-node check`: pools verified offline |
+//! | [`generate`] | configuration, man page and completions, made of the table |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
 //! | [`acl`] | users and what each may do |
 //! | [`attempts`] | failed logins, by address |
@@ -74,6 +75,7 @@ pub mod config;
 pub mod core;
 pub mod crowd;
 pub mod faults;
+pub mod generate;
 pub mod loading;
 pub mod log;
 pub mod pulse;

@@ -22,6 +22,7 @@ pub mod file;
 pub mod form;
 pub mod grammar;
 pub mod rewrite;
+pub mod sample;
 pub mod set;
 pub mod table;
 

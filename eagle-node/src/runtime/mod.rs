@@ -21,6 +21,7 @@ pub mod clock;
 mod connection;
 mod core_loop;
 pub mod device;
+pub mod doctor;
 pub mod folders;
 mod host;
 mod listener;
