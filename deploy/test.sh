@@ -3,7 +3,8 @@
 #
 #   deploy/test.sh [--long] [FILTER]...
 #
-# --long lets the random tests hunt longer (EAGLE_LONG=1 in their environment). FILTERs choose tests by name.
+# --long lets the random tests hunt longer (EAGLE_LONG=1 in their environment), and tests the Debian package in a machine of its own
+# (deploy/package-test.sh). FILTERs choose tests by name.
 # A step that fails does not stop the others; the exit code is 1 if any failed. The last line counts the tests.
 #
 # The tests find what is prepared here by these variables:
@@ -28,7 +29,7 @@ for argument in "$@"; do
   esac
 done
 
-install_packages "${build_packages[@]}" redis-server redis-tools
+install_packages "${build_packages[@]}" redis-server redis-tools strace groff-base
 command -v python3 >/dev/null 2>&1 && python3 -c 'import ensurepip, venv' 2>/dev/null ||
   install_packages python3 python3-pip python3-venv
 command -v node >/dev/null 2>&1 || install_packages nodejs
@@ -140,6 +141,10 @@ else
   step tests logged cargo test --workspace --all-targets --locked --no-fail-fast -- ${filters[@]+"${filters[@]}"}
   closing=$(awk '/^test result:/ { p += $4; f += $6 } END { if (p + f) print p " passed, " f " failed" }' "$log")
 fi
+
+# Exit code 77: this machine cannot, and it was said why.
+package_test() { deploy/package-test.sh --binary "$EAGLE_NODE_BIN" || [ $? -eq 77 ]; }
+[ -z "$long" ] || step package package_test
 
 say "passed: ${passed[*]:-nothing}"
 [ "${#failed[@]}" -eq 0 ] || say "FAILED: ${failed[*]}"

@@ -38,12 +38,14 @@
 //! | --- | --- |
 //! | [`admin`] | metrics, health and the status page: what a GET is answered, from the figures of all cores |
 //! | [`check`] | `eagle-node check`: pools verified offline |
+//! | [`generate`] | configuration, man page and completions, made of the table |
 //! | [`core`] | one core's state machine: events in, actions out; sessions, routing, conversations between cores |
 //! | [`acl`] | users and what each may do |
 //! | [`attempts`] | failed logins, by address |
 //! | [`budget`] | what all cores take together of the memory that the node may |
 //! | [`command`] | the table of all commands, and the node's own (PING, CLIENT, CONFIG, INFO, ...) |
 //! | [`log`] | tracing set-up: where the log goes, its level at run time |
+//! | [`pulse`] | whether the cores live, for who watches over the node |
 //! | [`config`] | one declarative table behind file, flags, CONFIG and help |
 //! | [`runtime`] | the rim: executors, rings, sockets, clocks, signals; decides nothing |
 //! | [`shared`] | what the cores of a node share: a few counters and the published configuration |
@@ -73,8 +75,10 @@ pub mod config;
 pub mod core;
 pub mod crowd;
 pub mod faults;
+pub mod generate;
 pub mod loading;
 pub mod log;
+pub mod pulse;
 pub mod runtime;
 pub mod shared;
 

@@ -104,7 +104,6 @@ pub fn end() {
 }
 
 /// Until it is dropped, what is logged is about this connection.
-#[must_use]
 pub fn connection(id: u64, address: &str) -> EnteredSpan {
     tracing::error_span!("connection", id, addr = address).entered()
 }
@@ -116,7 +115,6 @@ pub fn is_of_requests() -> bool {
 }
 
 /// Until it is dropped, what is logged is about this request of a connection.
-#[must_use]
 pub fn request(number: u64, command: &str) -> EnteredSpan {
     tracing::trace_span!("request", number, command).entered()
 }
@@ -192,7 +190,9 @@ mod tests {
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let messages: Vec<&str> = lines.iter().filter_map(|line| line["fields"]["message"].as_str()).collect();
         assert_eq!(messages, ["two", "three"]);
-        assert!(lines[0].get("span").is_none() && lines[1]["span"]["id"] == 7 && lines[1]["span"]["addr"] == "1.2.3.4:5");
+        assert!(
+            lines[0].get("span").is_none() && lines[1]["span"]["id"] == 7 && lines[1]["span"]["addr"] == "1.2.3.4:5"
+        );
         assert_eq!(lost(), 0);
         assert!(matches!(start(&config), Err(LogError::Started)));
         let nowhere = Config { logfile: "/nowhere/eagle.log".to_owned(), ..Config::default() };

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use eagle_node::{
     check,
-    config::{Config, Start},
-    log, runtime,
+    config::{Config, Start, args::Sources},
+    generate, log,
+    runtime::{self, doctor},
 };
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a program says at its start goes to its terminal")]
@@ -16,8 +17,14 @@ fn main() -> ExitCode {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
-    if let Some(("check", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        let (text, code) = check::run(rest);
+    if let Some((first, rest)) = arguments.split_first()
+        && let Some((text, code)) = match first.as_str() {
+            "check" => Some(check::run(rest)),
+            "doctor" => Some(doctor::run(rest, &environment)),
+            "generate" => Some(generate::run(rest)),
+            _ => None,
+        }
+    {
         print!("{text}");
         return ExitCode::from(code);
     }
@@ -36,7 +43,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Ok(Start::Serve { config, notes }) => match serve(*config, &notes) {
+        Ok(Start::Serve { config, notes, sources }) => match serve(*config, &notes, &sources) {
             Ok(()) => ExitCode::SUCCESS,
             Err(sentence) => {
                 eprintln!("{sentence}");
@@ -50,12 +57,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, notes: &[String]) -> Result<(), String> {
-    log::start(&config).map_err(|error| error.to_string())?;
+fn serve(config: Config, notes: &[String], sources: &Sources) -> Result<(), String> {
+    log::start(&config).map_err(|error| blamed(Some("logfile"), &error, sources))?;
     for note in notes {
         tracing::warn!("{note}");
     }
-    let ran = runtime::run(config).map_err(|error| error.to_string());
+    let ran = runtime::run(config).map_err(|error| blamed(error.directive(), &error, sources));
     log::end();
     ran
+}
+
+/// The sentence, behind the directive that it is about and where that was set.
+fn blamed(directive: Option<&'static str>, error: &dyn std::error::Error, sources: &Sources) -> String {
+    match directive.map(|name| (name, sources.get(name))) {
+        Some((name, Some(source))) => format!("{source}: '{name}': {error}"),
+        Some((name, None)) => format!("by default: '{name}': {error}"),
+        None => error.to_string(),
+    }
 }

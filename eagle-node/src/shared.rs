@@ -13,6 +13,7 @@ use crate::core::monitor::Watchers;
 use crate::crowd::Crowd;
 use crate::faults::Faults;
 use crate::loading::Loading;
+use crate::pulse::Pulse;
 use crate::runtime::published::Published;
 
 /// What the cores of a node share.
@@ -47,6 +48,8 @@ pub struct Shared {
     pub budget: Budget,
     /// How far the cores are with loading their pools.
     pub loading: Loading,
+    /// Whether they live.
+    pub pulse: Pulse,
     /// What is to go wrong with the pools' media, for tests.
     pub faults: Faults,
     /// What all clients take.
@@ -66,6 +69,8 @@ pub struct Host {
     pub executable: String,
     /// The machine's memory in bytes.
     pub memory_bytes: u64,
+    /// Who watches over the process: `systemd`, `upstart`; empty: nobody.
+    pub supervisor: &'static str,
 }
 
 /// The part of a memory limit that the program itself may take of it; the rest of the program comes on top, so that
@@ -102,6 +107,7 @@ impl Shared {
             program_bytes: AtomicU64::new(0),
             budget: Budget::default(),
             loading: Loading::default(),
+            pulse: Pulse::default(),
             faults: Faults::default(),
             crowd: Crowd::default(),
             attempts: Attempts::new(seed),

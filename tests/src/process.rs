@@ -39,6 +39,16 @@ impl Process {
         Self::start(&eagledb_path(), arguments)
     }
 
+    /// Starts the EagleDB under test with variables in its environment.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn eagledb_with(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let dir = Arc::new(TempDir::new().expect("a temporary folder"));
+        Self::start_with(&eagledb_path(), &dir, variables, arguments)
+    }
+
     /// Starts a server that takes `--port`, `--bind` and `--dir` as Redis does.
     ///
     /// # Panics
@@ -54,6 +64,10 @@ impl Process {
     /// It does not start.
     #[must_use]
     pub fn start_in(binary: &Path, dir: &Arc<TempDir>, arguments: &[&str]) -> Self {
+        Self::start_with(binary, dir, &[], arguments)
+    }
+
+    fn start_with(binary: &Path, dir: &Arc<TempDir>, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         for _ in 0..5 {
             let dir = Arc::clone(dir);
             let port = free_port();
@@ -61,6 +75,7 @@ impl Process {
             let file = arguments.iter().take_while(|word| !word.starts_with("--")).count();
             let mut child = Command::new(binary)
                 .env(NO_ADMIN_PORT.0, NO_ADMIN_PORT.1)
+                .envs(variables.iter().copied())
                 .args(&arguments[..file])
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
                 .arg(dir.path())

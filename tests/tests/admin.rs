@@ -296,7 +296,7 @@ fn a_port_that_is_taken_is_one_sentence() {
     let last = said.lines().last().unwrap_or_default();
     assert_eq!(code, 1, "{said}");
     let wanted = format!(
-        "Somebody already listens on {admin}, where metrics and health are to be: give each node of a host its own"
+        "command line: 'admin-port': Somebody already listens on {admin}, where metrics and health are to be: give each node of a host its own"
     );
     assert!(last.starts_with(&wanted) && last.contains("--admin-port 0"), "{said}");
     let (code, said) = run_eagledb(&["--port", "0", "--dir", dir, "--admin-port", &port, "--admin-bind", "192.0.2.1"]);

@@ -88,14 +88,8 @@ const REQUESTS: &[&str] = &[
 ];
 
 /// What it asks and this server does not have yet.
-const MISSING: &[&str] = &[
-    "CLUSTER INFO",
-    "PUBSUB CHANNELS",
-    "DUMP user",
-    "XINFO STREAM user",
-    "FT._LIST",
-    "JSON.GET user",
-];
+const MISSING: &[&str] =
+    &["CLUSTER INFO", "PUBSUB CHANNELS", "DUMP user", "XINFO STREAM user", "FT._LIST", "JSON.GET user"];
 
 /// Of `INFO`, what its overview and its key analysis compute with.
 const NUMBERS: [&str; 12] = [
@@ -142,7 +136,20 @@ fn shape(request: &str, reply: &Value) -> String {
 
 /// A reply as far as a program may rely on it: its shape, and beyond that what does not depend on the server.
 fn relied_upon(request: &str, reply: &Value) -> String {
-    let own = ["SLOWLOG GET", "INFO", "CLIENT", "MEMORY", "OBJECT", "TIME", "LOLWUT", "SCAN", "COMMAND COUNT", "DBSIZE", "TTL", "PTTL"];
+    let own = [
+        "SLOWLOG GET",
+        "INFO",
+        "CLIENT",
+        "MEMORY",
+        "OBJECT",
+        "TIME",
+        "LOLWUT",
+        "SCAN",
+        "COMMAND COUNT",
+        "DBSIZE",
+        "TTL",
+        "PTTL",
+    ];
     let shape = shape(request, reply);
     if let (true, Value::Array(items)) = (request.starts_with("CONFIG GET"), reply) {
         // Their order is that of a hash table.

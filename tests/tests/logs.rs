@@ -60,7 +60,7 @@ fn lines_say_whose_they_are_and_nothing_secret() {
     let (before, after) = (read(&moved), read(&path));
     let lines: Vec<serde_json::Value> =
         before.lines().chain(after.lines()).map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let said = |message: &str| lines.iter().filter(move |line| line["fields"]["message"] == message);
+    let said = |message: &'static str| lines.iter().filter(move |line| line["fields"]["message"] == message);
     let requests = |command: &str| said("executed").filter(|line| line["span"]["command"] == command).count();
     assert_eq!([requests("set"), requests("mget"), requests("auth")], [1, 1, 2], "only while they were asked for");
     let of_us = |line: &serde_json::Value| {

@@ -4,12 +4,13 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::net::UnixStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use eagle_resp::Value;
 use eagle_tests::{
-    process::{Process, run_eagledb},
+    process::{Process, eagledb_path, run_eagledb},
     wire::{Wire, encode},
 };
 
@@ -75,11 +76,55 @@ fn what_is_missing_to_start_is_one_sentence() {
         (vec!["--dir", "/nowhere/at/all", "--port", "0"], "/nowhere/at/all"),
         (vec!["--appendonly", "yes", "--pool", "none"], "appendonly"),
         (vec!["/no/such/file.conf"], "/no/such/file.conf"),
+        (vec!["--logfile", "/nowhere/log"], "command line: 'logfile': cannot write the log file '/nowhere/log'"),
     ] {
         let (code, text) = run_eagledb(&arguments);
         assert_eq!(code, 1, "{arguments:?}: {text}");
         assert!(text.contains(cause), "{arguments:?}: {text}");
         assert!(!text.contains("panicked"), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn what_a_machine_refuses_names_the_directive_its_line_and_the_remedy() {
+    // A port in use, a folder that is not there, one that cannot be written, a socket that cannot be made: set in a file, found by
+    // the start itself. Limits that are too low name what to raise.
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (dir, file) = (dir.path().to_str().expect("text"), dir.path().join("eagledb.conf"));
+    let path = file.to_str().expect("text");
+    let here = format!("bind 127.0.0.1\ndir {dir}\n");
+    for (text, place, remedy) in [
+        (format!("{here}port {port}\n"), "line 3: 'port': ", "choose another --port."),
+        (format!("{here}\n# a comment\ndir /nowhere/at/all\n"), "line 5: 'dir': ", "set --dir to one that exists."),
+        (
+            format!("{here}port 0\nunixsocket /nowhere/socket\n"),
+            "line 4: 'unixsocket': ",
+            "correct --bind, --port or --unixsocket.",
+        ),
+        (format!("dir {dir}\nport 6379\nbind -192.0.2.1\n"), "line 3: 'bind': ", "correct --bind."),
+        (format!("{here}maxclients none\n"), "line 3: 'maxclients': ", "argument couldn't be parsed into an integer"),
+    ] {
+        std::fs::write(&file, &text).expect("written");
+        let (code, said) = run_eagledb(&[path, "--shards", "1"]);
+        let line = said.lines().last().expect("a line");
+        assert!(code == 1 && line.starts_with(&format!("{path}, {place}")) && line.ends_with(remedy), "{text}: {said}");
+    }
+    for (limit, directive, remedy) in
+        [("-n 20", "open files are needed", "ulimit -n"), ("-l 64", "'shards': ", "LimitMEMLOCK=infinity")]
+    {
+        // Without capabilities, as limits do not bind who has them.
+        let node = format!("{} --port 0 --shards 1 --dir {dir}", eagledb_path().display());
+        let bare = "[ $(id -u) -ne 0 ] || bare='setpriv --bounding-set -all --inh-caps -all'";
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{bare}; ulimit {limit}; exec $bare {node}")]);
+        let output = shell.output().expect("bash runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains(directive) && said.contains(remedy),
+            "{limit}: {said}"
+        );
     }
 }
 

@@ -421,9 +421,15 @@ mod tests {
         assert_eq!(trial.ask(one, "LATENCY HISTORY Command"), "*0\r\n");
         trial.advance(61_000);
         let graph = trial.ask(one, "LATENCY GRAPH command");
-        assert!(graph.contains("command - high 9 ms, low 9 ms (all time high 9 ms)\n----") && graph.contains("\n_\n \n1\nm\n"));
+        assert!(
+            graph.contains("command - high 9 ms, low 9 ms (all time high 9 ms)\n----")
+                && graph.contains("\n_\n \n1\nm\n")
+        );
         let report = trial.ask(other, "LATENCY DOCTOR");
-        assert!(report.contains("1. command: 1 latency spikes (average 9ms, mean deviation 0ms, period 61.00 sec)."), "{report}");
+        assert!(
+            report.contains("1. command: 1 latency spikes (average 9ms, mean deviation 0ms, period 61.00 sec)."),
+            "{report}"
+        );
         assert!(report.contains("CONFIG SET slowlog-log-slower-than 5000"), "{report}");
         assert_eq!(trial.ask(one, "LATENCY RESET command nothing"), ":1\r\n");
         assert_eq!(trial.ask(one, "LATENCY RESET"), ":1\r\n");

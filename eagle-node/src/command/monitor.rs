@@ -54,7 +54,9 @@ mod tests {
         assert_eq!(trial.ask(near, "MONITOR"), "+OK\r\n");
         assert_eq!(trial.ask(far, "MONITOR"), "+OK\r\n");
         assert_eq!(trial.ask(near, "MONITOR"), "");
-        for request in ["SET a 1", "SET b 2", "MGET a b", "CONFIG GET port", "NOSUCH", "GET", "INCR nonumber\"", "SELECT 3"] {
+        for request in
+            ["SET a 1", "SET b 2", "MGET a b", "CONFIG GET port", "NOSUCH", "GET", "INCR nonumber\"", "SELECT 3"]
+        {
             trial.ask(one, request);
         }
         trial.ask(other, "AUTH default secret");

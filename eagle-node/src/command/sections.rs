@@ -75,7 +75,8 @@ fn server(node: &Node<'_>, text: &mut String) {
     line(text, "atomicvar_api", "rust-core");
     line(text, "gcc_version", "0.0.0");
     line(text, "process_id", std::process::id());
-    line(text, "process_supervised", "no");
+    let supervisor = Some(shared.host.supervisor).filter(|name| !name.is_empty());
+    line(text, "process_supervised", supervisor.unwrap_or("no"));
     line(text, "run_id", &shared.run_id);
     line(text, "tcp_port", config.port);
     line(text, "server_time_usec", node.now.unix_us());

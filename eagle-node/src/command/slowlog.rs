@@ -192,7 +192,10 @@ mod tests {
             let get = format!("*2\r\n$3\r\nGET\r\n$1\r\n{key}\r\n$15\r\n127.0.0.1:50001\r\n$4\r\nthem\r\n");
             assert!(log.matches(&set).count() == 1 && log.matches(&get).count() == 1, "{key}: {log}");
         }
-        assert!(log.contains("$3\r\nDEL\r\n") && !log.contains("secret") && log.contains("$10\r\n(redacted)\r\n"), "{log}");
+        assert!(
+            log.contains("$3\r\nDEL\r\n") && !log.contains("secret") && log.contains("$10\r\n(redacted)\r\n"),
+            "{log}"
+        );
         assert!(log.starts_with("*10\r\n*6\r\n:9\r\n:1700000000\r\n:6000\r\n*5\r\n$5\r\nHELLO\r\n"), "{log}");
         assert_eq!(trial.ask(one, "SLOWLOG GET 1").matches("*6").count(), 1);
         assert_eq!(trial.ask(one, "CONFIG SET slowlog-max-len 3"), "+OK\r\n");
@@ -211,6 +214,9 @@ mod tests {
         trial.advance(20);
         trial.tick();
         let log = trial.ask(client, "SLOWLOG GET");
-        assert!(log.contains("*1\r\n*6\r\n:0\r\n:1700000000\r\n:20000\r\n*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n"), "{log}");
+        assert!(
+            log.contains("*1\r\n*6\r\n:0\r\n:1700000000\r\n:20000\r\n*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n"),
+            "{log}"
+        );
     }
 }

@@ -5,7 +5,7 @@
 //! (`EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru`). The prefix is one that no orchestrator invents: Kubernetes gives a
 //! service's neighbours variables like `EAGLE_PORT`. Flags are applied last. The help is the table of directives.
 
-use std::io::Read;
+use std::{collections::BTreeMap, io::Read};
 
 /// What the name of an environment variable begins with that is a directive.
 const VARIABLE: &str = "EAGLE_CONF_";
@@ -16,6 +16,44 @@ use super::{
     table::{Place, TABLE, find},
 };
 
+/// Where directives were set last, by their names.
+pub type Sources = BTreeMap<&'static str, Source>;
+
+/// A word that comes first and asks for something else than to serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Subcommand {
+    /// The word.
+    pub name: &'static str,
+    /// What may follow it.
+    pub arguments: &'static str,
+    /// What it does.
+    pub what: &'static str,
+}
+
+/// All of them.
+pub const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        name: "topology",
+        arguments: "[FILE] [--DIRECTIVE VALUE...]...",
+        what: "prints which cores, NUMA nodes and folders a node of these options would use, and why",
+    },
+    Subcommand {
+        name: "doctor",
+        arguments: "[--json] [FILE] [--DIRECTIVE VALUE...]...",
+        what: "says what to change on this machine for a node of these options: exit code 0 nothing, 1 something, 2 it would not start",
+    },
+    Subcommand {
+        name: "check",
+        arguments: "--dir DIR [--json]",
+        what: "verifies the pools of a folder that no server has, without changing them: exit code 0 sound, 1 damaged, 2 unreadable",
+    },
+    Subcommand {
+        name: "generate",
+        arguments: "config|man|bash|zsh|fish",
+        what: "prints the annotated default configuration, the man page, or the completions of a shell",
+    },
+];
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Start {
@@ -25,6 +63,8 @@ pub enum Start {
         config: Box<Config>,
         /// Having logged this first.
         notes: Vec<String>,
+        /// Where its directives were set.
+        sources: Sources,
     },
     /// To print what a node of this configuration would use of the machine, and end.
     Topology(Box<Config>),
@@ -87,7 +127,8 @@ impl Config {
                  Are you sure this is what you really want?"
             ));
         }
-        Ok(Start::Serve { config: Box::new(settings.config), notes: settings.notes })
+        let Settings { config, notes, sources, .. } = settings;
+        Ok(Start::Serve { config: Box::new(config), notes, sources })
     }
 }
 
@@ -156,16 +197,17 @@ fn version() -> String {
 
 fn help() -> String {
     let mut text = String::from(
-        "Usage: eagle-node [topology] [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
+        "Usage: eagle-node [FILE] [--DIRECTIVE VALUE...]... [-]\n\n\
          FILE has the grammar of redis.conf; - reads it from standard input. Every directive is also a flag:\n\
          eagle-node --port 7000 --bind 127.0.0.1 --shards 2\n\
          and an environment variable, which overrides the file: EAGLE_CONF_PORT=7000 EAGLE_CONF_MAXMEMORY_POLICY=allkeys-lru\n\n\
-         eagle-node topology ... prints which cores, NUMA nodes and folders a node of these options would use, and why.\n\
-         eagle-node check --dir DIR [--json] verifies the pools of a folder that no server has, without changing them.\n\n\
          -v, --version   print the version\n\
-         -h, --help      print this text\n\n\
-         Directives (a star: only at start):\n\n",
+         -h, --help      print this text\n\n",
     );
+    for one in SUBCOMMANDS {
+        text.push_str(&format!("eagle-node {} {}\n  {}\n", one.name, one.arguments, one.what));
+    }
+    text.push_str("\nDirectives (a star: only at start):\n\n");
     for row in TABLE.iter().filter(|row| row.acts()) {
         let name = format!("{}{}", row.name, if row.live { "" } else { " *" });
         let default = if row.default.is_empty() { "\"\"" } else { row.default };

@@ -64,16 +64,21 @@ pub struct ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { path, number } if path == "-" => write!(f, "standard input, line {number}"),
+            Self::Line { path, number } => write!(f, "{path}, line {number}"),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(Source::Line { path, number }) if path == "-" => {
-                write!(f, "standard input, line {number}: ")?;
-            }
-            Some(Source::Line { path, number }) => write!(f, "{path}, line {number}: ")?,
-            Some(Source::Variable(name)) => write!(f, "environment variable {name}: ")?,
-            Some(Source::Flag) => f.write_str("command line: ")?,
-            None => {}
+        if let Some(source) = &self.source {
+            write!(f, "{source}: ")?;
         }
         f.write_str(&self.reason)
     }
@@ -89,7 +94,7 @@ pub struct Settings {
     /// Users with their rules, and where each was described.
     users: Vec<(Vec<Vec<u8>>, Source)>,
     /// Where each directive was set last.
-    sources: BTreeMap<&'static str, Source>,
+    pub sources: BTreeMap<&'static str, Source>,
 }
 
 impl Settings {
@@ -101,7 +106,9 @@ impl Settings {
     fn read_at_depth(&mut self, path: &str, depth: u8) -> Result<(), ConfigError> {
         let text = std::fs::read(path).map_err(|error| ConfigError {
             source: None,
-            reason: format!("cannot read the configuration file '{path}': {error}"),
+            reason: format!(
+                "cannot read the configuration file '{path}': {error}; name one that is there and that this user may read"
+            ),
         })?;
         self.read_text(&text, path, depth)
     }

@@ -22,6 +22,7 @@ pub mod file;
 pub mod form;
 pub mod grammar;
 pub mod rewrite;
+pub mod sample;
 pub mod set;
 pub mod table;
 
@@ -108,6 +109,8 @@ pub struct Config {
     pub logfile: String,
     /// Whether the log is lines of JSON.
     pub log_json: bool,
+    /// Who watches over the process.
+    pub supervised: Supervision,
     /// Bytes of a string or of one argument at most.
     pub proto_max_bulk_len: u64,
     /// Fields of a packed hash at most.
@@ -276,6 +279,7 @@ fn blank() -> Config {
         loglevel: LogLevel::Notice,
         logfile: String::new(),
         log_json: false,
+        supervised: Supervision::No,
         proto_max_bulk_len: 0,
         hash_max_listpack_entries: 0,
         hash_max_listpack_value: 0,
@@ -458,6 +462,24 @@ pub enum LogLevel {
 impl LogLevel {
     const ALL: [Self; 5] = [Self::Debug, Self::Verbose, Self::Notice, Self::Warning, Self::Nothing];
     const NAMES: &[&str] = &["debug", "verbose", "notice", "warning", "nothing"];
+}
+
+/// Who watches over the process and is told how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervision {
+    /// Nobody.
+    No,
+    /// Whoever the environment tells of.
+    Auto,
+    /// Upstart.
+    Upstart,
+    /// systemd.
+    Systemd,
+}
+
+impl Supervision {
+    const ALL: [Self; 4] = [Self::No, Self::Auto, Self::Upstart, Self::Systemd];
+    const NAMES: &[&str] = &["no", "auto", "upstart", "systemd"];
 }
 
 /// What is evicted when memory is short.

@@ -167,7 +167,7 @@ fn memory(digits: &[u8]) -> Vec<u8> {
 }
 
 /// In double quotes, with the escapes that [`split`] takes.
-fn quoted(value: &[u8]) -> Vec<u8> {
+pub(super) fn quoted(value: &[u8]) -> Vec<u8> {
     let mut text = vec![b'"'];
     for byte in value {
         match byte {

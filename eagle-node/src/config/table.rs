@@ -6,7 +6,7 @@
 //! about a directive is written anywhere else.
 
 use super::{
-    Allowed, Config, EvictionPolicy, LogLevel, PoolMode, SyncMode,
+    Allowed, Config, EvictionPolicy, LogLevel, PoolMode, Supervision, SyncMode,
     form::{Form, OutputClass, Value, Wrong},
     grammar::Grammar,
 };
@@ -67,6 +67,8 @@ pub enum Place {
     Policy,
     /// Where pools lie.
     Pool,
+    /// Who watches over the process.
+    Supervision,
     /// When commits are synced.
     Sync,
     /// Redis' name for having a log at all.
@@ -205,6 +207,7 @@ impl Directive {
                 config.maxmemory_policy = EvictionPolicy::ALL[index];
             }
             (Place::Pool, Value::Choice(index)) => config.pool = PoolMode::ALL[index],
+            (Place::Supervision, Value::Choice(index)) => config.supervised = Supervision::ALL[index],
             (Place::Sync, Value::Choice(index)) => config.sync = Some(SyncMode::ALL[index]),
             (Place::AppendOnly, Value::Flag(flag)) => config.appendonly = Some(flag),
             (Place::Allowed(at), Value::Choice(index)) => *at(config) = Allowed::ALL[index],
@@ -251,6 +254,7 @@ impl Directive {
             Place::LogLevel => Value::Choice(config.loglevel as usize),
             Place::Policy => Value::Choice(config.maxmemory_policy as usize),
             Place::Pool => Value::Choice(config.pool as usize),
+            Place::Supervision => Value::Choice(config.supervised as usize),
             Place::Sync => Value::Choice(config.sync() as usize),
             Place::AppendOnly => Value::Flag(config.appendonly()),
             Place::Allowed(at) => Value::Choice(*at(config) as usize),
@@ -349,6 +353,7 @@ pub const TABLE: &[Directive] = &[
     live("loglevel", Form::Choice(LogLevel::NAMES), "notice", Place::LogLevel, "how much is logged").or("log-level"),
     fixed("logfile", Form::Text, "", Place::Text(|c| &mut c.logfile), "path of the log, \"\" for standard output").or("log-file"),
     fixed("log-json", Form::Flag, "no", Place::Flag(|c| &mut c.log_json), "lines of JSON in the log"),
+    fixed("supervised", Form::Choice(Supervision::NAMES), "no", Place::Supervision, "who is told that the node serves, lives and ends: systemd (Type=notify, WatchdogSec), upstart (expect stop), or whichever the environment tells of"),
     live("hash-max-listpack-entries", Form::Integer(0, MAX), "512", Place::U64(|c| &mut c.hash_max_listpack_entries), "fields of a packed hash").or("hash-max-ziplist-entries"),
     live("hash-max-listpack-value", Form::Memory(0, MAX), "64", Place::U64(|c| &mut c.hash_max_listpack_value), "longest field or value of a packed hash").or("hash-max-ziplist-value"),
     live("proto-max-bulk-len", Form::Memory(MB, MAX), "512mb", Place::U64(|c| &mut c.proto_max_bulk_len), "longest argument and string"),
@@ -540,7 +545,6 @@ pub const TABLE: &[Directive] = &[
     kept("stop-writes-on-bgsave-error", Form::Flag, "yes"),
     kept("stream-node-max-bytes", Form::Memory(0, MAX), "4096"),
     kept("stream-node-max-entries", Form::Integer(0, MAX), "100"),
-    kept("supervised", Form::Choice(&["no", "auto", "upstart", "systemd"]), "no").at_start(),
     kept("syslog-enabled", Form::Flag, "no").at_start(),
     kept("syslog-facility", Form::Text, "local0").at_start(),
     kept("syslog-ident", Form::Text, "redis").at_start(),

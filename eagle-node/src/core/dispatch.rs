@@ -269,7 +269,7 @@ impl Core {
             if self.lap_ends(plan, args, session.unsent_bytes().saturating_sub(unsent)) {
                 let is_over = session.commands > commands && !goes_on;
                 let ended_by = if is_over { EndedBy::Last } else { EndedBy::Other };
-                self.end_lap(session, lap(from, index + 1), ended_by, now);
+                self.end_lap(session, &lap(from, index + 1), ended_by, now);
                 from = index + 1;
             }
             match flow {
@@ -285,7 +285,7 @@ impl Core {
             }
         }
         if from < result.0 {
-            self.end_lap(session, lap(from, result.0), EndedBy::Batch, now);
+            self.end_lap(session, &lap(from, result.0), EndedBy::Batch, now);
         }
         self.planned = planned;
         result

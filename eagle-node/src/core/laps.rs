@@ -144,7 +144,8 @@ impl Laps {
 
 /// Whether a command's work is bounded by the bytes of its arguments and its reply.
 fn is_quick(spec: &Spec) -> bool {
-    let one_shard = matches!(spec.run, Run::Shard(_)) && matches!(spec.route, Route::Keys(Steps::Single) | Route::Split(_));
+    let one_shard =
+        matches!(spec.run, Run::Shard(_)) && matches!(spec.route, Route::Keys(Steps::Single) | Route::Split(_));
     one_shard
         && (spec.flags.contains(Flags::FAST)
             || spec.complexity.starts_with("O(1)")
@@ -165,9 +166,9 @@ pub struct SlowPart {
 impl Core {
     /// Takes note of a slow command of a connection that is executed now. `stretch` is what was executed since the last reading.
     #[inline]
-    pub(super) fn end_lap(&mut self, session: &Session, lap: Lap<'_>, ended_by: EndedBy, now: Now) {
+    pub(super) fn end_lap(&mut self, session: &Session, lap: &Lap<'_>, ended_by: EndedBy, now: Now) {
         if let Some(us) = self.laps.lap() {
-            self.note_lap(session, &lap, ended_by, us, now);
+            self.note_lap(session, lap, ended_by, us, now);
         }
     }
 
@@ -354,18 +355,16 @@ mod tests {
     }
 
     fn laps(slower_than_us: i64, threshold_ms: u64) -> Laps {
-        let config = Config {
-            slowlog_slower_than_us: slower_than_us,
-            latency_threshold_ms: threshold_ms,
-            ..Config::default()
-        };
+        let config =
+            Config { slowlog_slower_than_us: slower_than_us, latency_threshold_ms: threshold_ms, ..Config::default() };
         Laps::new(Stopwatch(|| NOW_NS.get()), &config)
     }
 
     #[test]
     fn a_lap_as_long_as_the_lower_bound_is_told() {
         // Microseconds of one bound, milliseconds of the other; with neither, no clock is read.
-        for (slower_than_us, threshold_ms, bound_ns) in [(3000, 0, 3_000_000), (-1, 7, 7_000_000), (9000, 2, 2_000_000)] {
+        for (slower_than_us, threshold_ms, bound_ns) in [(3000, 0, 3_000_000), (-1, 7, 7_000_000), (9000, 2, 2_000_000)]
+        {
             let mut laps = laps(slower_than_us, threshold_ms);
             laps.begin(1);
             NOW_NS.set(NOW_NS.get() + bound_ns - 1);
@@ -393,7 +392,9 @@ mod tests {
         let mut fine = self::laps(10, 0);
         fine.begin(32);
         assert!(fine.ends(Some(get), || 10));
-        for (name, quick) in [("set", true), ("mget", true), ("hgetall", true), ("del", false), ("scan", false), ("ping", false)] {
+        for (name, quick) in
+            [("set", true), ("mget", true), ("hgetall", true), ("del", false), ("scan", false), ("ping", false)]
+        {
             assert_eq!(is_quick(command::named(name)), quick, "{name}");
         }
     }

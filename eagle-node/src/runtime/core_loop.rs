@@ -547,6 +547,7 @@ impl CoreLoop {
 
     fn tick(&mut self, now: Now) {
         self.next_tick_us = now.mono_us + TICK_US;
+        self.core.shared().pulse.beat(self.core.id());
         self.listeners.iter_mut().for_each(|(_, accepting)| accepting.failed = false);
         self.close_undecided(now);
         self.core.step(Event::Tick, now, &mut self.actions);

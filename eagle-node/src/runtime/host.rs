@@ -13,6 +13,7 @@ pub(super) fn read() -> Host {
         os: system(),
         executable: executable.map_or_else(|_| String::new(), |path| path.display().to_string()),
         memory_bytes: memory().unwrap_or(0),
+        supervisor: "",
     }
 }
 

@@ -21,6 +21,7 @@ pub mod clock;
 mod connection;
 mod core_loop;
 pub mod device;
+pub mod doctor;
 pub mod folders;
 mod host;
 mod listener;
@@ -35,6 +36,7 @@ mod ring;
 mod settings;
 pub mod signal;
 mod storage;
+mod supervisor;
 mod tls;
 pub mod topology;
 
@@ -71,6 +73,7 @@ use self::{
     pools::{Fresh, Pool, Pools},
     published::Published,
     settings::{Settings, Wish},
+    supervisor::Supervisor,
 };
 pub use self::{listener::Address, preflight::StartError};
 use crate::{
@@ -78,7 +81,8 @@ use crate::{
     config::{Config, PoolMode},
     core::{Core, CoreConfig, event::CoreId, gate::CommitMode, message::Message, outbox::MESSAGE_BYTES_MAX},
     loading::Loading,
-    shared::Shared,
+    pulse::Pulse,
+    shared::{Host, Shared},
 };
 
 /// Bytes of registered buffers of an executor; its default of 10 MiB is for much direct I/O.
@@ -130,6 +134,7 @@ pub struct Node {
     _pools: Option<Pools>,
     /// It was said that the node serves.
     told_ready: bool,
+    supervisor: Supervisor,
 }
 
 /// What the main thread is told.
@@ -180,11 +185,14 @@ impl Node {
         let mut deadline: Option<Instant> = None;
         let mut ended = 0;
         while ended < self.cores {
-            let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
+            let look = LOOK.min(self.supervisor.patience());
+            let left = deadline.map_or(look, |deadline| deadline.saturating_duration_since(Instant::now()).min(look));
             match self.told.recv_timeout(left) {
                 Ok(Notice::End) if deadline.is_none() => {
                     let (_, config) = self.shared.config();
-                    deadline = Some(Instant::now() + Duration::from_secs(u64::from(config.shutdown_timeout_s)));
+                    let most = Duration::from_secs(u64::from(config.shutdown_timeout_s));
+                    deadline = Some(Instant::now() + most);
+                    self.supervisor.stopping(most);
                     tracing::warn!("User requested shutdown...");
                     self.ending.draining.store(true, Ordering::Release);
                     self.alarm.ring();
@@ -200,6 +208,7 @@ impl Node {
                 }
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender"),
             }
+            self.supervisor.ping(&self.shared.pulse);
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) && ended < self.cores {
                 tracing::warn!("Not all requests were answered within shutdown-timeout, exiting anyway");
                 break;
@@ -211,6 +220,7 @@ impl Node {
     }
 
     fn begin(mut config: Config, tell: Sender<Notice>, told: Receiver<Notice>) -> Result<Self, StartError> {
+        let supervisor = Supervisor::find(config.supervised);
         preflight::enter_directory(&config.dir)?;
         if let Ok(path) = std::env::current_dir() {
             config.dir = path.display().to_string();
@@ -251,7 +261,8 @@ impl Node {
         };
         log_pools(&config);
         let mut shared = Shared::new(config, entropy(), now.unix.0, now.mono_us);
-        shared.host = host::read();
+        shared.host = Host { supervisor: supervisor.name(), ..host::read() };
+        shared.pulse = Pulse::of(cores);
         // A new pool too: a moment passes until it is ready.
         let loads: Vec<bool> = pools.iter().map(Option::is_some).collect();
         shared.loading = Loading::begin(&loads, now.unix.0);
@@ -260,8 +271,20 @@ impl Node {
         let addresses = listening.addresses();
         let listening = Arc::new(Published::new(Arc::new(listening)));
         let (_pools, told_ready) = (folders, false);
-        let mut node =
-            Self { addresses, listening, shared, ending, alarm, tell, told, cores: 0, admin, _pools, told_ready };
+        let mut node = Self {
+            addresses,
+            listening,
+            shared,
+            ending,
+            alarm,
+            tell,
+            told,
+            cores: 0,
+            admin,
+            _pools,
+            told_ready,
+            supervisor,
+        };
         if let Some(admin) = &node.admin {
             admin.know(Source::new(node.shared.clone(), node.ending.clone(), clock, cores));
         }
@@ -296,6 +319,7 @@ impl Node {
         for address in &self.addresses {
             tracing::info!("Ready to accept connections {address}");
         }
+        self.supervisor.ready();
     }
 
     /// Says how far loading is, while it goes on.
@@ -303,7 +327,9 @@ impl Node {
         let bytes = self.shared.loading.bytes();
         if self.shared.loading.is_on() && bytes.bytes_total > 0 {
             let percent = 100.0 * bytes.bytes_done as f64 / bytes.bytes_total as f64;
-            tracing::info!("Loading: {percent:.1} % of {} MB", bytes.bytes_total >> 20);
+            let far = format!("Loading: {percent:.1} % of {} MB", bytes.bytes_total >> 20);
+            tracing::info!("{far}");
+            self.supervisor.status(&far);
         }
     }
 

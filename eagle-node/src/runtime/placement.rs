@@ -154,23 +154,52 @@ pub fn cpu_quota() -> Option<f64> {
     quota_of(&read(Path::new("/proc/self/cgroup"))?, read)
 }
 
+/// Bytes of memory that the control groups of this process grant it, if they bound it.
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    memory_limit_of(&read(Path::new("/proc/self/cgroup"))?, read)
+}
+
+fn memory_limit_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    // What version 1 says where there is no bound: all pages that there could be.
+    const UNBOUND: u64 = 1 << 62;
+    let number = |text: String| text.trim().parse::<u64>().ok().filter(|&bytes| bytes < UNBOUND);
+    let at = |group: &Path| {
+        let files = ["memory.max", "memory.limit_in_bytes"].into_iter();
+        files.filter_map(|file| number(read(&group.join(file))?)).min()
+    };
+    least_of(groups, "memory", &["/sys/fs/cgroup/memory"], u64::min, at)
+}
+
 /// The least quota of the process' groups and all groups above them, of both versions of control groups.
 fn quota_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<f64> {
+    least_of(groups, "cpu", &["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"], f64::min, |group| {
+        quota_at(group, &read)
+    })
+}
+
+/// The least that any of the groups or those above them states; `old` is where version 1 mounts the controller.
+fn least_of<T>(
+    groups: &str,
+    controller: &str,
+    old: &[&str],
+    lesser: fn(T, T) -> T,
+    at: impl Fn(&Path) -> Option<T>,
+) -> Option<T> {
     let mut least = None;
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or("/"));
         let mounts: &[&str] = match controllers {
             "" => &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"],
-            some if some.split(',').any(|controller| controller == "cpu") => {
-                &["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"]
-            }
+            some if some.split(',').any(|name| name == controller) => old,
             _ => &[],
         };
         // A container sees its own group at the root although the path is the host's; so all up to the root are tried.
         for group in Path::new(path.trim_start_matches('/')).ancestors() {
-            let found = mounts.iter().filter_map(|mount| quota_at(&Path::new(mount).join(group), &read));
-            least = found.chain(least).reduce(f64::min);
+            let found = mounts.iter().filter_map(|mount| at(&Path::new(mount).join(group)));
+            least = found.chain(least).reduce(lesser);
         }
     }
     least
@@ -234,6 +263,24 @@ mod tests {
         assert_eq!(numbers.len(), found.count());
         assert!((1..=found.count()).contains(&usize::from(found.default_shards(None))));
         assert!((0..4).all(|core| found.bind_memory(core).is_ok()), "this thread may say where its memory is to lie");
+    }
+
+    #[test]
+    fn the_least_limit_of_memory_counts_in_both_versions() {
+        // Shows the parent's limit, version 1, where no bound is a huge number, and none at all.
+        let files = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/a/b/memory.max" => "max\n",
+                "/sys/fs/cgroup/a/memory.max" => "4294967296\n",
+                "/sys/fs/cgroup/memory/old/memory.limit_in_bytes" => "1073741824\n",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes" => "9223372036854771712\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        assert_eq!(memory_limit_of("0::/a/b\n", files), Some(4 << 30));
+        assert_eq!(memory_limit_of("5:memory:/old\n3:cpu:/a\n", files), Some(1 << 30));
+        assert_eq!(memory_limit_of("5:memory:/\n0::/c\n", files), None);
     }
 
     #[test]

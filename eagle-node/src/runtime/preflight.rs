@@ -4,7 +4,13 @@
 //! profile that forbids it), locked memory (rings count against it for users without CAP_IPC_LOCK), and, by the listeners,
 //! the port. Limits are raised as far as the system lets us; then `maxclients` gives way, with a warning, as in Redis.
 
-use std::{ffi::CString, fmt, fs, io, net::SocketAddr, path::PathBuf};
+use std::{
+    ffi::CString,
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use super::ring::{self, Ring};
 
@@ -102,6 +108,25 @@ pub enum StartError {
 
 impl std::error::Error for StartError {}
 
+impl StartError {
+    /// The directive whose value cannot be had here, if it is one.
+    #[must_use]
+    pub fn directive(&self) -> Option<&'static str> {
+        match self {
+            Self::NoDirectory { .. } | Self::NotWritable { .. } | Self::Locked { .. } => Some("dir"),
+            Self::PortTaken(_) => Some("port"),
+            Self::NoAddress { .. } => Some("bind"),
+            Self::Listen { address, .. } if address.contains('/') => Some("unixsocket"),
+            Self::Listen { .. } => Some("bind"),
+            Self::Users(_) => Some("aclfile"),
+            Self::AdminPortTaken(_) => Some("admin-port"),
+            Self::AdminListen { .. } => Some("admin-bind"),
+            Self::LockedMemory { .. } => Some("shards"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,7 +163,8 @@ impl fmt::Display for StartError {
             ),
             Self::OpenFiles { need, limit } => write!(
                 f,
-                "{need} open files are needed even for a single client and the limit is {limit}: raise `ulimit -n`."
+                "{need} open files are needed even for a single client and the limit is {limit}: raise `ulimit -n`, or LimitNOFILE= in \
+                 the unit."
             ),
             Self::PortTaken(address) => {
                 write!(f, "Somebody already listens on {address}: stop that server or choose another --port.")
@@ -186,10 +212,14 @@ const EXECUTOR_LOCKED_BYTES: u64 = 256 << 10;
 pub(super) fn enter_directory(dir: &str) -> Result<(), StartError> {
     let path = PathBuf::from(dir);
     std::env::set_current_dir(&path).map_err(|error| StartError::NoDirectory { dir: path.clone(), error })?;
-    let here = CString::new(".").expect("no zero byte");
+    if is_writable(Path::new(".")) { Ok(()) } else { Err(StartError::NotWritable { dir: path }) }
+}
+
+/// Whether this user may make files in a directory.
+pub(super) fn is_writable(dir: &Path) -> bool {
+    let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else { return false };
     // SAFETY: a string that ends in zero.
-    let writable = unsafe { libc::access(here.as_ptr(), libc::W_OK | libc::X_OK) } == 0;
-    if writable { Ok(()) } else { Err(StartError::NotWritable { dir: path }) }
+    unsafe { libc::access(dir.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
 }
 
 /// Raises the limit of open files to what `maxclients` needs, and returns how many clients there can be.
@@ -217,12 +247,17 @@ pub(super) fn clients_possible(maxclients: u32, cores: u16, listeners: usize) ->
     Ok(u32::try_from(possible).expect("less than maxclients"))
 }
 
+/// Bytes that the rings of all cores lock.
+pub(super) fn locked_bytes(cores: u16) -> u64 {
+    u64::from(cores) * (ring::LOCKED_BYTES + EXECUTOR_LOCKED_BYTES)
+}
+
 /// Sees that this process may use io_uring, and that the rings of all cores fit into what it may lock.
 ///
 /// # Errors
 /// It may not, or they do not.
 pub(super) fn rings(cores: u16) -> Result<(), StartError> {
-    let need_bytes = u64::from(cores) * (ring::LOCKED_BYTES + EXECUTOR_LOCKED_BYTES);
+    let need_bytes = locked_bytes(cores);
     let limit_bytes = raise(libc::RLIMIT_MEMLOCK, need_bytes)
         .map_err(|error| StartError::System { what: "read RLIMIT_MEMLOCK", error })?;
     // Who has CAP_IPC_LOCK is not bound by the limit; only a ring tells whether the kernel counts at all.
