@@ -58,6 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config, notes: &[String], sources: &Sources) -> Result<(), String> {
+    // Before the log's thread.
+    runtime::hold_signals_back();
     log::start(&config).map_err(|error| blamed(Some("logfile"), &error, sources))?;
     for note in notes {
         tracing::warn!("{note}");

@@ -8,9 +8,9 @@
 //!
 //! A lap is the time between two readings. One ends behind
 //!
-//! - each command of a batch of up to [`FEW`] (clients that do not pipeline), and each at all while a bound is below [`FINE_NS`];
+//! - each command of a batch of up to `FEW` (clients that do not pipeline), and each at all while a bound is below `FINE_NS`;
 //! - a command whose work does not show in its arguments and reply (`KEYS`, `DEL`, a node command), and one of which more than
-//!   [`LARGE`] bytes came or left;
+//!   `LARGE` bytes came or left;
 //! - the last command of a batch, and what a core does for another one.
 //!
 //! A lap as long as a bound (`slowlog-log-slower-than`, `latency-monitor-threshold`) is that of the command that ended it; what else may lie in it are

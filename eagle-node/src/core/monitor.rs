@@ -8,7 +8,7 @@
 //!
 //! While nobody watches, a command costs a look at a flag. Lines of one core are in the order of its commands; those of several cores
 //! mingle as they come. A watcher that does not read is cut off by the bounds of `client-output-buffer-limit pubsub`, whose clients too are
-//! sent what they have not asked for (`normal` is unbounded by default). So are all watchers of a core that has not taken [`LINES_BYTES_MAX`]
+//! sent what they have not asked for (`normal` is unbounded by default). So are all watchers of a core that has not taken `LINES_BYTES_MAX`
 //! yet: nobody sees a gap, and no core waits or grows.
 //!
 //! What is shown is what Redis shows (`src/replication.c: replicationFeedMonitors`): commands that were executed, by what they were called, after

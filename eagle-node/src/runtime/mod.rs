@@ -60,6 +60,7 @@ use eagle_shard::shard::{Shard, ShardConfig};
 use glommio::{LocalExecutorBuilder, Placement};
 
 pub(crate) use self::pools::{checkpoint_path, found_in as pools_in, share as share_folder};
+pub use self::signal::hold_back as hold_signals_back;
 use self::{
     admin::{Admin, Inquiry, Source},
     checkpoint::CheckpointFile,

@@ -27,17 +27,25 @@ impl Asked {
     }
 }
 
+/// Keeps the signals that ask for the end from this thread and those that it starts from now on. To be called before the first is
+/// started: one that does not hold them back dies of them, and all others with it.
+pub fn hold_back() {
+    let asking = asking();
+    // SAFETY: `asking` is an initialised set.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const asking, std::ptr::null_mut()) };
+    assert_eq!(blocked, 0, "a valid mask");
+}
+
 /// Keeps signals from this thread and those that it starts from now on, and starts one that tells `on_first` of the first that
 /// asks for the end. The second ends the process at once, with exit code 1.
 ///
 /// # Errors
 /// No thread can be started.
 pub fn watch(on_first: impl FnOnce(Asked) + Send + 'static) -> io::Result<()> {
+    hold_back();
     let asking = asking();
-    // SAFETY: `asking` is an initialised set; the dispositions set are the constants that the system defines.
+    // SAFETY: the dispositions set are the constants that the system defines.
     unsafe {
-        let blocked = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const asking, std::ptr::null_mut());
-        assert_eq!(blocked, 0, "a valid mask");
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
