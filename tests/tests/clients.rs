@@ -7,8 +7,9 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use eagle_tests::process::Process;
@@ -115,6 +116,66 @@ fn redis_cli() {
         cli(&["hset", "user", "name", "Ada", "born", "1815"]);
         assert!(cli(&["--bigkeys"]).contains("Sampled 32 keys in the keyspace!"));
         assert!(cli(&["--memkeys"]).contains("1 hashs with "));
+        cli(&["config", "set", "maxmemory-policy", "allkeys-lfu"]);
+        for _ in 0..20 {
+            cli(&["get", "greeting"]);
+        }
+        assert!(cli(&["--hotkeys"]).contains("keyname: \"greeting\""));
+        // Least, most and mean milliseconds, and how many times: for a second.
+        let line = cli(&["--latency"]);
+        assert_eq!(line.split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count(), 4, "{line}");
+    }
+}
+
+#[test]
+fn redis_cli_shows_what_goes_on() {
+    // Modes that do not end by themselves: its line of statistics each moment, and the commands of others.
+    for node in nodes() {
+        let mut stat = Shown::by(&node, &["--stat", "-i", "0.01"]);
+        assert!(stat.line().starts_with("------- data ------ "));
+        assert!(stat.line().starts_with("keys       mem      clients"));
+        let numbers = stat.line();
+        assert!(numbers.split_whitespace().next().is_some_and(|keys| keys.parse::<u64>().is_ok()), "{numbers}");
+        let mut history = Shown::by(&node, &["--latency-history", "-i", "0.05"]);
+        while !history.line().contains("seconds range") {}
+        let mut monitor = Shown::by(&node, &["monitor"]);
+        assert_eq!(monitor.line(), "OK");
+        run(Command::new("redis-cli").args(["-p", &node.port().to_string(), "set", "a key", "v\n"]));
+        loop {
+            // Between them what the statistics ask for.
+            let line = monitor.line();
+            if line.contains("\"set\"") {
+                assert!(line.ends_with("] \"set\" \"a key\" \"v\\n\""), "{line}");
+                break;
+            }
+        }
+    }
+}
+
+/// What a redis-cli prints that does not end by itself; it ends with this.
+struct Shown {
+    process: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Shown {
+    fn by(node: &Process, args: &[&str]) -> Self {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &node.port().to_string()]).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("redis-cli");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        Self { process, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("it goes on").expect("text")
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("a child");
     }
 }
 
