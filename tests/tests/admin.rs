@@ -421,6 +421,9 @@ fn the_page_shows_the_node_in_a_browser() {
     // Idle, then under load: it refreshes itself, what it shows is how the node is, and the numbers move.
     let Some(browser) = installed("EAGLE_CHROMIUM", "browser") else { return };
     let (node, admin) = node(&["--shards", "2"]);
+    // The PING that found it ready counts for a while.
+    let health = || serde_json::from_str::<serde_json::Value>(&get(admin, "/health").body).expect("JSON");
+    until("it is idle", || health()["throughput"]["commands_per_s"] == 0.0);
     let idle = page(&browser, admin);
     let refreshes = |page: &str| -> u32 {
         let (_, rest) = page.split_once("data-refreshes=\"").expect("the page counts");
