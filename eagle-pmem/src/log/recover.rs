@@ -15,7 +15,10 @@
 //! appended records of one key the later is the newer; one that was moved tells its version ([`Log::is_newer`]).
 //!
 //! What was dropped must stay so: first the headers of dropped extents are made invalid, and when that is synced, the
-//! extents that ended early get their seals ([`Log::is_settled`]).
+//! extents that ended early get their seals ([`Log::is_settled`]), and places without header one that is invalid. Not before: what
+//! recovery reads of a file may be cached and not synced, if a process was killed, so that a loss of power takes it back. Where the head of
+//! a run seems to be freed, its header may yet be there again, and its records must then be whole: what lies in a place that seems to be
+//! free is written to when nothing can come back any more.
 
 mod headers;
 mod reader;
@@ -342,7 +345,7 @@ impl Log {
             // Nothing came after the checkpoint, which counts only what was synced.
             let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
             sync.synced = Synced { next_sequence: self.extents.next_sequence(), open: [(0, 0); 2] };
-            sync.is_settled = true;
+            // One sync is waited for even so: that a header is invalid may be cached and no more, and its place is free.
         }
         (self, scan)
     }
@@ -620,12 +623,10 @@ impl Log {
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
         }
-        for headless in std::mem::take(&mut scan.headless) {
-            self.make_header_invalid(&headless);
-        }
         scan.report.extents_unsealed = scan.unsealed.len() as u64;
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
+        sync.headers_due = scan.headless.iter().map(Headless::id).collect();
         self.position.advance(RECORD_ALIGN as u64);
         let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -677,13 +678,16 @@ impl Log {
         let Some(sync) = self.sync.as_mut().filter(|sync| !sync.is_settled) else {
             return;
         };
-        let due = std::mem::take(&mut sync.seals_due);
-        sync.is_settled = due.is_empty();
-        if due.is_empty() {
+        let (seals, headers) = (std::mem::take(&mut sync.seals_due), std::mem::take(&mut sync.headers_due));
+        sync.is_settled = seals.is_empty() && headers.is_empty();
+        if sync.is_settled {
             return;
         }
         self.position.advance(RECORD_ALIGN as u64);
-        for id in due {
+        for id in headers {
+            self.make_header_invalid(id);
+        }
+        for id in seals {
             self.write_seal_at(id, self.extents.records_end(id));
             if self.extents.get(id).live == 0 {
                 self.free(id);
