@@ -498,6 +498,18 @@ impl Extents {
         growth.failed = growth.under_way.take();
     }
 
+    /// The free extent that is opened last.
+    pub(crate) fn last_free(&self) -> Option<ExtentId> {
+        self.returned.last().copied().map(ExtentId)
+    }
+
+    /// Adds an extent of which the medium has the first page.
+    pub(crate) fn add(&mut self) -> Option<ExtentId> {
+        let index = self.grow(1)?;
+        self.returned.insert(index);
+        Some(ExtentId(index))
+    }
+
     /// Lets no extent be opened with a sequence below this one.
     pub(crate) fn skip_sequences(&mut self, next: u64) {
         self.next_sequence = self.next_sequence.max(next);

@@ -128,6 +128,15 @@ impl PoolFile {
         self.file.sync_data()
     }
 
+    /// Makes the file have these few bytes, zeros all of them, so that they can be written to. They are not durable yet.
+    ///
+    /// # Errors
+    /// The system refuses something; there may be no space.
+    pub(crate) fn make_room(&self, range: Range<u64>) -> io::Result<()> {
+        allocate(&self.file, range.clone())?;
+        write_zeros(&self.file, range)
+    }
+
     /// What the pool says of itself.
     pub const fn superblock(&self) -> &Superblock {
         &self.superblock

@@ -134,6 +134,8 @@ pub(crate) struct Sync {
     pub(crate) seals_due: Vec<ExtentId>,
     /// Places that it found without header, to be given one that is invalid then.
     pub(crate) headers_due: Vec<ExtentId>,
+    /// The sequences of extents opened from now on are to be noted then, too.
+    pub(crate) note_due: bool,
     /// Whether nothing of recovery is left to be written.
     pub(crate) is_settled: bool,
 }

@@ -169,6 +169,8 @@ pub struct Scan {
     version_max: u64,
     hint: u64,
     id_max: u64,
+    /// The pool's extents are zeros.
+    is_untouched: bool,
     report: RecoveryReport,
     bytes_total: u64,
     bytes_done: u64,
@@ -312,6 +314,7 @@ impl Log {
             version_max: 0,
             hint: 0,
             id_max: 0,
+            is_untouched: false,
             report: RecoveryReport::default(),
             bytes_total: 0,
             bytes_done: 0,
@@ -327,6 +330,7 @@ impl Log {
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         self.extents.skip_sequences(headers.sequence_max() + 1);
+        scan.is_untouched = headers.sequence_max() == 0 && self.is_untouched();
         scan.report.extents = found.len() as u64;
         scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
         scan.report.extents_all = self.extents.len() as u64;
@@ -348,6 +352,12 @@ impl Log {
             // One sync is waited for even so: that a header is invalid may be cached and no more, and its place is free.
         }
         (self, scan)
+    }
+
+    /// Whether nothing was ever written to any extent, or none of it is left.
+    fn is_untouched(&self) -> bool {
+        let bytes = self.mapping.bytes(SUPERBLOCKS_BYTES as u64..self.medium_bytes());
+        bytes.chunks(PAGE_BYTES as usize).all(|page| page.iter().all(|byte| *byte == 0))
     }
 
     /// Takes over what a checkpoint says of extents that are still there.
@@ -610,7 +620,10 @@ impl Log {
         assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
         self.next_version = self.next_version.max(scan.version_max + 1);
         // Extents whose headers never came to be may have left records, which must not verify under a sequence given out anew.
-        self.extents.skip_sequences(self.extents.next_sequence() + (self.extents.len() as u64).max(SEQUENCES_SKIPPED));
+        let skipped = (self.extents.len() as u64).max(SEQUENCES_SKIPPED);
+        // Nor those that an untouched pool begins with, where one may show nothing but a few records of them.
+        let times = if scan.is_untouched { 1 } else { 2 };
+        self.extents.skip_sequences(self.extents.next_sequence() + times * skipped);
         // Where memory is the medium, each is gone before the next is touched: the youngest first, so that a crash between two leaves
         // none whose predecessor, at which the log was found to end, is not there to end it again.
         for id in std::mem::take(&mut scan.dropped).into_iter().rev() {
@@ -627,6 +640,7 @@ impl Log {
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
         sync.headers_due = scan.headless.iter().map(Headless::id).collect();
+        sync.note_due = !scan.is_untouched && !self.domain.is_in_place();
         self.position.advance(RECORD_ALIGN as u64);
         let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -679,7 +693,8 @@ impl Log {
             return;
         };
         let (seals, headers) = (std::mem::take(&mut sync.seals_due), std::mem::take(&mut sync.headers_due));
-        sync.is_settled = seals.is_empty() && headers.is_empty();
+        let is_note_due = std::mem::take(&mut sync.note_due);
+        sync.is_settled = seals.is_empty() && headers.is_empty() && !is_note_due;
         if sync.is_settled {
             return;
         }
@@ -687,12 +702,34 @@ impl Log {
         for id in headers {
             self.make_header_invalid(id);
         }
+        if is_note_due {
+            self.note_sequence();
+        }
         for id in seals {
             self.write_seal_at(id, self.extents.records_end(id));
             if self.extents.get(id).live == 0 {
                 self.free(id);
             }
         }
+    }
+
+    /// Notes durably, before an extent is opened, from which sequence on they are: as the header, made invalid, of a free extent. Else this
+    /// opening and the next could give out the same ones when the power is lost between them with the headers of all extents opened, and
+    /// what is left of this one's records would verify in the midst of the next one's. Where memory is the medium, headers are durable
+    /// before records, and nothing needs to be noted.
+    fn note_sequence(&mut self) {
+        let id = self.extents.last_free().or_else(|| self.add_extent());
+        // A full medium, no extent of which is free, has no place for it. It goes on without: that is no reason to fail a write.
+        if let Some(id) = id {
+            self.make_header_invalid(id);
+        }
+    }
+
+    /// Adds an extent, if the medium has room for its header.
+    fn add_extent(&mut self) -> Option<ExtentId> {
+        let start = self.medium_bytes();
+        let has_room = self.file.as_ref().is_none_or(|file| file.make_room(start..start + PAGE_BYTES).is_ok());
+        if has_room { self.extents.add() } else { None }
     }
 }
 
