@@ -12,7 +12,7 @@
 
 #![allow(clippy::print_stderr, reason = "a random test prints the seed that repeats it")]
 
-use eagle_pmem::{Checkpoint, CheckpointWriter, Position};
+use eagle_pmem::{Checkpoint, CheckpointWriter, GROWTH_BYTES_MIN, Position};
 use eagle_resp::{OwnedArgs, Protocol, Reply};
 use eagle_shard::{
     Budget, Digest,
@@ -43,6 +43,8 @@ enum Load {
     WideHashes,
     /// Many strings of several chunks, of 64 KiB each, for which an extent is too small or just large enough.
     LargeStrings,
+    /// Values of some KiB, all of which are deleted now and then: so space is given back and needed again.
+    Tides,
 }
 
 /// What is planted, for the test to find.
@@ -57,6 +59,8 @@ enum Bug {
     PageForgotten,
     /// The last line of each commit is not written back.
     LineForgotten,
+    /// With the space of an extent goes that of its header.
+    HeaderPunched,
     /// Headers of extents do not wait for what was stored before them.
     OrderForgotten,
     /// A checkpoint takes the place of the one before although what it was cut at is not synced.
@@ -76,6 +80,9 @@ trait Keep {
 
     /// Lets the next crash come while recovery itself writes, where it does so before its commits.
     fn crash_soon(&mut self, _rng: &mut Rng) {}
+
+    /// These parts lose their space, or are filled with zeros: either ends at once.
+    fn zero(&mut self, ranges: &[Range<u64>]);
 
     /// The process is killed, or else the power is lost.
     fn crash(&mut self, shard: &Shard, is_killed: bool, rng: &mut Rng);
@@ -138,6 +145,14 @@ impl Keep for InFile {
         Kept::Synced
     }
 
+    fn zero(&mut self, ranges: &[Range<u64>]) {
+        for range in ranges {
+            // The page before is that of the header.
+            let start = if self.bug == Bug::HeaderPunched { range.start - 4096 } else { range.start };
+            self.medium.zero(&(start..range.end));
+        }
+    }
+
     fn crash(&mut self, _shard: &Shard, is_killed: bool, rng: &mut Rng) {
         if is_killed { self.medium.kill(rng) } else { self.medium.lose_power(rng) }
     }
@@ -158,8 +173,7 @@ impl Keep for InMemory {
 
     fn open(&self, checkpoint: Option<&Checkpoint>) -> Result<Shard, String> {
         let medium = Box::new(self.1.clone());
-        Shard::with_simulated(&self.0, &self.1.contents(), medium, checkpoint, false)
-            .map_err(|error| error.to_string())
+        Shard::with_simulated(&self.0, &self.1.contents(), medium, checkpoint, false).map_err(|error| error.to_string())
     }
 
     fn commit(&mut self, shard: &mut Shard, _must_sync: bool, may_crash: bool, rng: &mut Rng) -> Kept {
@@ -176,6 +190,10 @@ impl Keep for InMemory {
 
     fn crash_soon(&mut self, rng: &mut Rng) {
         self.1.arm(rng.u32(0..6), rng);
+    }
+
+    fn zero(&mut self, _: &[Range<u64>]) {
+        unreachable!("memory keeps its space");
     }
 
     fn crash(&mut self, shard: &Shard, is_killed: bool, rng: &mut Rng) {
@@ -195,6 +213,9 @@ struct Bed<K> {
     written: usize,
     synced: usize,
     crashes: u32,
+    /// How often space was given back, and how often holes were filled.
+    punches: u32,
+    fills: u32,
     /// The newest checkpoint's bytes.
     checkpoint: Option<Vec<u8>>,
     checkpoints: u32,
@@ -212,12 +233,14 @@ struct Bed<K> {
 }
 
 impl Load {
+    /// By how much the medium grows at once, and from when on space is given back, depends on the seed, too.
     fn config(self, seed: u64) -> ShardConfig {
         let (extent_size, capacity_max) = match self {
             Self::LargeStrings => ((64 << 10) << (seed % 3 / 2), 12 << 20),
-            Self::All | Self::WideHashes => (64 << 10, 6 << 20),
+            Self::All | Self::WideHashes | Self::Tides => (64 << 10, 6 << 20),
         };
-        ShardConfig { databases: DATABASES, extent_size, capacity_max, ..ShardConfig::default() }
+        let growth_bytes_min = [64 << 10, 128 << 10, 256 << 10, 512 << 10, GROWTH_BYTES_MIN][(seed % 5) as usize];
+        ShardConfig { databases: DATABASES, extent_size, capacity_max, growth_bytes_min, ..ShardConfig::default() }
     }
 }
 
@@ -252,6 +275,8 @@ impl<K: Keep> Bed<K> {
             written: 0,
             synced: 0,
             crashes: 0,
+            punches: 0,
+            fills: 0,
             checkpoint: None,
             checkpoints: 0,
             running: Vec::new(),
@@ -342,6 +367,9 @@ impl<K: Keep> Bed<K> {
         if self.load == Load::WideHashes && self.rng.u8(0..4) > 0 {
             return self.any_change_of_hash();
         }
+        if self.load == Load::Tides && self.rng.u8(0..80) == 0 {
+            return (DbId(0), vec!["FLUSHALL".into()]);
+        }
         let rng = &mut self.rng;
         let mut key = || format!("key:{}", rng.u8(0..60));
         let (one, other) = (key(), key());
@@ -349,6 +377,7 @@ impl<K: Keep> Bed<K> {
         let long = match rng.u8(0..40) {
             0 if self.load != Load::WideHashes => rng.usize(65_000..200_000),
             1..6 => rng.usize(1000..30_000),
+            6..26 if self.load == Load::Tides => rng.usize(10_000..60_000),
             _ => rng.usize(0..150),
         };
         let value = vec![rng.u8(b'a'..=b'z'); long];
@@ -557,10 +586,20 @@ impl<K: Keep> Bed<K> {
             let budget = Budget { records: self.rng.usize(0..300), is_idle: self.rng.bool() };
             self.shard.background(NOW, budget);
             let ends = !self.go_on_with_checkpoint();
-            if let Some(_growth) = self.shard.next_growth() {
+            if let Some(ranges) = self.shard.next_punch() {
+                self.keep.zero(&ranges);
+                self.shard.punched(self.rng.u8(0..50) > 0);
+                self.punches += 1;
+            }
+            if let Some(ranges) = self.shard.next_growth() {
                 if self.rng.u8(0..10) == 0 {
                     self.shard.growth_failed();
                 } else {
+                    // New extents begin where extents do; what they grow by is zeros in any case.
+                    if !(ranges[0].start - 8192).is_multiple_of(64 << 10) {
+                        self.keep.zero(&ranges);
+                        self.fills += 1;
+                    }
                     self.shard.grown().map_err(|error| error.to_string())?;
                 }
             }
@@ -579,24 +618,29 @@ impl<K: Keep> Bed<K> {
     }
 }
 
-fn crash_again_and_again<K: Keep>(name: &str, load: Load, seeds_usual: Range<u64>) {
-    let (mut crashes, mut finished, mut patches) = (0, 0, (0, 0));
+fn crash_again_and_again<K: Keep>(name: &str, load: Load, seeds_usual: Range<u64>) -> (u32, u32) {
+    let (mut seen, mut crashes, mut checkpoints, mut finished, mut patches) = (0, 0, 0, 0, (0, 0));
+    let (mut punches, mut fills) = (0, 0);
     for seed in seeds(seeds_usual) {
         let mut bed = Bed::<K>::new(seed, load, Bug::None);
         if let Err(error) = bed.run(250) {
             panic!("EAGLE_SEED={seed}: {error}");
         }
-        assert!(bed.crashes > 0 && bed.checkpoints > 0, "EAGLE_SEED={seed}: something happened");
-        crashes += bed.crashes;
+        assert!(bed.crashes > 0, "EAGLE_SEED={seed}: something happened");
+        (seen, crashes) = (seen + 1, crashes + bed.crashes);
+        checkpoints += bed.checkpoints;
+        (punches, fills) = (punches + bed.punches, fills + bed.fills);
         finished += bed.finished;
         patches = (patches.0 + bed.patches.0, patches.1 + bed.patches.1);
     }
-    eprintln!("{name}: {crashes} crashes, {finished} checkpoints of a shard that went on");
+    eprintln!("{name}: {crashes} crashes, {checkpoints} checkpoints, {finished} of a shard that went on");
     eprintln!("{name}: {} patches, {} folded", patches.0, patches.1);
+    eprintln!("{name}: space given back {punches} times, holes filled {fills} times");
     // One seed that is repeated need not have it all.
     let are_patched = patches.0 > 1000 && patches.1 > 100 || load != Load::WideHashes;
     let is_repeated = std::env::var_os("EAGLE_SEED").is_some();
-    assert!(is_repeated || finished > 0 && are_patched, "much happens between the crashes");
+    assert!(is_repeated || checkpoints > seen && finished > 0 && are_patched, "much happens between the crashes");
+    (punches, fills)
 }
 
 #[test]
@@ -604,6 +648,14 @@ fn a_crashed_shard_comes_back_as_it_was_promised() {
     // Random commands, commits cut short anywhere, and crashes during recovery too: what was written survives a kill, what
     // was synced the loss of power, and the state is always that after some command.
     crash_again_and_again::<InFile>("a file", Load::All, 0..24);
+}
+
+#[test]
+fn a_crashed_shard_comes_back_from_space_that_was_given_back() {
+    // The same where space goes back to the file system and holes are filled again, in turns.
+    let (punches, fills) = crash_again_and_again::<InFile>("a file", Load::Tides, 0..24);
+    let is_repeated = std::env::var_os("EAGLE_SEED").is_some();
+    assert!(is_repeated || punches > 100 && fills > 30, "space goes and comes: {punches} and {fills} times");
 }
 
 #[test]
@@ -653,8 +705,9 @@ fn several_long_strings_are_set_as_one() {
 
 /// How many of some seeds find a bug.
 fn found<K: Keep>(bug: Bug) -> usize {
+    let load = if bug == Bug::HeaderPunched { Load::Tides } else { Load::All };
     // A shard that was lied to may also stop at what can never be.
-    let run = |seed| std::panic::catch_unwind(|| Bed::<K>::new(seed, Load::All, bug).run(250));
+    let run = |seed| std::panic::catch_unwind(|| Bed::<K>::new(seed, load, bug).run(250));
     (0..8).filter(|seed| !run(*seed).is_ok_and(|ran| ran.is_ok())).count()
 }
 
@@ -665,6 +718,7 @@ fn planted_bugs_are_found() {
         (found::<InFile>(Bug::AcknowledgedEarly), "replies leave before their commit"),
         (found::<InFile>(Bug::SyncLied), "extents are used again before what superseded them is synced"),
         (found::<InFile>(Bug::PageForgotten), "the last page of a commit is not written"),
+        (found::<InFile>(Bug::HeaderPunched), "what loses its space has no trace of its use"),
         (found::<InMemory>(Bug::AcknowledgedEarly), "replies leave before what they promise is drained"),
         (found::<InMemory>(Bug::LineForgotten), "the last line of a commit is not written back"),
         (found::<InFile>(Bug::CheckpointEarly), "a checkpoint is used before what it was cut at is synced"),

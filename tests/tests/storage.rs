@@ -376,6 +376,46 @@ fn a_full_disk_refuses_writers_and_nobody_else() {
 }
 
 #[test]
+fn space_that_is_not_needed_goes_back_to_the_file_system() {
+    // After FLUSHALL most of the file has no space any more; it is used again, and all of it is there after kill -9;
+    // `check` finds nothing wrong with holes.
+    let (mut node, mut wire) = node(&["--shards", "1"]);
+    let value = "v".repeat(1_000_000);
+    let fill = |wire: &mut Wire| {
+        for key in 0..100 {
+            assert_eq!(wire.text(&["SET", &format!("key{key}"), &value]), ok());
+        }
+    };
+    let allocated = |wire: &mut Wire| info(wire, "eagle_pool_allocated_bytes").parse::<u64>().expect("a number");
+    fill(&mut wire);
+    assert!(allocated(&mut wire) > 100_000_000);
+    assert_eq!(wire.text(&["FLUSHALL"]), ok());
+    let is_given_back = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        allocated(&mut wire) < 60_000_000
+    });
+    assert!(is_given_back, "{} bytes: {}", allocated(&mut wire), node.log());
+    assert_ne!(info(&mut wire, "eagle_punched_bytes"), "0");
+    let folder = node.folder();
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let dir = node.dir().to_str().expect("text").to_owned();
+    let (code, text) = run_eagledb(&["check", "--dir", &dir]);
+    assert_eq!(code, 0, "{text}");
+    let (mut node, mut wire) = again(&folder, &[]);
+    assert!(allocated(&mut wire) < 60_000_000, "it is found with its holes");
+    fill(&mut wire);
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let (code, text) = run_eagledb(&["check", "--dir", &dir]);
+    assert_eq!(code, 0, "{text}");
+    let (_node, mut wire) = again(&folder, &[]);
+    for key in 0..100 {
+        assert_eq!(wire.text(&["STRLEN", &format!("key{key}")]), Value::Integer(1_000_000));
+    }
+}
+
+#[test]
 fn a_pool_that_cannot_grow_goes_on_with_what_it_has() {
     // No space, by injection: what fits is written, then -OOM; when there is space again, so are writes.
     let (node, mut wire) = node(&["--shards", "1"]);

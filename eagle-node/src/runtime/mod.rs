@@ -479,6 +479,7 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         in_place: pool.is_none(),
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
         huge_pages: !config.disable_thp,
+        growth_bytes_min: eagle_pmem::GROWTH_BYTES_MIN,
         packed_hash: config.packed_hash(),
         pool_id: superblock.map_or(fresh.pool_id, |superblock| superblock.pool_id),
         map: match config.pool {

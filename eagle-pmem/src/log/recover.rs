@@ -257,6 +257,7 @@ impl Log {
             mapping.map_file(file.file(), bytes.next_multiple_of(PAGE_BYTES))?;
         }
         let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::File);
+        log.extents.found_holes(&file.holes()?);
         log.file = Some(file);
         Ok(log)
     }
@@ -294,8 +295,9 @@ impl Log {
 
     fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64, domain: Domain) -> Self {
         let extents = bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(config.extent_bytes as u64) as usize;
-        let extents =
+        let mut extents =
             Extents::on_medium(config.pool_id, config.extent_bytes, addressable, extents, domain.is_in_place());
+        extents.set_growth_min(config.growth_bytes_min);
         let mut log = Self::of_parts(config, mapping, extents);
         log.sync = Some(Box::default());
         log.domain = domain;
