@@ -15,6 +15,7 @@
 //! simulation.
 
 mod admin;
+mod bus;
 mod certificates;
 mod checkpoint;
 pub mod clock;
@@ -114,6 +115,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let _ = teller.send(Notice::End);
     };
     signal::watch(on_signal).map_err(|error| StartError::System { what: "start a thread", error })?;
+    bus::watch().map_err(|error| StartError::System { what: "handle SIGBUS", error })?;
     Node::begin(config, tell, told)?.wait()
 }
 
