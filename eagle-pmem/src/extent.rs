@@ -7,13 +7,17 @@
 //! once would keep a core busy for longer than a turn may last.
 //!
 //! Where the pool has a medium, a freed extent is *dying* first ([`crate::sync`]), and only as many extents can be opened as
-//! the medium has been seen to have room for, or is believed to: it is made to grow ahead of the need, a stretch at a time.
+//! the medium has been seen to have room for, or is believed to: it is made to grow ahead of the need, a stretch at a time, and
+//! gives space that is not needed back ([`holes`]).
 //!
 //! All of this is volatile: opening a pool rebuilds it.
+
+mod holes;
 
 use crate::checksum::ExtentSeed;
 use crate::layout::{EXTENT_OVERHEAD, ExtentHeader, ExtentKind, SEAL_BYTES, SUPERBLOCKS_BYTES, extent_header};
 use crate::sync::Synced;
+use holes::Holes;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -176,11 +180,17 @@ struct Growth {
     failed: Option<Range<u32>>,
     /// Whether none ever is: where memory is the medium, there is nothing at addresses that it has not grown to.
     is_in_place: bool,
+    /// That are holes, and not new to the medium.
+    fills_holes: bool,
+    /// Extents that it grows by, at least.
+    min: u64,
+    holes: Holes,
 }
 
 /// The part of the pool by which it grows, within bounds in bytes.
 const GROWTH_PART: u64 = 8;
-const GROWTH_BYTES_MIN: u64 = 4 << 20;
+/// Bytes that a medium grows by, at least.
+pub const GROWTH_BYTES_MIN: u64 = 4 << 20;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 impl Extents {
@@ -213,7 +223,8 @@ impl Extents {
         let mut table = Self::new(pool_id, extent_bytes, addressable);
         table.table = vec![Extent::FREE; extents];
         table.returned = (0..extents as u32).collect();
-        table.growth = Some(Growth { is_in_place, ..Growth::default() });
+        table.growth =
+            Some(Growth { is_in_place, min: GROWTH_BYTES_MIN.div_ceil(extent_bytes as u64), ..Growth::default() });
         table
     }
 
@@ -315,7 +326,10 @@ impl Extents {
         synced: &Synced,
     ) -> Option<ExtentId> {
         let index = if count == 1 {
-            self.take_resident().or_else(|| self.returned.pop_first()).or_else(|| self.grow(1))?
+            self.take_resident()
+                .or_else(|| self.returned.pop_first())
+                .or_else(|| self.take_hole())
+                .or_else(|| self.grow(1))?
         } else if self.growth.is_some() {
             // Room that the medium has comes before room that it would have to make.
             self.take_held(count).or_else(|| self.take_gap(count)).or_else(|| self.grow(count))?
@@ -330,7 +344,7 @@ impl Extents {
     pub(crate) fn hold_run(&mut self, count: u32) -> bool {
         let held = std::mem::replace(&mut self.held, 0..0);
         if self.growth.is_some() {
-            self.returned.extend(held);
+            held.for_each(|index| self.revive_free(index));
         } else {
             self.resident.extend(held);
         }
@@ -348,7 +362,7 @@ impl Extents {
 
     /// How many single extents can still be opened, as far as addresses go.
     pub(crate) fn openable(&self) -> usize {
-        self.resident.len() + self.returned.len() + self.growable()
+        self.resident.len() + self.returned.len() + self.openable_holes() + self.growable()
     }
 
     /// How many extents can be added at the end.
@@ -411,7 +425,7 @@ impl Extents {
     pub(crate) fn revive(&mut self, index: u32) {
         debug_assert_eq!(self.table[index as usize].state, ExtentState::Dying);
         self.table[index as usize].state = ExtentState::Free;
-        self.returned.insert(index);
+        self.revive_free(index);
     }
 
     /// The same of one that has kept its memory.
@@ -435,32 +449,22 @@ impl Extents {
         self.kept_free.min(usual)
     }
 
-    /// Where the medium should grow: `None` while it does, or has enough extents that were never used. At most one growth is
-    /// under way.
-    pub(crate) fn next_growth(&mut self) -> Option<Range<u64>> {
-        let (bytes, len, clean) = (self.bytes(), self.table.len(), self.returned.len());
-        let growth = self.growth.as_mut()?;
+    /// Where the medium should grow, or its holes be filled: `None` while it does, or has enough extents that are clean. At most one growth
+    /// is under way.
+    pub(crate) fn next_growth(&mut self) -> Option<Vec<Range<u64>>> {
+        let (clean, ahead) = (self.returned.len(), self.ahead());
+        let growth = self.growth.as_ref()?;
         if growth.under_way.is_some() {
             return None;
         }
         let range = match growth.failed.clone() {
             Some(failed) => failed,
-            None => {
-                let ahead =
-                    (len as u64 / GROWTH_PART).clamp(GROWTH_BYTES_MIN.div_ceil(bytes), GROWTH_BYTES_MAX / bytes);
-                if clean as u64 >= ahead {
-                    return None;
-                }
-                let end = (len + ahead as usize).min(self.addressable);
-                if end == len {
-                    return None;
-                }
-                self.table.resize(end, Extent { state: ExtentState::Dying, ..Extent::FREE });
-                len as u32..end as u32
-            }
+            None if clean >= ahead => return None,
+            None => self.next_to_fill(ahead)?,
         };
-        growth.under_way = Some(range.clone());
-        Some(self.start(ExtentId(range.start))..self.start(ExtentId(range.end)))
+        let bytes = self.bytes_to_fill(&range);
+        self.growth.as_mut()?.under_way = Some(range);
+        Some(bytes)
     }
 
     /// The bytes of the growth under way.
@@ -512,7 +516,8 @@ impl Extents {
     pub(crate) fn found(&mut self, id: ExtentId, header: &ExtentHeader) {
         for back in 0..header.run {
             let index = id.0 + back;
-            assert!(self.returned.remove(&index), "an extent is found once");
+            let is_first = self.returned.remove(&index) || self.found_in_hole(index);
+            assert!(is_first, "an extent is found once");
             self.table[index as usize] = Extent { state: ExtentState::Body, run: back, ..Extent::FREE };
         }
         self.in_use += header.run as usize;
@@ -632,7 +637,9 @@ impl Extents {
         let held = self.held.clone();
         let mut len = 0;
         let end = (0..self.table.len() as u32).find(|index| {
-            let free = self.table[*index as usize].state == ExtentState::Free && !held.contains(index);
+            let free = self.table[*index as usize].state == ExtentState::Free
+                && !held.contains(index)
+                && self.may_open(*index);
             len = if free { len + 1 } else { 0 };
             len == count
         })?;
@@ -642,6 +649,7 @@ impl Extents {
         }
         self.resident.retain(|index| !gap.contains(index));
         self.returned.retain(|index| !gap.contains(index));
+        self.open_holes_in(&gap);
         Some(gap.start)
     }
 }
@@ -650,9 +658,9 @@ impl Extents {
 mod tests {
     use super::*;
 
-    const BYTES: usize = 64 << 10;
+    pub(super) const BYTES: usize = 64 << 10;
 
-    fn open(extents: &mut Extents, count: u32) -> Option<ExtentId> {
+    pub(super) fn open(extents: &mut Extents, count: u32) -> Option<ExtentId> {
         extents.open(count, ExtentKind::Appended, 1, &Synced::default())
     }
 

@@ -50,7 +50,7 @@ pub use checkpoint::{Checkpoint, CheckpointBlocks, CheckpointWriter, unfinished 
 pub use checksum::ExtentSeed;
 pub use domain::{Domain, MapMode, Persistence, WriteBack, write_back_in};
 pub use error::{Full, PoolError};
-pub use extent::{Extent, ExtentId, ExtentState};
+pub use extent::{Extent, ExtentId, ExtentState, GROWTH_BYTES_MIN};
 pub use layout::ExtentKind;
 pub use log::{
     CheckError, Commit, Damage, DamageKind, EXTENT_KINDS, Edit, Found, KINDS, Log, LogConfig, LogState, Policy,

@@ -41,7 +41,7 @@ pub use state::{LogState, Stale};
 use crate::checksum::{Checksum, ExtentSeed};
 use crate::domain::{Domain, MapMode};
 use crate::error::PoolError;
-use crate::extent::{Extent, ExtentId, ExtentState, Extents};
+use crate::extent::{Extent, ExtentId, ExtentState, Extents, GROWTH_BYTES_MIN};
 use crate::layout::{
     EXTENT_BYTES_DEFAULT, EXTENT_BYTES_MAX, EXTENT_BYTES_MIN, POOL_BYTES_MAX, RECORD_ALIGN, SUPERBLOCKS_BYTES,
     extent_header,
@@ -73,6 +73,8 @@ pub struct LogConfig {
     pub huge_pages: bool,
     /// How the pool's file is mapped, where there is one.
     pub map: MapMode,
+    /// Bytes that a medium grows by, at least: [`GROWTH_BYTES_MIN`] but for tests of small pools.
+    pub growth_bytes_min: u64,
 }
 
 impl LogConfig {
@@ -81,7 +83,15 @@ impl LogConfig {
     pub fn new(pool_id: u64, capacity_bytes: u64) -> Self {
         let fit = usize::try_from(capacity_bytes / 64).unwrap_or(EXTENT_BYTES_MAX).max(1);
         let extent_bytes = (1 << fit.ilog2()).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_DEFAULT);
-        Self { pool_id, extent_bytes, capacity_bytes, replayed: false, huge_pages: false, map: MapMode::Auto }
+        Self {
+            pool_id,
+            extent_bytes,
+            capacity_bytes,
+            replayed: false,
+            huge_pages: false,
+            map: MapMode::Auto,
+            growth_bytes_min: GROWTH_BYTES_MIN,
+        }
     }
 
     /// How many extents addresses are reserved for: twice the capacity, as addresses cost nothing, so that runs find neighbours

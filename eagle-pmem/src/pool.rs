@@ -14,13 +14,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of extents that a new file has, at least: one extent of each size up to it.
 const NEW_BYTES: u64 = 8 << 20;
 /// Extents that a new file has at least: two open, two kept back.
 const NEW_EXTENTS_MIN: u64 = 4;
+
+/// What a file's space is counted in.
+const BLOCK_BYTES: u64 = 512;
 
 /// A shard's pool file, open for reading and writing.
 #[derive(Debug)]
@@ -126,6 +129,29 @@ impl PoolFile {
         allocate(&self.file, range.clone())?;
         write_zeros(&self.file, range)?;
         self.file.sync_data()
+    }
+
+    /// Makes the file have these few bytes, zeros all of them, so that they can be written to. They are not durable yet.
+    ///
+    /// # Errors
+    /// The system refuses something; there may be no space.
+    pub(crate) fn make_room(&self, range: Range<u64>) -> io::Result<()> {
+        allocate(&self.file, range.clone())?;
+        write_zeros(&self.file, range)
+    }
+
+    /// Where it has no space, or space that was never written; nothing if it is only read.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn holes(&self) -> Result<Vec<Range<u64>>, PoolError> {
+        let found = if self.may_write { holes(&self.file) } else { Ok(Vec::new()) };
+        found.map_err(|source| PoolError::File { path: self.path.clone(), doing: "look for holes in", source })
+    }
+
+    /// Bytes of space that the file system has given it, or 0 where it does not say.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES)
     }
 
     /// What the pool says of itself.

@@ -132,6 +132,10 @@ pub(crate) struct Sync {
     kept: Vec<u32>,
     /// Extents that recovery found without a seal: to be sealed when what it dropped is durably gone.
     pub(crate) seals_due: Vec<ExtentId>,
+    /// Places that it found without header, to be given one that is invalid then.
+    pub(crate) headers_due: Vec<ExtentId>,
+    /// The sequences of extents opened from now on are to be noted then, too.
+    pub(crate) note_due: bool,
     /// Whether nothing of recovery is left to be written.
     pub(crate) is_settled: bool,
 }

@@ -64,8 +64,19 @@ impl Shard {
 
     /// Bytes of the file to be allocated and then filled with zeros, in the background; then [`Shard::grown`] or
     /// [`Shard::growth_failed`] is called, and until then `None` is the answer.
-    pub fn next_growth(&mut self) -> Option<Range<u64>> {
+    pub fn next_growth(&mut self) -> Option<Vec<Range<u64>>> {
         self.log.next_growth()
+    }
+
+    /// Bytes of the file whose space is to be given back to the file system, in the background; then [`Shard::punched`] is called, and until
+    /// then `None` is the answer.
+    pub fn next_punch(&mut self) -> Option<Vec<Range<u64>>> {
+        self.log.next_punch()
+    }
+
+    /// What was to be given back is, or else the file system cannot: then it is not asked again.
+    pub fn punched(&mut self, is_done: bool) {
+        self.log.punched(is_done);
     }
 
     /// The growth under way is done: the zeros are written and, where commits hold at once, synced.

@@ -540,6 +540,7 @@ pub(crate) fn log_config(config: &ShardConfig) -> LogConfig {
         capacity_bytes: config.capacity_max,
         replayed: !config.in_place,
         huge_pages: config.huge_pages,
+        growth_bytes_min: config.growth_bytes_min,
         map: config.map,
     }
 }

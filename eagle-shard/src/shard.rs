@@ -64,6 +64,8 @@ pub struct ShardConfig {
     /// the first touch of a page keeps the core busy for 0.1 ms, and for up to 8 ms on a virtual machine whose host has to
     /// find the memory.
     pub huge_pages: bool,
+    /// Bytes that a pool's file grows by, at least.
+    pub growth_bytes_min: u64,
     /// How large a hash may be that is packed.
     pub packed_hash: PackedLimits,
     /// Distinguishes the pool's bytes from any other's.
@@ -85,6 +87,7 @@ impl Default for ShardConfig {
             in_place: true,
             string_len_max: 512 << 20,
             huge_pages: false,
+            growth_bytes_min: eagle_pmem::GROWTH_BYTES_MIN,
             packed_hash: PackedLimits::HASH,
             pool_id: 1,
             map: MapMode::Auto,

@@ -68,6 +68,14 @@ impl Medium {
         self.in_flight = in_flight;
     }
 
+    /// Whole sectors become zeros at once, by being written or because they lose their space.
+    ///
+    /// # Panics
+    /// If the range begins or ends within a sector.
+    pub fn zero(&mut self, range: &Range<u64>) {
+        self.write_now(range, &vec![0; usize::try_from(range.end - range.start).expect("64 bits")]);
+    }
+
     /// The sync in flight fails: nothing is durable by it.
     pub fn fail_sync(&mut self) {
         self.syncing = None;

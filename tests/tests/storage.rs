@@ -376,6 +376,75 @@ fn a_full_disk_refuses_writers_and_nobody_else() {
 }
 
 #[test]
+fn a_page_that_cannot_be_read_ends_the_process_by_its_name() {
+    // The file is cut short under a node that has mapped it: who reads a key from there ends the process, which names the pool and
+    // the byte; the next start does not take what is left for all there was.
+    let (mut server, mut wire) = node(&["--shards", "1"]);
+    for key in 0..40 {
+        assert_eq!(wire.text(&["SET", &format!("key{key}"), &"v".repeat(1_000_000)]), ok());
+    }
+    let folder = server.folder();
+    server.signal("TERM");
+    assert!(server.wait(WAIT).expect("it ends").success(), "{}", server.log());
+    let (mut server, mut wire) = again(&folder, &["--scrub-mb-per-second", "0"]);
+    let pool = server.dir().join("shard-00.pool");
+    let file = std::fs::File::options().write(true).open(&pool).expect("a pool");
+    file.set_len(1 << 20).expect("a shorter file");
+    for key in 0..40 {
+        wire.send(&[b"GET", format!("key{key}").as_bytes()]);
+    }
+    let status = server.wait(WAIT).expect("it ends");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(7), "{status}");
+    let log = server.log();
+    let said = format!("of '{}' can be neither read nor written", pool.display());
+    assert!(log.contains("(SIGBUS): byte 0x") && log.contains(&said), "{log}");
+    let dir = server.dir().to_str().expect("text").to_owned();
+    let (code, text) =
+        run_eagledb(&["--port", "0", "--pool", "file", "--unixsocket", &format!("{dir}/s"), "--dir", &dir]);
+    assert!(code == 1 && text.contains("damaged places"), "{code}: {text}");
+}
+
+#[test]
+fn space_that_is_not_needed_goes_back_to_the_file_system() {
+    // After FLUSHALL most of the file has no space any more; it is used again, and all of it is there after kill -9;
+    // `check` finds nothing wrong with holes.
+    let (mut node, mut wire) = node(&["--shards", "1"]);
+    let value = "v".repeat(1_000_000);
+    let fill = |wire: &mut Wire| {
+        for key in 0..100 {
+            assert_eq!(wire.text(&["SET", &format!("key{key}"), &value]), ok());
+        }
+    };
+    let allocated = |wire: &mut Wire| info(wire, "eagle_pool_allocated_bytes").parse::<u64>().expect("a number");
+    fill(&mut wire);
+    assert!(allocated(&mut wire) > 100_000_000);
+    assert_eq!(wire.text(&["FLUSHALL"]), ok());
+    let is_given_back = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        allocated(&mut wire) < 60_000_000
+    });
+    assert!(is_given_back, "{} bytes: {}", allocated(&mut wire), node.log());
+    assert_ne!(info(&mut wire, "eagle_punched_bytes"), "0");
+    let folder = node.folder();
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let dir = node.dir().to_str().expect("text").to_owned();
+    let (code, text) = run_eagledb(&["check", "--dir", &dir]);
+    assert_eq!(code, 0, "{text}");
+    let (mut node, mut wire) = again(&folder, &[]);
+    assert!(allocated(&mut wire) < 60_000_000, "it is found with its holes");
+    fill(&mut wire);
+    node.signal("KILL");
+    node.wait(WAIT).expect("it ends");
+    let (code, text) = run_eagledb(&["check", "--dir", &dir]);
+    assert_eq!(code, 0, "{text}");
+    let (_node, mut wire) = again(&folder, &[]);
+    for key in 0..100 {
+        assert_eq!(wire.text(&["STRLEN", &format!("key{key}")]), Value::Integer(1_000_000));
+    }
+}
+
+#[test]
 fn a_pool_that_cannot_grow_goes_on_with_what_it_has() {
     // No space, by injection: what fits is written, then -OOM; when there is space again, so are writes.
     let (node, mut wire) = node(&["--shards", "1"]);

@@ -259,6 +259,9 @@ fn pool_lines(node: &Node<'_>, text: &mut String) {
     line(text, "eagle_committed_bytes", storage.bytes);
     line(text, "eagle_syncs", storage.syncs);
     line(text, "eagle_growths_failed", storage.growths_failed);
+    line(text, "eagle_pool_file_bytes", figures.pool_bytes);
+    line(text, "eagle_pool_allocated_bytes", figures.pool_allocated_bytes);
+    line(text, "eagle_punched_bytes", storage.punched_bytes);
     line(text, "eagle_recovery_records", recovery.records);
     line(text, "eagle_recovery_bytes", recovery.bytes);
     line(text, "eagle_recovery_torn_bytes", recovery.torn_bytes);

@@ -173,8 +173,10 @@ pub enum Storage {
     },
     /// Make all durable whose writes have ended.
     Sync,
-    /// Allocate this range of the medium and write zeros to it. Nothing of it is in use.
-    Grow(Range<u64>),
+    /// Allocate these ranges of the medium, in order, and write zeros to them. Nothing of them is in use.
+    Grow(Vec<Range<u64>>),
+    /// Give the space of these ranges back. Nothing of them is in use.
+    Punch(Vec<Range<u64>>),
 }
 
 /// What is to be done with the file of a checkpoint. At most one is under way, and it ends with an [`Event::Checkpointed`].
@@ -199,6 +201,8 @@ pub enum Stored {
     Sync,
     /// A growth.
     Grow,
+    /// The giving back of space.
+    Punch,
 }
 
 /// What a core asks for. Filled by [`super::Core::step`] and [`super::Core::end_turn`], emptied by the runtime.

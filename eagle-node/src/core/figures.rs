@@ -3,7 +3,7 @@
 //!
 //! Taking them costs a core some tens of microseconds, however many keys and connections it has: nothing is looked through.
 
-use eagle_pmem::Domain;
+use eagle_pmem::{Domain, PoolFile};
 use eagle_shard::call::DbId;
 
 use super::{
@@ -36,6 +36,7 @@ impl Core {
             keeps: self.keeps(),
             extent_bytes: self.shard().config().extent_size as u64,
             pool_bytes: self.shard().pool_file_bytes(),
+            pool_allocated_bytes: self.shard().pool_file().map_or(0, PoolFile::allocated_bytes),
             has_failed: self.has_failed(),
             lacks_space: self.lacks_space(),
             recovery: self.recovery(),

@@ -345,6 +345,8 @@ pub struct Figures {
     pub extent_bytes: u64,
     /// Bytes of its pool's file.
     pub pool_bytes: u64,
+    /// Bytes of space that the file system has given the file.
+    pub pool_allocated_bytes: u64,
     /// A write or sync of its pool has failed.
     pub has_failed: bool,
     /// Its pool could not grow when it was last to.
@@ -451,6 +453,7 @@ impl Figures {
         self.syncs_in_flight += other.syncs_in_flight;
         self.pool_bytes += other.pool_bytes;
         self.keeps |= other.keeps;
+        self.pool_allocated_bytes += other.pool_allocated_bytes;
         self.has_failed |= other.has_failed;
         self.lacks_space |= other.lacks_space;
         self.recovery.add(other.recovery);

@@ -16,7 +16,7 @@
 //! What always holds: a promise is kept by [`super::gate`] alone, so nothing here can let a reply go early. The first error of a
 //! write or sync is final: the state of the medium is not known any more, and a later sync that succeeds would not prove anything
 //! (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020). That growing fails is not: the log refuses what
-//! it has no room for, and asks again.
+//! it has no room for, and asks again; and what cannot be punched is kept.
 
 use eagle_pmem::{Position, SyncMark};
 
@@ -44,6 +44,8 @@ pub(super) struct Storage {
     writing: Option<Writing>,
     syncing: Option<Syncing>,
     is_growing: bool,
+    is_punching: bool,
+    punching_bytes: u64,
     /// A reply of the next commit waits only until it is written.
     next_is_urgent: bool,
     /// Up to here somebody waits for a sync.
@@ -89,6 +91,8 @@ pub struct Counted {
     pub syncs_delayed: u64,
     /// Growths of the medium that failed.
     pub growths_failed: u64,
+    /// Bytes of space given back to the file system.
+    pub punched_bytes: u64,
 }
 
 impl Counted {
@@ -100,6 +104,7 @@ impl Counted {
         self.syncs += other.syncs;
         self.syncs_delayed += other.syncs_delayed;
         self.growths_failed += other.growths_failed;
+        self.punched_bytes += other.punched_bytes;
     }
 }
 
@@ -120,7 +125,7 @@ impl Storage {
 
     /// Nothing is in flight.
     fn is_quiet(&self) -> bool {
-        self.writing.is_none() && self.syncing.is_none() && !self.is_growing
+        self.writing.is_none() && self.syncing.is_none() && !self.is_growing && !self.is_punching
     }
 }
 
@@ -210,15 +215,23 @@ impl Core {
         }
     }
 
-    /// Lets the medium grow ahead of the need.
+    /// Lets the medium grow ahead of the need, and give back what is not needed.
     fn tend_medium(&mut self, now: Now, actions: &mut Actions) {
         let storage = &mut self.storage;
         if !storage.is_growing
             && now.mono_us >= storage.grow_again_us
-            && let Some(range) = self.shard.next_growth()
+            && let Some(ranges) = self.shard.next_growth()
         {
             storage.is_growing = true;
-            actions.storage.push(Action::Grow(range));
+            actions.storage.push(Action::Grow(ranges));
+        }
+        if !storage.is_punching
+            && !self.draining
+            && let Some(ranges) = self.shard.next_punch()
+        {
+            storage.is_punching = true;
+            storage.punching_bytes = ranges.iter().map(|range| range.end - range.start).sum();
+            actions.storage.push(Action::Punch(ranges));
         }
     }
 
@@ -228,6 +241,7 @@ impl Core {
             Stored::Write => self.write_ended(result, now),
             Stored::Sync => self.sync_ended(result, now),
             Stored::Grow => self.growth_ended(result, now),
+            Stored::Punch => self.punch_ended(result),
         }
     }
 
@@ -304,6 +318,20 @@ impl Core {
         storage.counted.growths_failed += 1;
         storage.cannot_grow = true;
         storage.grow_again_us = now.mono_us + GROW_AGAIN_US;
+    }
+
+    fn punch_ended(&mut self, result: Result<(), i32>) {
+        let storage = &mut self.storage;
+        storage.is_punching = false;
+        self.shard.punched(result.is_ok());
+        match result {
+            Ok(()) => storage.counted.punched_bytes += storage.punching_bytes,
+            Err(code) => tracing::warn!(
+                "The pool of core {} gives no space back: {}. It keeps what it has until the next start.",
+                self.id.0,
+                message(code)
+            ),
+        }
     }
 
     fn storage_failed(&mut self, what: &str, code: i32) {

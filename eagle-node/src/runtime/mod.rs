@@ -15,6 +15,7 @@
 //! simulation.
 
 mod admin;
+mod bus;
 mod certificates;
 mod checkpoint;
 pub mod clock;
@@ -114,6 +115,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let _ = teller.send(Notice::End);
     };
     signal::watch(on_signal).map_err(|error| StartError::System { what: "start a thread", error })?;
+    bus::watch().map_err(|error| StartError::System { what: "handle SIGBUS", error })?;
     Node::begin(config, tell, told)?.wait()
 }
 
@@ -479,6 +481,7 @@ fn core_config(id: CoreId, config: &Config, fresh: Fresh, pool: Option<&Pool>) -
         in_place: pool.is_none(),
         string_len_max: usize::try_from(config.proto_max_bulk_len).unwrap_or(usize::MAX),
         huge_pages: !config.disable_thp,
+        growth_bytes_min: eagle_pmem::GROWTH_BYTES_MIN,
         packed_hash: config.packed_hash(),
         pool_id: superblock.map_or(fresh.pool_id, |superblock| superblock.pool_id),
         map: match config.pool {

@@ -302,6 +302,14 @@ impl Ring {
         self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
     }
 
+    /// Gives space of a file back; it is zeros from then on, and the file stays as long as it is.
+    pub(super) fn punch(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let entry =
+            opcode::Fallocate::new(types::Fd(fd), range.end - range.start).offset(range.start).mode(mode).build();
+        self.push(entry.user_data(STORAGE << KIND_SHIFT | u64::from(operation)));
+    }
+
     /// Lets go of what the system caches of a file, as far as it is on the medium.
     pub(super) fn forget(&mut self, operation: u32, fd: RawFd, range: &Range<u64>) {
         let len = (range.end - range.start) as libc::off_t;

@@ -5,7 +5,7 @@
 //!            short: the rest again, then the sync by itself           ─▶ the zeros leave the page cache
 //!         or, where only this is to be synced:
 //!            a direct write a range that is synced by itself
-//!  Sync   ─▶ fdatasync
+//!  Sync   ─▶ fdatasync                                         Punch ─▶ fallocate, range by range
 //! ```
 //!
 //! A write of few ranges whose sync is waited for goes past the page cache where the file system lets it (`O_DIRECT`), and is synced by its own
@@ -38,7 +38,7 @@ use io_uring::types::Timespec;
 mod direct;
 
 use self::direct::Direct;
-use super::ring::Ring;
+use super::{checkpoint::CHECKPOINT, ring::Ring};
 use crate::{
     core::event::{CoreId, Storage as Action, Stored},
     faults::Faults,
@@ -46,6 +46,9 @@ use crate::{
 
 const SYNC: u32 = 1 << 24;
 const GROW: u32 = 2 << 24;
+// Checkpoints use the number between.
+const PUNCH: u32 = 4 << 24;
+const _: () = assert!(GROW < CHECKPOINT && CHECKPOINT < PUNCH);
 /// Of [`SYNC`] and what is above, the kind; below, the piece of a write.
 const KIND_MASK: u32 = !0 << 24;
 
@@ -73,6 +76,8 @@ pub(super) struct Storage {
     write: Option<Write>,
     sync: Option<Sync>,
     growth: Option<Growth>,
+    /// Ranges that are still to be punched, the first of them now, in reverse order.
+    punch: Option<Vec<Range<u64>>>,
     ended: VecDeque<(Stored, Result<(), i32>)>,
 }
 
@@ -133,8 +138,9 @@ enum SyncState {
 
 /// A growth under way.
 struct Growth {
-    range: Range<u64>,
-    /// What has zeros.
+    ranges: Vec<Range<u64>>,
+    /// Of the present step: the range, and up to where it has zeros.
+    at: usize,
     done: u64,
     step: Step,
     fault: Option<i32>,
@@ -158,8 +164,8 @@ impl Storage {
         }
         let ended = VecDeque::new();
         let (unsynced, unsynced_covered) = (1, 0);
-        let (write, sync, growth) = (None, None, None);
-        Self { core, file, direct, growth_file, unsynced, unsynced_covered, write, sync, growth, ended }
+        let (write, sync, growth, punch) = (None, None, None, None);
+        Self { core, file, direct, growth_file, unsynced, unsynced_covered, write, sync, growth, punch, ended }
     }
 
     /// Begins something; `bytes` gives the memory of a range of the pool.
@@ -203,16 +209,22 @@ impl Storage {
                 assert!(self.sync.is_none(), "one sync is in flight a core");
                 self.sync = Some(Sync::default());
             }
-            Action::Grow(range) => {
+            Action::Punch(mut ranges) => {
+                assert!(self.punch.is_none() && !ranges.is_empty(), "space is given back once at a time");
+                ranges.reverse();
+                self.punch = Some(ranges);
+                self.punch_next(ring);
+            }
+            Action::Grow(ranges) => {
                 assert!(self.growth.is_none(), "one growth is under way a core");
                 let fault = faults.growth_error(self.core);
                 if fault.is_some() {
                     ring.nothing(GROW);
                 } else {
-                    ring.allocate(GROW, self.growth_file.as_raw_fd(), &range);
+                    ring.allocate(GROW, self.growth_file.as_raw_fd(), &ranges[0]);
                 }
                 let zeros = vec![0; ZEROS].into_boxed_slice();
-                self.growth = Some(Growth { done: range.start, range, step: Step::Allocating, fault, zeros });
+                self.growth = Some(Growth { ranges, at: 0, done: 0, step: Step::Allocating, fault, zeros });
             }
         }
         self.settle(ring, faults);
@@ -223,6 +235,7 @@ impl Storage {
         match operation & KIND_MASK {
             SYNC => self.sync_completed(result.map(drop), ring),
             GROW => self.growth_completed(result, ring),
+            PUNCH => self.punch_completed(result.map(drop), ring),
             _ => self.piece_completed(operation as usize, result),
         }
         self.settle(ring, faults);
@@ -240,7 +253,7 @@ impl Storage {
 
     /// Nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
-        self.write.is_none() && self.sync.is_none() && self.growth.is_none()
+        self.write.is_none() && self.sync.is_none() && self.growth.is_none() && self.punch.is_none()
     }
 
     fn fd(&self) -> RawFd {
@@ -416,10 +429,10 @@ impl Storage {
         let growth = self.growth.as_mut().expect("a growth that goes on is under way");
         let fd = self.growth_file.as_raw_fd();
         match (growth.fault.take().map_or(result, Err), growth.step) {
-            (Err(libc::EINTR | libc::EAGAIN), Step::Allocating) => return ring.allocate(GROW, fd, &growth.range),
+            (Err(libc::EINTR | libc::EAGAIN), Step::Allocating) => {}
             (Err(libc::EINTR | libc::EAGAIN), Step::Syncing) => return ring.sync(GROW, fd),
             // What the file system cannot allocate ahead, the zeros do.
-            (Ok(_) | Err(libc::EOPNOTSUPP), Step::Allocating) => growth.step = Step::Zeroing,
+            (Ok(_) | Err(libc::EOPNOTSUPP), Step::Allocating) => growth.at += 1,
             (Ok(written @ 1..), Step::Zeroing) => growth.done += written as u64,
             (Err(libc::EINTR | libc::EAGAIN), Step::Zeroing) => {}
             (Ok(_), Step::Zeroing) => return self.end_growth(Err(libc::ENOSPC)),
@@ -427,23 +440,64 @@ impl Storage {
             // when a commit writes a few pages of it. Advice, no more.
             (Ok(_), Step::Syncing) => {
                 growth.step = Step::Forgetting;
-                return ring.forget(GROW, fd, &growth.range);
+                return ring.forget(GROW, fd, &(growth.ranges[0].start..growth.end()));
             }
             (_, Step::Forgetting) => return self.end_growth(Ok(())),
             (Err(code), _) => return self.end_growth(Err(code)),
         }
-        if growth.done == growth.range.end {
-            growth.step = Step::Syncing;
-            return ring.sync(GROW, fd);
+        growth.go_on(fd, ring);
+    }
+
+    fn punch_next(&self, ring: &mut Ring) {
+        let next = self.punch.as_ref().and_then(|ranges| ranges.last()).expect("something is to be punched");
+        ring.punch(PUNCH, self.growth_file.as_raw_fd(), next);
+    }
+
+    fn punch_completed(&mut self, result: Result<(), i32>, ring: &mut Ring) {
+        let ranges = self.punch.as_mut().expect("what is punched is under way");
+        match result {
+            Err(libc::EINTR | libc::EAGAIN) => return self.punch_next(ring),
+            Ok(()) if ranges.len() > 1 => {
+                ranges.pop();
+                return self.punch_next(ring);
+            }
+            ended => self.ended.push_back((Stored::Punch, ended)),
         }
-        let len = (growth.range.end - growth.done).min(ZEROS as u64) as u32;
-        // SAFETY: the zeros are the growth's own, which stays until this completion.
-        unsafe { ring.write(GROW, fd, growth.done, (growth.zeros.as_ptr(), len), false) };
+        self.punch = None;
     }
 
     fn end_growth(&mut self, result: Result<(), i32>) {
         self.growth = None;
         self.ended.push_back((Stored::Grow, result));
+    }
+}
+
+impl Growth {
+    fn end(&self) -> u64 {
+        self.ranges.last().map_or(0, |range| range.end)
+    }
+
+    /// Allocates or fills the next range, or syncs.
+    fn go_on(&mut self, fd: RawFd, ring: &mut Ring) {
+        if self.step == Step::Allocating {
+            match self.ranges.get(self.at) {
+                Some(range) => return ring.allocate(GROW, fd, range),
+                None => (self.step, self.at, self.done) = (Step::Zeroing, 0, self.ranges[0].start),
+            }
+        }
+        if self.done == self.ranges[self.at].end {
+            self.at += 1;
+            match self.ranges.get(self.at) {
+                Some(range) => self.done = range.start,
+                None => {
+                    self.step = Step::Syncing;
+                    return ring.sync(GROW, fd);
+                }
+            }
+        }
+        let len = (self.ranges[self.at].end - self.done).min(ZEROS as u64) as u32;
+        // SAFETY: the zeros are the growth's own, which stays until this completion.
+        unsafe { ring.write(GROW, fd, self.done, (self.zeros.as_ptr(), len), false) };
     }
 }
 
@@ -528,6 +582,10 @@ mod tests {
             self.file.read_exact_at(&mut bytes, range.start as u64).expect("the file is that long");
             assert!(bytes == self.memory[self.start..][range.clone()], "{range:?} is not what memory has");
         }
+    }
+
+    fn grow(range: Range<u64>) -> Action {
+        Action::Grow(std::iter::once(range).collect())
     }
 
     fn write(range: Range<u64>, sync: bool) -> Action {
@@ -639,14 +697,38 @@ mod tests {
         // Allocated and written, not only promised; what does not fit is an error.
         use std::os::unix::fs::MetadataExt;
         let mut bench = Bench::new(4 << 20);
-        bench.begin(Action::Grow(4096..2 << 20));
+        bench.begin(grow(4096..2 << 20));
         assert_eq!(bench.ended(), [(Stored::Grow, Ok(()))]);
         let space = |bench: &Bench| bench.file.metadata().expect("a file").blocks() * 512;
         assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
         assert!(space(&bench) >= (2 << 20) - 4096);
         bench.faults.set(Fault::NoSpace, None);
-        bench.begin(Action::Grow(2 << 20..4 << 20));
+        bench.begin(grow(2 << 20..4 << 20));
         assert_eq!(bench.ended(), [(Stored::Grow, Err(libc::ENOSPC))]);
         assert_eq!(bench.file.metadata().expect("a file").len(), 2 << 20);
+    }
+
+    #[test]
+    fn space_is_given_back_and_filled_again() {
+        // Range by range, what lies between stays; what is filled again is zeros with space; what cannot be punched is an error.
+        use std::os::unix::fs::MetadataExt;
+        let mut bench = Bench::new(4 << 20);
+        bench.begin(write(0..4 << 20, true));
+        bench.ended();
+        let holes = vec![4096..1 << 20, (1 << 20) + 4096..2 << 20];
+        bench.begin(Action::Punch(holes.clone()));
+        assert_eq!(bench.ended(), [(Stored::Punch, Ok(()))]);
+        let space = |bench: &Bench| bench.file.metadata().expect("a file").blocks() * 512;
+        assert!(space(&bench) < 3 << 20, "{}", space(&bench));
+        bench.begin(Action::Grow(holes.clone()));
+        assert_eq!(bench.ended(), [(Stored::Grow, Ok(()))]);
+        assert!(space(&bench) >= 4 << 20 && bench.file.metadata().expect("a file").len() == 4 << 20);
+        for hole in holes {
+            bench.memory[hole.start as usize..hole.end as usize].fill(0);
+        }
+        bench.assert_written(0..4 << 20);
+        bench.storage.growth_file = File::open("/proc/self/exe").expect("this test");
+        bench.begin(Action::Punch(vec![0..4096, 8192..12_288]));
+        assert_eq!(bench.ended(), [(Stored::Punch, Err(libc::EBADF))]);
     }
 }

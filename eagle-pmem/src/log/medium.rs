@@ -90,10 +90,24 @@ impl Log {
         self.sync.as_ref().map_or(self.position, |sync| sync.synced_to)
     }
 
-    /// Bytes by which the medium is to grow next, to be allocated and filled with zeros; then [`Log::grown`] or
+    /// Bytes by which the medium is to grow next, or holes of it to be filled: to be allocated and filled with zeros; then [`Log::grown`] or
     /// [`Log::growth_failed`] is called, and meanwhile `None` is the answer.
-    pub fn next_growth(&mut self) -> Option<Range<u64>> {
-        self.extents.next_growth()
+    pub fn next_growth(&mut self) -> Option<Vec<Range<u64>>> {
+        // Before what recovery found is durably told apart from what it dropped, nothing is written over.
+        let may_fill = self.extents.hole_count() == 0 || self.is_settled();
+        if may_fill { self.extents.next_growth() } else { None }
+    }
+
+    /// Bytes of the medium whose space is to be given back to the file system, because more is free than will be needed soon; then
+    /// [`Log::punched`] is called, and meanwhile `None` is the answer. They are of extents whose headers are durably invalid, and not
+    /// used before they are filled with zeros again ([`Log::next_growth`]).
+    pub fn next_punch(&mut self) -> Option<Vec<Range<u64>>> {
+        if self.is_settled() { self.extents.next_punch() } else { None }
+    }
+
+    /// What was to be given back is, or else the file system cannot, which it is then not asked for any more.
+    pub fn punched(&mut self, is_done: bool) {
+        self.extents.punched(is_done);
     }
 
     /// The growth under way is done: the file has these bytes, zeros that are written and, where memory is the medium, synced.
@@ -205,10 +219,13 @@ impl Log {
         let Some(sync) = self.sync.as_mut() else {
             return false;
         };
-        // Memory that is mapped from the file is not worth keeping: a store to it copies the page that is there.
+        // Memory that is mapped from the file is not worth keeping: a store to it copies the page that is there. Nor is that of a
+        // place without space, which is to be filled before it is used again.
         let is_worth_keeping = |index: u32| {
             let start = self.extents.start(ExtentId::from_index(index));
-            !in_place && (!self.mapping.is_of_file(start) || self.replaced.contains(&index))
+            !in_place
+                && !self.extents.was_hole(index)
+                && (!self.mapping.is_of_file(start) || self.replaced.contains(&index))
         };
         if sync.next_whole().is_some_and(is_worth_keeping) && self.extents.may_keep(sync.kept()) {
             sync.keep_next();
@@ -484,9 +501,9 @@ mod tests {
         }
         assert!(log.grown().is_err(), "the file is as long as before");
         let range = log.next_growth().expect("it is tried again");
-        log.file().unwrap().extend(range.clone()).unwrap();
+        log.file().unwrap().extend(range[0].clone()).unwrap();
         log.grown().unwrap();
-        assert_eq!(log.medium_bytes(), range.end);
+        assert_eq!(log.medium_bytes(), range[0].end);
         drop(log);
         let (_, found) = log_in_place(PoolFile::open(&path).unwrap());
         assert!(found.starts_with(&values));

@@ -15,7 +15,10 @@
 //! appended records of one key the later is the newer; one that was moved tells its version ([`Log::is_newer`]).
 //!
 //! What was dropped must stay so: first the headers of dropped extents are made invalid, and when that is synced, the
-//! extents that ended early get their seals ([`Log::is_settled`]).
+//! extents that ended early get their seals ([`Log::is_settled`]), and places without header one that is invalid. Not before: what
+//! recovery reads of a file may be cached and not synced, if a process was killed, so that a loss of power takes it back. Where the head of
+//! a run seems to be freed, its header may yet be there again, and its records must then be whole: what lies in a place that seems to be
+//! free is written to when nothing can come back any more.
 
 mod headers;
 mod reader;
@@ -166,6 +169,8 @@ pub struct Scan {
     version_max: u64,
     hint: u64,
     id_max: u64,
+    /// The pool's extents are zeros.
+    is_untouched: bool,
     report: RecoveryReport,
     bytes_total: u64,
     bytes_done: u64,
@@ -252,6 +257,7 @@ impl Log {
             mapping.map_file(file.file(), bytes.next_multiple_of(PAGE_BYTES))?;
         }
         let mut log = Self::on_medium(config, mapping, addressable, bytes, Domain::File);
+        log.extents.found_holes(&file.holes()?);
         log.file = Some(file);
         Ok(log)
     }
@@ -289,8 +295,9 @@ impl Log {
 
     fn on_medium(config: LogConfig, mapping: Mapping, addressable: usize, bytes: u64, domain: Domain) -> Self {
         let extents = bytes.saturating_sub(SUPERBLOCKS_BYTES as u64).div_ceil(config.extent_bytes as u64) as usize;
-        let extents =
+        let mut extents =
             Extents::on_medium(config.pool_id, config.extent_bytes, addressable, extents, domain.is_in_place());
+        extents.set_growth_min(config.growth_bytes_min);
         let mut log = Self::of_parts(config, mapping, extents);
         log.sync = Some(Box::default());
         log.domain = domain;
@@ -309,6 +316,7 @@ impl Log {
             version_max: 0,
             hint: 0,
             id_max: 0,
+            is_untouched: false,
             report: RecoveryReport::default(),
             bytes_total: 0,
             bytes_done: 0,
@@ -324,6 +332,7 @@ impl Log {
             scan.version_max = scan.version_max.max(header.version_base.saturating_sub(1));
         }
         self.extents.skip_sequences(headers.sequence_max() + 1);
+        scan.is_untouched = headers.sequence_max() == 0 && self.is_untouched();
         scan.report.extents = found.len() as u64;
         scan.hint = found.first().map_or(0, |(_, newest)| newest.hint);
         scan.report.extents_all = self.extents.len() as u64;
@@ -342,9 +351,15 @@ impl Log {
             // Nothing came after the checkpoint, which counts only what was synced.
             let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
             sync.synced = Synced { next_sequence: self.extents.next_sequence(), open: [(0, 0); 2] };
-            sync.is_settled = true;
+            // One sync is waited for even so: that a header is invalid may be cached and no more, and its place is free.
         }
         (self, scan)
+    }
+
+    /// Whether nothing was ever written to any extent, or none of it is left.
+    fn is_untouched(&self) -> bool {
+        let bytes = self.mapping.bytes(SUPERBLOCKS_BYTES as u64..self.medium_bytes());
+        bytes.chunks(PAGE_BYTES as usize).all(|page| page.iter().all(|byte| *byte == 0))
     }
 
     /// Takes over what a checkpoint says of extents that are still there.
@@ -607,7 +622,10 @@ impl Log {
         assert!(scan.reader.is_none() && scan.at == scan.planned.len(), "a recovery is carried to its end");
         self.next_version = self.next_version.max(scan.version_max + 1);
         // Extents whose headers never came to be may have left records, which must not verify under a sequence given out anew.
-        self.extents.skip_sequences(self.extents.next_sequence() + (self.extents.len() as u64).max(SEQUENCES_SKIPPED));
+        let skipped = (self.extents.len() as u64).max(SEQUENCES_SKIPPED);
+        // Nor those that an untouched pool begins with, where one may show nothing but a few records of them.
+        let times = if scan.is_untouched { 1 } else { 2 };
+        self.extents.skip_sequences(self.extents.next_sequence() + times * skipped);
         // Where memory is the medium, each is gone before the next is touched: the youngest first, so that a crash between two leaves
         // none whose predecessor, at which the log was found to end, is not there to end it again.
         for id in std::mem::take(&mut scan.dropped).into_iter().rev() {
@@ -620,12 +638,11 @@ impl Log {
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
         }
-        for headless in std::mem::take(&mut scan.headless) {
-            self.make_header_invalid(&headless);
-        }
         scan.report.extents_unsealed = scan.unsealed.len() as u64;
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
+        sync.headers_due = scan.headless.iter().map(Headless::id).collect();
+        sync.note_due = !scan.is_untouched && !self.domain.is_in_place();
         self.position.advance(RECORD_ALIGN as u64);
         let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -677,18 +694,44 @@ impl Log {
         let Some(sync) = self.sync.as_mut().filter(|sync| !sync.is_settled) else {
             return;
         };
-        let due = std::mem::take(&mut sync.seals_due);
-        sync.is_settled = due.is_empty();
-        if due.is_empty() {
+        let (seals, headers) = (std::mem::take(&mut sync.seals_due), std::mem::take(&mut sync.headers_due));
+        let is_note_due = std::mem::take(&mut sync.note_due);
+        sync.is_settled = seals.is_empty() && headers.is_empty() && !is_note_due;
+        if sync.is_settled {
             return;
         }
         self.position.advance(RECORD_ALIGN as u64);
-        for id in due {
+        for id in headers {
+            self.make_header_invalid(id);
+        }
+        if is_note_due {
+            self.note_sequence();
+        }
+        for id in seals {
             self.write_seal_at(id, self.extents.records_end(id));
             if self.extents.get(id).live == 0 {
                 self.free(id);
             }
         }
+    }
+
+    /// Notes durably, before an extent is opened, from which sequence on they are: as the header, made invalid, of a free extent. Else this
+    /// opening and the next could give out the same ones when the power is lost between them with the headers of all extents opened, and
+    /// what is left of this one's records would verify in the midst of the next one's. Where memory is the medium, headers are durable
+    /// before records, and nothing needs to be noted.
+    fn note_sequence(&mut self) {
+        let id = self.extents.last_free().or_else(|| self.add_extent());
+        // A full medium, no extent of which is free, has no place for it. It goes on without: that is no reason to fail a write.
+        if let Some(id) = id {
+            self.make_header_invalid(id);
+        }
+    }
+
+    /// Adds an extent, if the medium has room for its header.
+    fn add_extent(&mut self) -> Option<ExtentId> {
+        let start = self.medium_bytes();
+        let has_room = self.file.as_ref().is_none_or(|file| file.make_room(start..start + PAGE_BYTES).is_ok());
+        if has_room { self.extents.add() } else { None }
     }
 }
 

@@ -14,13 +14,11 @@
 //! What always holds: the collections in the table are those of the heads in the index and of those under way from another shard
 //! (`arrivals`).
 
-use std::collections::HashMap;
-
 use eagle_pmem::{
     CheckpointBlocks, CollectionId, Edit, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
 };
 
-use super::Form;
+use super::{Form, by_id::ById};
 use crate::{
     call::{DbId, Key, UnixMs},
     checkpoint::{COLLECTIONS_FROM, Cut},
@@ -250,7 +248,7 @@ impl Elements {
 /// The large collections of a shard by their ids.
 #[derive(Default)]
 pub(crate) struct Collections {
-    by_id: HashMap<CollectionId, Box<Elements>, ahash::RandomState>,
+    by_id: ById<Box<Elements>>,
     /// Memory of their tables in bytes.
     elements_bytes: usize,
     /// The checkpoint under way.

@@ -15,16 +15,14 @@
 //!
 //! What always holds: a string in the table has a head that an index entry points at, or one that was flushed and is not swept.
 
-use std::collections::HashMap;
-
 use eagle_pmem::{
     CheckpointBlocks, CollectionId, Kind, Log, PoolOffset, Record, RecordParts, layout::record_bytes_max,
 };
-
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Form,
+    by_id::ById,
     string::{Encoding, splice_value},
 };
 use crate::{
@@ -89,7 +87,7 @@ fn stamp_of(index: usize, content: &[u8]) -> u64 {
 /// The large strings of a shard by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct LargeStrings {
-    strings: HashMap<CollectionId, LargeString, ahash::RandomState>,
+    strings: ById<LargeString>,
     chunks: usize,
     /// The checkpoint under way, and what was written into it ahead of its turn.
     cut: Option<Cut>,
@@ -250,7 +248,7 @@ impl LargeStrings {
 
     /// Forgets all strings.
     pub(crate) fn clear(&mut self) {
-        self.strings = HashMap::default();
+        self.strings = ById::default();
         self.chunks = 0;
     }
 

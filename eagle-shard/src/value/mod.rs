@@ -5,6 +5,7 @@
 
 use eagle_pmem::{CollectionId, Kind, Record};
 
+pub(crate) mod by_id;
 pub(crate) mod elements;
 pub mod hash;
 pub(crate) mod large;

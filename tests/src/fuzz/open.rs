@@ -262,7 +262,15 @@ fn commit(shard: &mut Shard, file: &mut Vec<u8>) {
     shard.written(position);
     let mark = shard.begin_sync();
     shard.end_sync(mark);
+    if let Some(ranges) = shard.next_punch() {
+        for range in ranges {
+            let end = (range.end as usize).min(file.len());
+            file[end.min(range.start as usize)..end].fill(0);
+        }
+        shard.punched(true);
+    }
     if shard.next_growth().is_some() {
+        // What it fills is zeros: new, or punched.
         shard.grown().expect("an image grows");
     }
 }

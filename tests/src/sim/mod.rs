@@ -273,7 +273,7 @@ impl Sim {
         match what {
             Stored::Write => self.media[core].fail_writes(&mut self.rng),
             Stored::Sync => self.media[core].fail_sync(),
-            Stored::Grow => {}
+            Stored::Grow | Stored::Punch => {}
         }
         self.tell(core, what, Err(code));
         true
@@ -394,9 +394,10 @@ impl Sim {
                     }
                 }
                 Storage::Sync => self.media[core].end_sync(),
-                Storage::Grow(range) => {
-                    let zeros = vec![0; (range.end - range.start) as usize];
-                    self.media[core].write_now(&range, &zeros);
+                Storage::Grow(ranges) | Storage::Punch(ranges) => {
+                    for range in ranges {
+                        self.media[core].zero(&range);
+                    }
                 }
             }
             self.tell(core, what, Ok(()));
@@ -418,7 +419,7 @@ impl Sim {
                 self.syncs[core] += 1;
                 self.media[core].begin_sync();
             }
-            Storage::Grow(_) => {}
+            Storage::Grow(_) | Storage::Punch(_) => {}
         }
         let due = self.delay();
         self.storage[core].push(UnderWay { action, due });
@@ -476,6 +477,7 @@ fn kind(action: &Storage) -> Stored {
         Storage::Write { .. } => Stored::Write,
         Storage::Sync => Stored::Sync,
         Storage::Grow(_) => Stored::Grow,
+        Storage::Punch(_) => Stored::Punch,
     }
 }
 

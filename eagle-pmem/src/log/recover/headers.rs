@@ -7,6 +7,9 @@
 //! - its records: the checksum of each is seeded with the extent's sequence, and so gives it away;
 //! - the extent that was opened next, which names it.
 //!
+//! The header of a run may be whole and the file end before the run does: a file that is written to beyond its end grows only by what
+//! reached it. Nothing of such a run was durable, unless one of the two says so; and as its records are not there, the log ends there.
+//!
 //! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
 //! what may be the body of a run. The latter hides a header that garbage was written over where the place before is free: of the
 //! two, refusing to open after an ordinary loss of power would be worse. A checkpoint knows better.
@@ -52,10 +55,26 @@ pub(super) struct Headers {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Headless {
     id: ExtentId,
-    /// The sequence that its records tell.
+    /// The sequence that its records tell, or the header of a run that is cut off.
     sequence: Option<u64>,
-    /// Whether what is there looks like a header.
-    is_like: bool,
+    looks: Looks,
+}
+
+/// What lies where an extent should have a header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Looks {
+    /// Nothing of one.
+    Unlike,
+    /// Something that was one.
+    Like,
+    /// A whole one, of a run that reaches beyond the end of the medium.
+    Cut,
+}
+
+impl Headless {
+    pub(super) const fn id(&self) -> ExtentId {
+        self.id
+    }
 }
 
 impl Headers {
@@ -90,7 +109,7 @@ impl Log {
     pub(super) fn find_headers(&self) -> Headers {
         let (count, pool_id) = (self.extents.len() as u32, self.extents.pool_id());
         let (mut found, mut former, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-        let mut unclear = vec![false; count as usize];
+        let (mut unclear, mut cut) = (vec![false; count as usize], Vec::new());
         for index in 0..count {
             let id = ExtentId::from_index(index);
             let bytes = self.header_bytes(id);
@@ -98,6 +117,7 @@ impl Log {
             match (ExtentHeader::parse(bytes), ExtentHeader::former(bytes)) {
                 (Ok(header), _) if header.pool_id != pool_id => {}
                 (Ok(header), _) if fits(&header) => found.push((id, header)),
+                (Ok(header), _) => cut.push(Headless { id, sequence: Some(header.sequence), looks: Looks::Cut }),
                 (_, Some(header)) if header.pool_id == pool_id => former.push((id, header)),
                 _ => {
                     unclear[index as usize] = bytes.iter().any(|byte| *byte != 0);
@@ -122,14 +142,16 @@ impl Log {
             let end = (id.index() + header.run as usize).min(latest.len());
             latest[id.index()..end].iter_mut().for_each(|latest: &mut u64| *latest = header.sequence.max(*latest));
         }
-        let highest = found.iter().chain(&former).map(|(_, header)| header.sequence).max().unwrap_or(0);
-        let bare = bare.into_iter().filter(|id| !taken[id.index()]);
-        let headless = bare.map(|id| Headless {
-            id,
-            sequence: self.sequence_by_records(id, highest),
-            is_like: looks_like_header(self.header_bytes(id), pool_id),
+        let told = found.iter().chain(&former).map(|(_, header)| header.sequence);
+        let highest = told.chain(cut.iter().filter_map(|headless| headless.sequence)).max().unwrap_or(0);
+        let headless = bare.into_iter().filter(|id| !taken[id.index()]).map(|id| {
+            let is_like = looks_like_header(self.header_bytes(id), pool_id);
+            let looks = if is_like { Looks::Like } else { Looks::Unlike };
+            Headless { id, sequence: self.sequence_by_records(id, highest), looks }
         });
-        let headless = headless.filter(|headless| headless.is_like || headless.sequence.is_some()).collect();
+        let headless = headless.filter(|headless| headless.looks == Looks::Like || headless.sequence.is_some());
+        cut.retain(|headless| !taken[headless.id.index()]);
+        let headless = headless.chain(cut).collect();
         Headers { found, former, headless, taken, latest, unclear }
     }
 
@@ -183,18 +205,19 @@ impl Log {
         let mut lost = Vec::new();
         for headless in &headers.headless {
             let latest = headers.latest[headless.id.index()];
+            let is_like = headless.looks == Looks::Like;
+            let is_durable_by_any = |sequence| {
+                is_durable(sequence, marker) || is_durable(sequence, self.marker_of_headless(headless.id, sequence))
+            };
             let is_damaged = match headless.sequence {
+                Some(sequence) if headless.looks == Looks::Cut => is_durable_by_any(sequence),
                 // The body of a run whose head was made invalid: its own turn was about to come.
                 Some(sequence) if sequence <= latest => false,
                 None if latest > 0 => false,
                 // The body of a run that was torn with its head, in a place that was used before.
-                Some(_) if !headless.is_like && headers.may_be_body(headless.id) => false,
-                Some(sequence) => {
-                    headless.is_like
-                        || is_durable(sequence, marker)
-                        || is_durable(sequence, self.marker_of_headless(headless.id, sequence))
-                }
-                None => headless.is_like,
+                Some(_) if !is_like && headers.may_be_body(headless.id) => false,
+                Some(sequence) => is_like || is_durable_by_any(sequence),
+                None => is_like,
             };
             scan.headless.push(*headless);
             lost.extend(is_damaged.then_some(headless.id));
@@ -209,7 +232,7 @@ impl Log {
             }
             let id = ExtentId::from_index(index);
             if (index as usize) < self.extents.len() && !lost.contains(&id) {
-                scan.headless.push(Headless { id, sequence: None, is_like: false });
+                scan.headless.push(Headless { id, sequence: None, looks: Looks::Unlike });
             }
             lost.extend(is_damaged.then_some(id));
         }
@@ -249,10 +272,10 @@ impl Log {
 
     /// An extent without header gets one that says that the place was used, so that what was found now is not found again: its
     /// sequence may be given out once more.
-    pub(super) fn make_header_invalid(&mut self, headless: &Headless) {
-        if self.extents.get(headless.id).state == ExtentState::Free {
+    pub(super) fn make_header_invalid(&mut self, id: ExtentId) {
+        if self.extents.get(id).state == ExtentState::Free {
             let sequence = self.extents.next_sequence() - 1;
-            self.write_invalid_header(headless.id, sequence, 1);
+            self.write_invalid_header(id, sequence, 1);
         }
     }
 }
@@ -269,4 +292,111 @@ fn looks_like_header(bytes: &[u8; extent_header::BYTES], pool_id: u64) -> bool {
     let is_named = *magic == EXTENT_MAGIC.to_le_bytes();
     let is_ours = bytes[extent_header::POOL_ID..extent_header::SEQUENCE] == pool_id.to_le_bytes();
     is_named || is_ours && magic.iter().any(|byte| *byte != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Found;
+    use crate::{LogConfig, RecordParts, RecoveryReport};
+
+    const EXTENT: usize = 64 << 10;
+
+    /// The log of a file, in which every record is found alive.
+    fn open(file: &[u8]) -> (Log, RecoveryReport) {
+        let config = LogConfig { extent_bytes: EXTENT, pool_id: 5, ..LogConfig::new(5, 4 << 20) };
+        let (mut log, mut scan) = Log::of_image(file, config, None).unwrap();
+        while let Some(Found { offset, version, .. }) = log.scan_next(&mut scan) {
+            log.found_live(offset, version);
+        }
+        let (report, _) = log.end_scan(scan);
+        (log, report)
+    }
+
+    fn write(log: &mut Log, file: &mut Vec<u8>) {
+        let commit = log.commit();
+        let (position, ranges) = (commit.position, commit.ranges.to_vec());
+        for range in ranges {
+            let bytes = log.bytes(range.clone());
+            file.resize(file.len().max(range.end as usize), 0);
+            file[range.start as usize..range.end as usize].copy_from_slice(bytes);
+        }
+        log.written(position);
+    }
+
+    fn sync(log: &mut Log) {
+        let mark = log.begin_sync();
+        log.end_sync(mark);
+    }
+
+    fn append(log: &mut Log, len: usize) -> PoolOffset {
+        log.append_with(&RecordParts::new(crate::Kind::String, b"key", &[]), len, |value| value.fill(7))
+    }
+
+    /// An empty log, and its file.
+    fn empty() -> (Log, Vec<u8>) {
+        let mut file = vec![0; crate::layout::SUPERBLOCKS_BYTES];
+        let (mut log, _) = open(&file);
+        while !log.is_settled() {
+            write(&mut log, &mut file);
+            sync(&mut log);
+        }
+        (log, file)
+    }
+
+    /// A record, and behind it a run of two extents, with several records in the second.
+    fn append_run(log: &mut Log) -> Vec<PoolOffset> {
+        log.reserve(200_000).unwrap();
+        append(log, 1000);
+        log.begin_group(100_000);
+        let records = [80_000, 1000, 1000, 1000, 1000].map(|len| append(log, len)).to_vec();
+        log.end_group();
+        assert_eq!(log.extent(log.extent_of(records[0])).run(), 2);
+        records
+    }
+
+    #[test]
+    fn what_seems_free_is_not_written_to_before_a_sync() {
+        // A run is freed, and that its header is invalid is written and not synced when the process dies. The next one begins to recover,
+        // and the power is lost: the header is there again, and what recovery has written. The run must be whole.
+        let (mut log, mut file) = empty();
+        let run = append_run(&mut log);
+        let head = log.extent_of(run[0]);
+        append(&mut log, 60_000);
+        write(&mut log, &mut file);
+        sync(&mut log);
+        run.iter().for_each(|offset| log.kill(*offset));
+        let durable = loop {
+            let before = file.clone();
+            write(&mut log, &mut file);
+            while log.give_back() {}
+            if file[log.extents.start(head) as usize] == 0 {
+                break before;
+            }
+            sync(&mut log);
+        };
+        let (mut log, report) = open(&file);
+        assert_eq!(report.damage, []);
+        let mut torn = durable;
+        write(&mut log, &mut torn);
+        let (log, report) = open(&torn);
+        assert_eq!(report.damage, []);
+        run.iter().for_each(|offset| log.verify(*offset).unwrap());
+    }
+
+    #[test]
+    fn a_run_that_is_cut_off_by_the_end_of_the_file_is_torn() {
+        // Of what was appended last only a header reached the file, which was written to beyond its end.
+        let (mut log, mut file) = empty();
+        append_run(&mut log);
+        write(&mut log, &mut file);
+        sync(&mut log);
+        let first = log.last_appended.1;
+        append(&mut log, 100_000);
+        let second = log.extents.start(ExtentId::from_index(log.last_appended.1));
+        write(&mut log, &mut file);
+        assert_ne!(second, log.extents.start(ExtentId::from_index(first)));
+        let (_, report) = open(&file[..second as usize + 512]);
+        assert_eq!((report.damage.as_slice(), report.records), ([].as_slice(), 7));
+    }
 }
