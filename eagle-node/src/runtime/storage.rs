@@ -724,7 +724,7 @@ mod tests {
         assert_eq!(bench.ended(), [(Stored::Grow, Ok(()))]);
         assert!(space(&bench) >= 4 << 20 && bench.file.metadata().expect("a file").len() == 4 << 20);
         for hole in holes {
-            bench.memory[hole.start as usize..hole.end as usize].fill(0);
+            bench.memory[bench.start..][hole.start as usize..hole.end as usize].fill(0);
         }
         bench.assert_written(0..4 << 20);
         bench.storage.growth_file = File::open("/proc/self/exe").expect("this test");
