@@ -1,14 +1,17 @@
 //! A client that sends a PING now and then and notes how long its PONG takes: what a bystander feels.
 //!
-//! It never blocks: whoever makes trouble in the same thread polls it between two small steps, so that its figures are the server's
-//! delays, to within one such step.
+//! It never blocks: whoever makes trouble in the same thread polls it between two small steps. A PONG counts as received when the kernel
+//! had it (`SO_TIMESTAMPNS`), so that the figures are the server's delays, and such a step is no part of them.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSliceMut, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 
 use crate::client::connect;
 use crate::report::quantile;
@@ -22,7 +25,7 @@ const REPLY: &[u8] = b"+PONG\r\n";
 pub(crate) struct Pinger {
     stream: TcpStream,
     /// When the PING was sent that has no PONG yet.
-    sent: Option<Instant>,
+    sent: Option<SystemTime>,
     /// When the next PING is due.
     due: Instant,
     /// What has come of the PONG.
@@ -35,6 +38,7 @@ impl Pinger {
     pub(crate) fn connect(port: u16) -> Result<Self> {
         let stream = connect(port)?;
         stream.set_nonblocking(true)?;
+        setsockopt(&stream, sockopt::ReceiveTimestampns, &true)?;
         Ok(Self { stream, sent: None, due: Instant::now(), received: Vec::new(), milliseconds: Vec::new() })
     }
 
@@ -42,35 +46,55 @@ impl Pinger {
     pub(crate) fn poll(&mut self) -> Result<()> {
         let Some(sent) = self.sent else {
             if Instant::now() >= self.due {
-                self.sent = Some(Instant::now());
+                self.sent = Some(SystemTime::now());
                 self.stream.write_all(REQUEST)?;
             }
             return Ok(());
         };
-        let mut bytes = [0; REPLY.len()];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => bail!("the server closed the pinger's connection"),
-            Ok(count) => self.received.extend_from_slice(&bytes[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+        let Some(arrived) = self.receive()? else { return Ok(()) };
         if self.received.len() >= REPLY.len() {
             ensure!(self.received == REPLY, "a PING got {}", String::from_utf8_lossy(&self.received));
             self.received.clear();
-            self.milliseconds.push(sent.elapsed().as_secs_f64() * 1e3);
+            self.milliseconds.push(milliseconds(sent, arrived));
             self.sent = None;
             self.due = Instant::now() + PAUSE;
         }
         Ok(())
     }
 
+    /// Receives what is there of a PONG, and when the kernel had it.
+    fn receive(&mut self) -> Result<Option<SystemTime>> {
+        let mut bytes = [0; REPLY.len()];
+        let mut space = nix::cmsg_space!(TimeSpec);
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        let got = match recvmsg::<()>(self.stream.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::empty()) {
+            Ok(got) => got,
+            Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(got.bytes > 0, "the server closed the pinger's connection");
+        let stamp = got.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(time) => Some(SystemTime::UNIX_EPOCH + Duration::from(time)),
+            _ => None,
+        });
+        let count = got.bytes;
+        self.received.extend_from_slice(&bytes[..count]);
+        // The kernel begins to take the time soon after it was asked to, not at once.
+        Ok(Some(stamp.unwrap_or_else(SystemTime::now)))
+    }
+
     /// The delays so far, which it forgets. A PING still unanswered counts with the time that it has waited.
     pub(crate) fn take(&mut self) -> Delays {
         let mut sorted = std::mem::take(&mut self.milliseconds);
-        sorted.extend(self.sent.map(|sent| sent.elapsed().as_secs_f64() * 1e3));
+        sorted.extend(self.sent.map(|sent| milliseconds(sent, SystemTime::now())));
         sorted.sort_by(f64::total_cmp);
         Delays { sorted }
     }
+}
+
+/// From one to the other; nothing, should the clock have been set back between.
+fn milliseconds(from: SystemTime, to: SystemTime) -> f64 {
+    to.duration_since(from).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// How long PINGs took, in milliseconds.
@@ -113,6 +137,7 @@ impl fmt::Display for Delays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::TcpListener;
 
     #[test]
