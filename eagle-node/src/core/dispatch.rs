@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use tracing::span::EnteredSpan;
 
 use super::{
-    BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS,
+    BATCH, Core, NodeCall, SHARE_BYTES, SHARE_COMMANDS, SHARE_COMMANDS_CROWDED,
     event::{Actions, ConnId, CoreId, Now, Peer},
     gate::{Level, Promise},
     laps::{EndedBy, Lap},
@@ -186,8 +186,9 @@ impl Core {
         let spare = &mut self.spare;
         session.replies.lend(|| spare.pop().unwrap_or_default());
         let mut requests = std::mem::take(&mut self.requests);
+        let share = if self.crowded_turns > 0 { SHARE_COMMANDS_CROWDED } else { SHARE_COMMANDS };
         let more = loop {
-            let left = SHARE_COMMANDS.saturating_sub(session.spent);
+            let left = share.saturating_sub(session.spent);
             if left == 0 || session.spent_bytes >= SHARE_BYTES {
                 break done < bytes.len();
             }

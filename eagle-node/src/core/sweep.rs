@@ -4,7 +4,7 @@
 //! tick looks at a tenth of the table, so every client is looked at about once a second.
 
 use super::{
-    Core, PENDING_MAX,
+    CROWDED_TURNS, Core, PENDING_MAX,
     event::{Actions, ConnId, Now},
     keep,
     session::{Ending, Halt, Session},
@@ -55,6 +55,7 @@ impl Core {
             }
         }
         let mut listed = std::mem::take(&mut self.listed);
+        self.crowded_turns = if listed.len() > 1 { CROWDED_TURNS } else { self.crowded_turns.saturating_sub(1) };
         for conn in listed.drain(..) {
             let Some(session) = session_mut(&mut self.sessions, conn) else {
                 continue;
