@@ -13,6 +13,10 @@
 //! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
 //! what may be the body of a run. The latter hides a header that garbage was written over where the place before is free: of the
 //! two, refusing to open after an ordinary loss of power would be worse. A checkpoint knows better.
+//!
+//! Zeros are not taken for such a body, or an extent whose header was zeroed would go unseen. So there is one loss of power that is taken
+//! for damage: of a value larger than an extent its head is torn, zeros of it lie just where the next extent begins, and behind them are
+//! records that were freed.
 
 use super::{Damage, DamageKind, Scan, marker_of};
 use crate::checksum::ExtentSeed;
@@ -231,6 +235,11 @@ impl Log {
                 continue;
             }
             let id = ExtentId::from_index(index);
+            // Records of a later use, whose header is not there: the one that is named was freed before.
+            let is_followed = |headless: &Headless| headless.id == id && headless.sequence > Some(sequence);
+            if headers.headless.iter().any(is_followed) {
+                continue;
+            }
             if (index as usize) < self.extents.len() && !lost.contains(&id) {
                 scan.headless.push(Headless { id, sequence: None, looks: Looks::Unlike });
             }
