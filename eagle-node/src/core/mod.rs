@@ -83,10 +83,12 @@ use crate::{
 
 /// Commands of one connection executed in one turn, at most: keeps a turn within some 100 us for what comes meanwhile.
 pub const SHARE_COMMANDS: usize = 256;
-/// The same while others are served, too: their replies leave at the end of a turn. Beside a pipeline of 100 MB it halves the p99 of another
-/// client's PING; a pipeline alone on the core would lose a fifth of its throughput by it, which shorter turns cost.
+/// The same while as many others at least ask for little as send ahead: replies leave at the end of a turn, and shorter turns halve the p99 of
+/// a PING beside a pipeline of 100 MB. Where nobody waits for so little, they would only cost throughput (a fifth at pipelines of 256).
 pub const SHARE_COMMANDS_CROWDED: usize = 64;
-/// For so many turns a core remembers that it served more than one connection in a turn: some ten milliseconds of them.
+/// Who has executed so many commands in a turn at most asks for little.
+pub(crate) const BRIEF_COMMANDS: usize = 4;
+/// For so many turns a core remembers that it was so: some ten milliseconds of them.
 pub(crate) const CROWDED_TURNS: u32 = 256;
 /// Bytes of one connection's requests executed in one turn, but for a single larger request.
 pub const SHARE_BYTES: usize = 64 << 10;

@@ -4,7 +4,7 @@
 //! tick looks at a tenth of the table, so every client is looked at about once a second.
 
 use super::{
-    CROWDED_TURNS, Core, PENDING_MAX,
+    BRIEF_COMMANDS, CROWDED_TURNS, Core, PENDING_MAX, SHARE_COMMANDS_CROWDED,
     event::{Actions, ConnId, Now},
     keep,
     session::{Ending, Halt, Session},
@@ -55,7 +55,7 @@ impl Core {
             }
         }
         let mut listed = std::mem::take(&mut self.listed);
-        self.crowded_turns = if listed.len() > 1 { CROWDED_TURNS } else { self.crowded_turns.saturating_sub(1) };
+        let (mut ahead, mut brief) = (0, 0);
         for conn in listed.drain(..) {
             let Some(session) = session_mut(&mut self.sessions, conn) else {
                 continue;
@@ -63,6 +63,8 @@ impl Core {
             session.listed = false;
             self.memory.note(session);
             self.crowd.note(session, &self.shared.crowd);
+            ahead += u32::from(session.spent >= SHARE_COMMANDS_CROWDED);
+            brief += u32::from((1..=BRIEF_COMMANDS).contains(&session.spent));
             session.spent = 0;
             session.spent_bytes = 0;
             if session.ending == Ending::Closed {
@@ -98,6 +100,8 @@ impl Core {
         }
         // Listing from within the loop does not happen: nothing above executes commands.
         self.listed = listed;
+        self.crowded_turns =
+            if (1..=brief).contains(&ahead) { CROWDED_TURNS } else { self.crowded_turns.saturating_sub(1) };
     }
 
     /// About ten times a second: configuration, idle clients, background work.
