@@ -14,7 +14,7 @@
 //! - commands of one connection on one shard take effect in order; replies leave in the order of requests;
 //! - no reply leaves before what it promises holds ([`gate`], [`storage`]);
 //! - at most `credit` questions of ordinary commands are under way between two cores, so buffers are bounded;
-//! - a connection executes at most [`SHARE_COMMANDS`] commands ([`SHARE_COMMANDS_CROWDED`] beside others) and [`SHARE_BYTES`] a turn.
+//! - a connection executes at most [`SHARE_COMMANDS`] commands ([`SHARE_COMMANDS_CROWDED`] beside who asks for little) and [`SHARE_BYTES`] a turn.
 
 mod checkpoint;
 pub mod dispatch;
@@ -164,7 +164,7 @@ pub struct Core {
     opening: Opening,
     /// Some core of the node still loads.
     node_loads: bool,
-    /// Turns for which several connections count as being served.
+    /// Turns for which others count as asking for little beside connections that send ahead.
     crowded_turns: u32,
     /// By level.
     held_answers: [VecDeque<HeldAnswer>; 2],
