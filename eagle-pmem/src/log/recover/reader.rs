@@ -5,7 +5,7 @@
 //! there were in all, so as many are missing as those that are left do not make up for.
 
 use crate::extent::ExtentId;
-use crate::layout::{RECORD_ALIGN, SEAL_BYTES, meta};
+use crate::layout::{ExtentKind, RECORD_ALIGN, SEAL_BYTES, meta};
 use crate::log::Log;
 use crate::offset::PoolOffset;
 use crate::record::{Kind, Record};
@@ -124,7 +124,8 @@ impl Reader {
         Step::Gap { byte, len: next - byte, missing }
     }
 
-    /// How many records a gap before the present place held: told by the seal if there is one, else one at least.
+    /// How many records a gap before the present place held: told by the seal if there is one, else at least one, and no more than that
+    /// the versions of those that follow stay below the next extent's.
     fn missing(&self, log: &Log, gap: u64) -> u64 {
         let mut ahead = 0;
         let mut at = self.next;
@@ -141,7 +142,10 @@ impl Reader {
                 None => at += RECORD_ALIGN as u64,
             }
         }
-        (gap / SEAL_BYTES as u64).max(1)
+        let room = log
+            .version_base_after(self.base)
+            .map_or(u64::MAX, |next| next.saturating_sub(self.base + self.ordinal + ahead));
+        (gap / SEAL_BYTES as u64).min(room).max(1)
     }
 
     fn record_at<'l>(&self, log: &'l Log, byte: u64) -> Option<Record<'l>> {
@@ -150,6 +154,14 @@ impl Reader {
         let seed = log.extents.get(self.id).seed;
         record.verify(&log.checksum, seed, PoolOffset::from_byte(byte)).ok()?;
         Some(record)
+    }
+}
+
+impl Log {
+    /// The lowest version with which an extent begins whose records were appended after those of this one.
+    fn version_base_after(&self, base: u64) -> Option<u64> {
+        let appended = self.extents.iter().filter(|(_, extent)| extent.kind != ExtentKind::Compacted);
+        appended.map(|(_, extent)| extent.version_base).filter(|other| *other > base).min()
     }
 }
 
