@@ -3,7 +3,7 @@
 #
 #   deploy/run.sh [CONFIG-FILE] [--DIRECTIVE VALUE]...
 #
-# Arguments go to the server, and win over what this script would say: `deploy/run.sh --port 7000 --shards 2`.
+# Arguments go to the server (`eagle-node --help` names its directives), and win over what this script would say: `deploy/run.sh --port 7000 --shards 2`.
 # A configuration file comes first, as with redis-server; what it sets is left to it.
 # Status page, metrics and health are on http://127.0.0.1:9121/; a second node on the same host wants an --admin-port of its own, or 0
 # for none: `deploy/run.sh --port 7001 --admin-port 9122 --dir data-2`.
@@ -22,6 +22,7 @@ user_sets() {
 
 config=
 case "${1:-}" in
+  -h | --help) show_usage ;;
   '' | -*) ;;
   *)
     config=$1

@@ -24,6 +24,7 @@ filters=()
 for argument in "$@"; do
   case "$argument" in
     --long) long=1 ;;
+    -h | --help) show_usage ;;
     -*) fail "unknown option '$argument': this script knows --long and test names" ;;
     *) filters+=("$argument") ;;
   esac
