@@ -11,7 +11,8 @@
 //! Where the log is replayed, a flush is a record that kills the lower versions of its space, and a swap one with the spaces of all
 //! databases; the last of each is kept alive, which is as much as replay needs.
 
-use eagle_pmem::{CheckpointBlocks, Kind, PoolOffset, RecordParts};
+use eagle_pmem::{CheckpointBlocks, Kind, PoolOffset, RecordParts, layout::record_bytes_max};
+use smallvec::SmallVec;
 
 use crate::{
     call::DbId,
@@ -24,6 +25,9 @@ use crate::{
 
 /// How many records ahead of the one at hand are asked for.
 const PREFETCHED: usize = 16;
+
+/// What the record of a flush takes at most.
+const FLUSH_BYTES: usize = record_bytes_max(0, 0);
 
 /// What is gone, with records that still count as alive.
 pub(crate) enum Dead {
@@ -123,23 +127,35 @@ impl Shard {
         if self.databases[usize::from(db.0)].dash.is_empty() {
             return Ok(());
         }
-        self.mark_flush(db)?;
+        self.make_tombstone_room(FLUSH_BYTES)?;
+        self.clear_in_room(db);
+        self.forget_all_if_empty();
+        Ok(())
+    }
+
+    /// Removes all keys of all databases, at once: after a crash all of them are there or none.
+    ///
+    /// # Errors
+    /// As [`Shard::clear`].
+    pub fn clear_all(&mut self) -> Result<(), Error> {
+        let databases = (0..self.config.databases).map(DbId).filter(|db| self.len(*db) > 0);
+        let databases: SmallVec<[DbId; 16]> = databases.collect();
+        let bytes = databases.len() * FLUSH_BYTES;
+        self.make_tombstone_room(bytes)?;
+        self.log.begin_group(bytes);
+        databases.into_iter().for_each(|db| self.clear_in_room(db));
+        self.log.end_group();
+        self.forget_all_if_empty();
+        Ok(())
+    }
+
+    /// Removes all keys of a database; there is room to say so.
+    fn clear_in_room(&mut self, db: DbId) {
+        self.mark_flush(db);
         let database = &mut self.databases[usize::from(db.0)];
         let gone = database.dash.clear();
         database.expires = 0;
         self.flushed.push(Dead::Table(gone.into_remains()));
-        if self.is_empty() && self.arrivals.is_empty() && self.config.in_place {
-            self.forget_all();
-        }
-        Ok(())
-    }
-
-    /// Removes all keys of all databases, at once.
-    ///
-    /// # Errors
-    /// As [`Shard::clear`]; then some databases may be cleared.
-    pub fn clear_all(&mut self) -> Result<(), Error> {
-        (0..self.config.databases).try_for_each(|db| self.clear(DbId(db)))
     }
 
     /// Lets two databases change their keys.
@@ -168,27 +184,27 @@ impl Shard {
         self.databases.iter().position(|database| database.space == space)
     }
 
-    /// No key is left, and none is to come: nothing in the log is alive.
-    fn forget_all(&mut self) {
-        self.log.clear();
-        self.flushed = Flushed::default();
-        self.large.clear();
-        self.collections.clear();
+    /// If no key is left, and none is to come, nothing in a log that is not replayed is alive.
+    fn forget_all_if_empty(&mut self) {
+        if self.is_empty() && self.arrivals.is_empty() && self.config.in_place {
+            self.log.clear();
+            self.flushed = Flushed::default();
+            self.large.clear();
+            self.collections.clear();
+        }
     }
 
     /// Writes that the database is flushed.
-    fn mark_flush(&mut self, db: DbId) -> Result<(), Error> {
+    fn mark_flush(&mut self, db: DbId) {
         if self.config.in_place {
-            return Ok(());
+            return;
         }
         let space = self.databases[usize::from(db.0)].space;
         let parts = RecordParts { db: space, ..RecordParts::new(Kind::Flush, &[], &[]) };
-        self.make_privileged_room(parts.bytes())?;
         let mark = self.log.append(&parts);
         if let Some(before) = self.databases[usize::from(db.0)].flush_mark.replace(mark) {
             self.log.kill(before);
         }
-        Ok(())
     }
 
     /// Writes which space each database has.

@@ -49,7 +49,18 @@ impl Shard {
 
     /// Makes sure that the tombstones that a command may write fit, where the log has any.
     pub(crate) fn make_room_for(&mut self, call: &Call<'_>) -> Result<(), Error> {
-        self.make_tombstone_room(call.args.bytes_len() + call.args.len() * TOMBSTONE_BYTES_MAX)
+        self.make_tombstone_room(tombstone_bytes_max(call))
+    }
+
+    /// Begins what is nothing but tombstones for the keys that a command names, for which there is room: after a crash all of them are
+    /// there or none.
+    pub(crate) fn begin_tombstones(&mut self, call: &Call<'_>) {
+        self.log.begin_group(tombstone_bytes_max(call));
+    }
+
+    /// Ends them.
+    pub(crate) fn end_tombstones(&mut self) {
+        self.log.end_group();
     }
 
     /// Makes sure that tombstones of `bytes` in all fit, where the log has any.
@@ -91,4 +102,9 @@ impl Shard {
         self.measure_room();
         Ok(true)
     }
+}
+
+/// What tombstones for all the keys that a command names may take, in bytes.
+fn tombstone_bytes_max(call: &Call<'_>) -> usize {
+    call.args.bytes_len() + call.args.len() * TOMBSTONE_BYTES_MAX
 }

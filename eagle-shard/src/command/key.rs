@@ -141,13 +141,21 @@ pub(super) const ROWS: &[Spec] = &[
 fn del(shard: &mut Shard, call: &mut Call<'_>) -> Result<(), Error> {
     let (db, now) = (call.db, call.now);
     let mut count = 0;
-    each_key(shard, db, call.args, call.first, 1, |shard, _, key| {
+    let is_group = call.args.len() > 2;
+    if is_group {
+        shard.begin_tombstones(call);
+    }
+    let done = each_key(shard, db, call.args, call.first, 1, |shard, _, key| {
         if let Some(found) = shard.find(db, key, now) {
             shard.remove(db, key, found);
             count += 1;
         }
         Ok(())
-    })?;
+    });
+    if is_group {
+        shard.end_tombstones();
+    }
+    done?;
     call.reply.integer(count);
     Ok(())
 }
