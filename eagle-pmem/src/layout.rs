@@ -36,7 +36,7 @@
 //! records were appended to until then, 0 for none: so it is seen if that one's header never came to be. The *hint* is
 //! the layer above's: how large an index to expect.
 //!
-//! A header is made invalid by its magic, which becomes 0; the rest stays.
+//! A header is made invalid by its magic, which becomes 0; the rest stays. Recovery writes that of an extent anew that it drops.
 //!
 //! # Record, a multiple of 8 bytes
 //!
@@ -258,6 +258,8 @@ pub enum ExtentKind {
     Large = 3,
     /// Retired: checkpoints lie in files of their own.
     Checkpoint = 4,
+    /// Nothing any more: recovery dropped it from the end of the log. Only invalid headers say so.
+    Dropped = 5,
 }
 
 impl ExtentKind {
@@ -268,6 +270,7 @@ impl ExtentKind {
             2 => Self::Compacted,
             3 => Self::Large,
             4 => Self::Checkpoint,
+            5 => Self::Dropped,
             _ => return None,
         })
     }

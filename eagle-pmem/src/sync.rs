@@ -18,6 +18,13 @@
 //! second, its old header may be read with new records behind it. (With memory that is the medium, steps that wait for
 //! nothing are over at once.)
 //!
+//! # Runs
+//!
+//! The records of a run lie over the places of the headers in its body. Were they there without the run's own header, the place would
+//! show no trace of what it was used for last, and its older records might be taken for some that are alive. So where the medium is a
+//! file, a run is *announced* first: all but those pages is written, and synced; then they are. Until then the log does not come beyond
+//! the position at which the run was opened.
+//!
 //! From: storage.md, "Compaction" and "Commit"; the argument is that of any log-structured store that reuses segments.
 
 use crate::extent::ExtentId;
@@ -113,6 +120,10 @@ pub(crate) struct Sync {
     number: u64,
     /// Whether the log itself has said what is durable since that changed.
     pub(crate) marked: bool,
+    /// Runs that are not announced yet, oldest first.
+    unannounced: VecDeque<Unannounced>,
+    /// Bodies of runs that are, and whose first pages are still to be written.
+    pub(crate) announced: Vec<u32>,
     freed: VecDeque<Dying<Position>>,
     releasing: VecDeque<Dying<()>>,
     unsynced: VecDeque<Dying<u64>>,
@@ -140,6 +151,19 @@ pub(crate) struct Sync {
     pub(crate) is_settled: bool,
 }
 
+/// A run whose header is not known to be synced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unannounced {
+    /// Its first extent.
+    pub(crate) head: u32,
+    /// How many they are.
+    pub(crate) run: u32,
+    /// No commit comes beyond this before the header is synced.
+    position: Position,
+    /// Syncs begun when the header was written.
+    header: Option<u64>,
+}
+
 /// A freed extent, and what it waits for: a position to be written, or the sync of a number to be done.
 #[derive(Clone, Copy, Debug)]
 struct Dying<T> {
@@ -159,15 +183,51 @@ impl<T> Dying<T> {
 }
 
 impl Sync {
-    /// The log has come to `state` when the commit that begins now is written.
+    /// The log has come to `state` when the commit that begins now is written. While a run is not announced it stays where it was.
     pub(crate) fn begin_commit(&mut self, state: Synced) {
-        self.begun = state;
+        if self.unannounced.is_empty() {
+            self.begun = state;
+        }
+    }
+
+    /// A run is opened that a sync must announce; `position` is beyond every commit begun.
+    pub(crate) fn open_run(&mut self, head: u32, run: u32, position: Position) {
+        self.unannounced.push_back(Unannounced { head, run, position, header: None });
+    }
+
+    /// The run opened last is shorter than that, and perhaps none.
+    pub(crate) fn shorten_run(&mut self, head: u32, run: u32) {
+        if self.unannounced.back().is_some_and(|last| last.head == head) {
+            let last = self.unannounced.pop_back().expect("there is one");
+            if run > 1 {
+                self.unannounced.push_back(Unannounced { run, ..last });
+            }
+        }
+    }
+
+    /// Up to where a commit may come that begins now, of a log that has come to `position`.
+    #[inline]
+    pub(crate) fn committable(&self, position: Position) -> Position {
+        self.unannounced.front().map_or(position, |run| run.position)
+    }
+
+    /// The runs that are not announced.
+    pub(crate) fn unannounced(&self) -> impl Iterator<Item = &Unannounced> {
+        self.unannounced.iter()
+    }
+
+    /// Whether the header of a run is written and waits for a sync to begin.
+    pub(crate) fn wants_to_announce(&self) -> bool {
+        self.unannounced.front().is_some_and(|run| run.header == Some(self.number))
     }
 
     /// The commit up to `position` is written.
     pub(crate) fn written(&mut self, position: Position) {
         self.written = self.begun;
         self.written_to = position;
+        for run in self.unannounced.iter_mut().filter(|run| run.header.is_none() && run.position <= position) {
+            run.header = Some(self.number);
+        }
         while let Some(dying) = next_due(&mut self.freed, |until| *until <= position) {
             self.releasing.push_back(dying.then(()));
         }
@@ -188,6 +248,10 @@ impl Sync {
             self.marked = false;
         }
         self.synced_to = self.synced_to.max(mark.position);
+        while self.unannounced.front().is_some_and(|run| run.header.is_some_and(|number| number < mark.number)) {
+            let Unannounced { head, run, .. } = self.unannounced.pop_front().expect("there is one");
+            self.announced.extend(head + 1..head + run);
+        }
         while let Some(dying) = next_due(&mut self.unsynced, |until| *until < mark.number) {
             let queue = if dying.body_of.is_none() { &mut self.to_invalidate } else { &mut self.bodies };
             queue.push(dying.then(()));

@@ -55,6 +55,12 @@ impl Shard {
         }
     }
 
+    /// Whether a commit that is written lets the log no further before a sync that begins now has ended.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.log.needs_sync()
+    }
+
     /// Whether something waits for a sync although no reply does: freed extents, to be used again, and
     /// dead records whose memory is wanted.
     #[must_use]

@@ -339,6 +339,13 @@ impl Shard {
         self.log.position()
     }
 
+    /// Up to where the next commit comes ([`Log::committable`]).
+    #[inline]
+    #[must_use]
+    pub fn committable(&self) -> Position {
+        self.log.committable()
+    }
+
     /// How much the shard holds and what it takes.
     #[must_use]
     pub fn usage(&self) -> ShardUsage {

@@ -65,6 +65,8 @@ enum Bug {
     OrderForgotten,
     /// A checkpoint takes the place of the one before although what it was cut at is not synced.
     CheckpointEarly,
+    /// What a commit leaves for after a sync is never written.
+    Unannounced,
 }
 
 /// What a shard is kept in.
@@ -128,7 +130,8 @@ impl Keep for InFile {
         }
         self.medium.complete();
         shard.written(position);
-        if !must_sync && rng.u8(0..3) > 0 {
+        let is_all = position == shard.position() || self.bug == Bug::Unannounced;
+        if is_all && !must_sync && rng.u8(0..3) > 0 {
             return Kept::Written;
         }
         let mark = shard.begin_sync();
@@ -138,11 +141,11 @@ impl Keep for InFile {
         }
         self.medium.begin_sync();
         if may_crash && rng.u8(0..8) == 0 {
-            return Kept::WrittenAndCutShort;
+            return if is_all { Kept::WrittenAndCutShort } else { Kept::CutShort };
         }
         self.medium.end_sync();
         shard.end_sync(mark);
-        Kept::Synced
+        if is_all { Kept::Synced } else { self.commit(shard, must_sync, may_crash, rng) }
     }
 
     fn zero(&mut self, ranges: &[Range<u64>]) {
@@ -705,7 +708,11 @@ fn several_long_strings_are_set_as_one() {
 
 /// How many of some seeds find a bug.
 fn found<K: Keep>(bug: Bug) -> usize {
-    let load = if bug == Bug::HeaderPunched { Load::Tides } else { Load::All };
+    let load = match bug {
+        Bug::HeaderPunched => Load::Tides,
+        Bug::Unannounced => Load::LargeStrings,
+        _ => Load::All,
+    };
     // A shard that was lied to may also stop at what can never be.
     let run = |seed| std::panic::catch_unwind(|| Bed::<K>::new(seed, load, bug).run(250));
     (0..8).filter(|seed| !run(*seed).is_ok_and(|ran| ran.is_ok())).count()
@@ -722,6 +729,7 @@ fn planted_bugs_are_found() {
         (found::<InMemory>(Bug::AcknowledgedEarly), "replies leave before what they promise is drained"),
         (found::<InMemory>(Bug::LineForgotten), "the last line of a commit is not written back"),
         (found::<InFile>(Bug::CheckpointEarly), "a checkpoint is used before what it was cut at is synced"),
+        (found::<InFile>(Bug::Unannounced), "what a commit leaves for after a sync is not written"),
         (found::<InMemory>(Bug::OrderForgotten), "headers do not wait for what was stored before them"),
     ] {
         eprintln!("{name}: found by {count} of 8 seeds");

@@ -24,8 +24,11 @@ const NOW: UnixMs = UnixMs(1_700_000_000_000);
 const DATABASES: u8 = 3;
 const EXTENT: usize = 64 << 10;
 const SUPERBLOCKS: usize = 8192;
-/// Markers at the end: more than the sectors that one damage hits can hold, so that all before it is known to be durable.
-const MARKERS: usize = 120;
+/// Markers at the end: more than three damages can hit, each of which is a page at most, so that all before them is known to be durable.
+const MARKERS: usize = 360;
+const _: () = assert!(MARKERS * MARKER_BYTES > 4 * 4096);
+/// What a marker takes at least.
+const MARKER_BYTES: usize = 48;
 
 fn config() -> ShardConfig {
     ShardConfig { databases: DATABASES, extent_size: EXTENT, capacity_max: 6 << 20, ..ShardConfig::default() }
@@ -74,8 +77,12 @@ impl Bed {
             self.file[range.start as usize..end].copy_from_slice(self.shard.pool_bytes(range.clone()));
         }
         self.shard.written(position);
+        let is_all = position == self.shard.position();
         let mark = self.shard.begin_sync();
         self.shard.end_sync(mark);
+        if !is_all {
+            return self.commit();
+        }
         if self.shard.next_growth().is_some() {
             self.shard.grown().expect("an image grows");
         }
@@ -137,8 +144,17 @@ impl Bed {
                 bed.commit();
             }
         }
-        for _ in 0..MARKERS {
+        let mut markers = 0;
+        while markers < MARKERS {
+            let before = bed.shard.position();
             bed.commit();
+            markers += 1;
+            if bed.shard.position() == before {
+                // There was no room for one, so the next extent begins.
+                bed.execute(DbId(0), &[b"SET".to_vec(), b"key:0".to_vec(), b"v".repeat(MARKER_BYTES)]);
+                bed.note(DbId(0), b"key:0");
+                markers = 0;
+            }
         }
         bed.shard.check().expect("a sound shard");
         bed
@@ -292,21 +308,10 @@ fn damage(rng: &mut Rng, file: &mut [u8]) -> String {
     }
 }
 
-/// Whether the name of an extent is gone, and not by a bit or two.
-fn is_header_gone(before: &[u8], after: &[u8]) -> bool {
-    (SUPERBLOCKS..before.len()).step_by(EXTENT).any(|start| {
-        let bytes = start..start + SECTOR_BYTES;
-        let changed =
-            before[bytes.clone()].iter().zip(&after[bytes]).take(32).filter(|(before, after)| before != after);
-        changed.count() > 8
-    })
-}
-
 /// What has become of damaged pools.
 #[derive(Default, Debug)]
 struct Tally {
     unseen: usize,
-    headers_unseen: usize,
     named: usize,
     values: usize,
     lost_keys: u64,
@@ -335,9 +340,7 @@ fn accept(file: Vec<u8>, held: &Held, tally: &mut Tally) {
 #[test]
 fn damage_in_one_place_is_seen_or_matters_to_nobody() {
     // One bit, several of a sector, a sector or page lost: as it was before, or an error that names it. Accepted, every value is one
-    // that was acknowledged; and the pool is sound, can be compacted, and opened again with the same content. The one thing that may go
-    // unseen is that a header is gone whole, where what is left looks torn (the head of the log's `recover/headers.rs`): seldom, and
-    // then too only values that were acknowledged are shown.
+    // that was acknowledged; and the pool is sound, can be compacted, and opened again with the same content.
     for seed in seeds(0..6) {
         let mut rng = Rng::with_seed(seed);
         let bed = Bed::fill(&mut rng, 2500, any_command);
@@ -348,11 +351,9 @@ fn damage_in_one_place_is_seen_or_matters_to_nobody() {
             let what = damage(&mut rng, &mut file);
             eprintln!("EAGLE_SEED={seed} trial {trial}: {what}");
             match Bed::open(file.clone(), false) {
-                Ok(opened) if digest(&opened.shard) == before => tally.unseen += 1,
-                Ok(mut opened) => {
-                    assert!(is_header_gone(&bed.file, &file), "what was damaged was not seen");
-                    opened.check_values(&bed.held);
-                    tally.headers_unseen += 1;
+                Ok(opened) => {
+                    assert_eq!(digest(&opened.shard), before, "what was damaged was not seen");
+                    tally.unseen += 1;
                 }
                 Err(ReplayError::Damaged(report)) => {
                     tally.named += 1;
@@ -363,7 +364,7 @@ fn damage_in_one_place_is_seen_or_matters_to_nobody() {
             }
         }
         eprintln!("EAGLE_SEED={seed}: {tally:?}");
-        assert!(tally.named > 10 && tally.unseen > 0 && tally.headers_unseen < 3);
+        assert!(tally.named > 10 && tally.unseen > 0);
     }
 }
 
@@ -402,7 +403,8 @@ fn damage_of_a_checkpoint_is_seen_or_matters_to_nobody() {
             assert_eq!(digest(&opened.shard), before, "EAGLE_SEED={seed}: bit {bit} of byte {at}");
         }
         eprintln!("EAGLE_SEED={seed}: of {trials} damages of {} bytes {unseen} meant nothing", bytes.len());
-        assert!(unseen * 20 < trials);
+        // What means nothing are paddings and places of entries that are not taken.
+        assert!(unseen * 10 < trials);
     }
 }
 

@@ -71,14 +71,18 @@ fn load(path: &Path, accept_damage: bool) -> Result<Shard, ReplayError> {
 fn commit(shard: &mut Shard, path: &Path) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().write(true).open(path).expect("a file");
-    let commit = shard.commit();
-    let (position, ranges) = (commit.position, commit.ranges.to_vec());
+    let due = shard.commit();
+    let (position, ranges) = (due.position, due.ranges.to_vec());
     for range in ranges {
         file.write_all_at(shard.pool_bytes(range.clone()), range.start).expect("a write");
     }
     shard.written(position);
+    let is_all = position == shard.position();
     let mark = shard.begin_sync();
     shard.end_sync(mark);
+    if !is_all {
+        commit(shard, path);
+    }
 }
 
 /// Makes a pool of all that there is in a format.

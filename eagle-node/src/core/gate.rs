@@ -124,16 +124,24 @@ impl Filter {
         }
     }
 
-    /// Takes over what another has, which is empty then.
-    fn absorb(&mut self, other: &mut Self) {
-        if !self.any {
-            std::mem::swap(self, other);
-        } else if other.any {
+    /// Has what another has, too.
+    fn add(&mut self, other: &Self) {
+        if other.any {
             for (word, more) in self.words.iter_mut().zip(other.words.iter()) {
                 *word |= more;
             }
             self.all |= other.all;
+            self.any = true;
+        }
+    }
+
+    /// Takes over what another has, which is empty then.
+    fn absorb(&mut self, other: &mut Self) {
+        if self.any {
+            self.add(other);
             other.clear();
+        } else {
+            std::mem::swap(self, other);
         }
     }
 }
@@ -249,8 +257,9 @@ impl Gate {
         self.writing.is_none() && !self.failed
     }
 
-    /// A commit up to `position` begins. In `Immediate` mode it is done.
-    pub fn begin(&mut self, position: Position) {
+    /// A commit up to `position` begins of a log that has come to `now`: what lies between may be part of it, and is promised by a later
+    /// one. In `Immediate` mode it is done.
+    pub fn begin(&mut self, position: Position, now: Position) {
         debug_assert!(self.ready());
         if self.mode == CommitMode::Immediate {
             self.reached = Reached::all(position);
@@ -258,7 +267,11 @@ impl Gate {
         }
         if position > self.reached.written {
             self.writing = Some(position);
-            std::mem::swap(&mut self.current, &mut self.next);
+            if position == now {
+                std::mem::swap(&mut self.current, &mut self.next);
+            } else {
+                self.current.add(&self.next);
+            }
         }
     }
 
@@ -301,14 +314,28 @@ mod tests {
         let mut gate = Gate::new(CommitMode::Reported, at(0));
         let shows = |gate: &Gate, hash| gate.shows(hash, Level::Written, at(99));
         gate.wrote(1);
-        gate.begin(at(10));
+        gate.begin(at(10), at(10));
         gate.wrote(2);
         assert_eq!([1, 2, 3].map(|hash| shows(&gate, hash)), [Some(at(10)), Some(at(99)), None]);
         gate.written();
         assert_eq!([1, 2].map(|hash| shows(&gate, hash)), [None, Some(at(99))]);
-        gate.begin(at(20));
+        gate.begin(at(20), at(20));
         gate.written();
         assert!(!gate.dirty(Level::Written) && gate.dirty(Level::Synced));
+    }
+
+    #[test]
+    fn a_key_is_shown_until_the_commit_that_promises_it() {
+        // The first commit stops short of what was written: the second promises it.
+        let mut gate = Gate::new(CommitMode::Reported, at(0));
+        gate.wrote(1);
+        gate.begin(at(5), at(10));
+        assert_eq!(gate.shows(1, Level::Written, at(10)), Some(at(10)));
+        gate.written();
+        assert_eq!(gate.shows(1, Level::Written, at(10)), Some(at(10)));
+        gate.begin(at(10), at(10));
+        gate.written();
+        assert_eq!(gate.shows(1, Level::Written, at(10)), None);
     }
 
     #[test]
@@ -317,12 +344,12 @@ mod tests {
         let mut gate = Gate::new(CommitMode::Reported, at(0));
         let shows = |gate: &Gate, hash| gate.shows(hash, Level::Synced, at(99));
         gate.wrote(1);
-        gate.begin(at(10));
+        gate.begin(at(10), at(10));
         gate.written();
         assert_eq!(shows(&gate, 1), Some(at(10)));
         gate.begin_sync();
         gate.wrote(2);
-        gate.begin(at(20));
+        gate.begin(at(20), at(20));
         gate.written();
         assert_eq!([1, 2].map(|hash| shows(&gate, hash)), [Some(at(10)), Some(at(20))]);
         gate.synced();
@@ -339,7 +366,7 @@ mod tests {
         // Nothing commits after it, and what was being written stays shown.
         let mut gate = Gate::new(CommitMode::Reported, at(0));
         gate.wrote(1);
-        gate.begin(at(10));
+        gate.begin(at(10), at(10));
         gate.fail();
         assert!(gate.failed() && !gate.ready() && gate.shows(1, Level::Written, at(10)).is_some());
         assert_eq!(gate.reached(), Reached::all(at(0)));

@@ -85,7 +85,7 @@ impl Core {
             while !self.gate.waits() && self.shard.loading().is_some() {
                 // Each holds when it is made.
                 let position = self.shard.commit().position;
-                self.gate.begin(position);
+                self.gate.begin(position, position);
             }
             self.opened(now.unix.0);
         }

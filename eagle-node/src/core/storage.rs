@@ -144,7 +144,7 @@ impl Core {
         if !self.gate.waits() {
             if self.is_loaded() && self.shard.position() != self.gate.reached().written {
                 let position = self.shard.commit().position;
-                self.gate.begin(position);
+                self.gate.begin(position, position);
                 self.released = self.gate.reached();
             }
         } else if !self.gate.failed() && self.is_loaded() {
@@ -159,7 +159,7 @@ impl Core {
 
     fn begin_write(&mut self, now: Now, actions: &mut Actions) {
         let reached = self.gate.reached();
-        if !self.gate.ready() || self.shard.position() == reached.written {
+        if !self.gate.ready() || self.shard.committable() == reached.written {
             return;
         }
         let storage = &mut self.storage;
@@ -177,7 +177,7 @@ impl Core {
         storage.counted.bytes += ranges.iter().map(|range| range.end - range.start).sum::<u64>();
         storage.next_is_urgent = false;
         storage.writing = Some(Writing { position, begun_us: now.mono_us, linked });
-        self.gate.begin(position);
+        self.gate.begin(position, self.shard.position());
         if linked {
             storage.syncing = Some(Syncing { mark: None, begun_us: now.mono_us, delays: false });
             storage.last_sync_us = now.mono_us;
@@ -205,8 +205,9 @@ impl Core {
         let ends = self.draining && unsynced && storage.writing.is_none();
         let always = self.sync == SyncMode::Always && unsynced && storage.writing.is_none();
         let opens = self.opening.wants_sync() && storage.writing.is_none();
+        let lets_go_on = self.shard.needs_sync() && storage.writing.is_none();
         let for_space = since_us >= SYNC_FOR_SPACE_US && self.shard.wants_sync();
-        if by_time || waited_for || ends || always || opens || for_space {
+        if by_time || waited_for || ends || always || opens || lets_go_on || for_space {
             let mark = Some(self.shard.begin_sync());
             self.gate.begin_sync();
             storage.syncing = Some(Syncing { mark, begun_us: now.mono_us, delays: false });

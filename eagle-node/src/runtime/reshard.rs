@@ -185,8 +185,17 @@ impl Dealt {
     }
 
     fn commit(&mut self) -> std::io::Result<()> {
+        while !self.write()? {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what may be written before a sync, and returns whether that is all.
+    fn write(&mut self) -> std::io::Result<bool> {
         let commit = self.shard.commit();
         let (position, ranges) = (commit.position, commit.ranges.to_vec());
+        let is_all = position == self.shard.position();
         for range in ranges {
             let start = range.start;
             self.unsynced += range.end - start;
@@ -196,7 +205,7 @@ impl Dealt {
         if self.unsynced >= SYNC_BYTES {
             self.sync()?;
         }
-        Ok(())
+        Ok(is_all)
     }
 
     fn sync(&mut self) -> std::io::Result<()> {

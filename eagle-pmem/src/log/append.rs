@@ -180,8 +180,8 @@ impl Log {
             }
             self.last_appended = (self.extents.get(id).sequence, id.raw());
         }
-        self.clear_bodies_in_place(id);
         self.write_header(id);
+        self.announce_run(id);
         let next = self.extents.records_start(id);
         let cursor = &mut self.lanes[lane as usize];
         *cursor = Cursor {

@@ -11,7 +11,7 @@ pub(super) const GIVE_BACK_BYTES: u64 = 64 << 10;
 /// What is to be made durable, and the position that then holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Commit<'a> {
-    /// Every change made so far is at or below it.
+    /// Up to where all holds when that is durable: [`Log::committable`].
     pub position: Position,
     /// The bytes of the pool written since the commit before, in the order in which they were; with a file, whole pages in the
     /// order in which they lie.
@@ -23,6 +23,13 @@ impl Log {
     #[inline]
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// Up to where the next commit comes: to [`Log::position`], except that a run whose header no sync has covered yet lets none
+    /// beyond where it was opened.
+    #[inline]
+    pub fn committable(&self) -> Position {
+        self.sync.as_ref().map_or(self.position, |sync| sync.committable(self.position))
     }
 
     /// Ends a batch: starts to make durable what was written since the last commit, and says what
@@ -40,12 +47,12 @@ impl Log {
             self.written.clear();
         }
         self.begin_commit();
+        let position = self.committable();
         for range in &self.written {
             self.domain.flush(range.clone(), self.mapping.bytes(range.clone()));
         }
         self.drain();
         // What the end of it makes due is part of the next.
-        let position = self.position;
         self.end_commit();
         self.give_back();
         Commit { position, ranges: &self.written }

@@ -47,7 +47,14 @@ impl Log {
             let freed = self.extents.shorten_run(id, count);
             cursor.set_end(self.extents.records_stop(id));
             self.unopen(freed);
-            self.write_header(id);
+            if let Some(sync) = &mut self.sync {
+                sync.shorten_run(id.raw(), count);
+            }
+            // Where memory is the medium a header cannot be changed at once, and without it the bodies would show no trace of their use:
+            // it stays, and what lies in the places that it speaks for beyond its run has a higher sequence.
+            if !self.domain.is_in_place() {
+                self.write_header(id);
+            }
         }
     }
 

@@ -12,7 +12,9 @@
 use super::{Lane, Log};
 use crate::error::PoolError;
 use crate::extent::{Extent, ExtentId, ExtentState};
-use crate::layout::{EXTENT_MAGIC, ExtentHeader, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, extent_header, meta};
+use crate::layout::{
+    EXTENT_MAGIC, ExtentHeader, ExtentKind, PAGE_BYTES, RECORD_ALIGN, SEAL_BYTES, extent_header, meta,
+};
 use crate::offset::{PoolOffset, Position};
 use crate::pool::PoolFile;
 use crate::record::{Kind, RecordParts, Shape};
@@ -65,6 +67,11 @@ impl Log {
             self.position.advance(RECORD_ALIGN as u64);
         }
         self.settle();
+    }
+
+    /// Whether a commit that is written lets the log no further before a sync that begins now has ended.
+    pub fn needs_sync(&self) -> bool {
+        self.sync.as_ref().is_some_and(|sync| sync.wants_to_announce())
     }
 
     /// Whether the log waits for a sync that no reply does.
@@ -260,16 +267,20 @@ impl Log {
         for (index, body_of) in due {
             let id = ExtentId::from_index(index);
             match body_of {
-                Some(sequence) => self.write_invalid_header(id, sequence, 1),
+                Some(sequence) => self.write_invalid_header(id, sequence),
                 None => self.invalidate_header(self.extents.start(id)),
             }
         }
     }
 
-    /// Gives an extent, or run, that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
-    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64, run: u32) {
+    /// Gives an extent that nobody uses any more a header of this sequence, made invalid: it tells that the place was used.
+    pub(super) fn write_invalid_header(&mut self, id: ExtentId, sequence: u64) {
+        self.write_former(id, &ExtentHeader { sequence, ..self.extents.header_of_body() });
+    }
+
+    /// Writes a header, made invalid.
+    fn write_former(&mut self, id: ExtentId, header: &ExtentHeader) {
         let start = self.extents.start(id);
-        let header = ExtentHeader { sequence, run, ..self.extents.header_of_body() };
         if self.domain.is_in_place() {
             self.unname_in_place(start);
         }
@@ -277,6 +288,17 @@ impl Log {
         self.mapping.bytes_mut(place.clone()).copy_from_slice(&header.to_bytes()[extent_header::POOL_ID..]);
         self.note_written(place);
         self.invalidate_header(start);
+    }
+
+    /// Makes the header of an extent invalid that recovery drops. It still tells of the extents of its run; it names none before it, which
+    /// may never have come to be.
+    pub(super) fn invalidate_dropped(&mut self, id: ExtentId, kind: ExtentKind) {
+        if self.domain.is_in_place() {
+            // It names none. It is not told anew: whoever finds half of that would know nothing of the run.
+            return self.unname_in_place(self.extents.start(id));
+        }
+        let &Extent { sequence, run, .. } = self.extents.get(id);
+        self.write_former(id, &ExtentHeader { sequence, run, kind, ..self.extents.header_of_body() });
     }
 
     /// Writes the header of an extent where memory is the medium: its first word last, so that it is there whole or not at
@@ -288,19 +310,16 @@ impl Log {
         self.persist(start, word);
     }
 
-    /// Lets what lies in the body of a run bear no trace of a header, before records are stored over it, where memory is the
-    /// medium: a record's first word in front of the rest of a former header would look like a damaged one.
-    pub(super) fn clear_bodies_in_place(&mut self, id: ExtentId) {
-        if !self.domain.is_in_place() {
-            return;
-        }
-        for back in 1..self.extents.get(id).run {
-            let start = self.extents.start(ExtentId::from_index(id.raw() + back));
-            let names = [0; extent_header::SEQUENCE];
-            if self.mapping.bytes(start..start + names.len() as u64) != names {
-                self.unname_in_place(start);
-                self.persist(start, &names);
-            }
+    /// Lets a run be announced before its body reaches a file.
+    pub(super) fn announce_run(&mut self, id: ExtentId) {
+        let run = self.extents.get(id).run;
+        if run > 1
+            && !self.domain.is_in_place()
+            && let Some(sync) = &mut self.sync
+        {
+            // Beyond the position of every commit that was begun before.
+            self.position.advance(RECORD_ALIGN as u64);
+            sync.open_run(id.raw(), run, self.position);
         }
     }
 
@@ -345,15 +364,26 @@ impl Log {
         Synced { next_sequence: self.extents.next_sequence(), open }
     }
 
-    /// Rounds what is to be written to pages.
+    /// Rounds what is to be written to pages, and leaves out what waits for a run to be announced.
     pub(super) fn begin_commit(&mut self) {
         let state = self.state();
-        let Some(sync) = &mut self.sync else {
+        if self.sync.is_none() || self.domain.is_in_place() {
+            if let Some(sync) = &mut self.sync {
+                sync.begin_commit(state);
+            }
             return;
+        }
+        let extents = &self.extents;
+        let first_page = |index: u32| {
+            let start = extents.start(ExtentId::from_index(index));
+            start..start + PAGE_BYTES
         };
+        let sync = self.sync.as_mut().expect("a file");
         sync.begin_commit(state);
-        if !self.domain.is_in_place() {
-            to_pages(&mut self.written);
+        self.written.extend(std::mem::take(&mut sync.announced).into_iter().map(first_page));
+        to_pages(&mut self.written);
+        for run in sync.unannounced() {
+            (run.head + 1..run.head + run.run).for_each(|body| leave_out(&mut self.written, first_page(body)));
         }
     }
 
@@ -432,6 +462,18 @@ fn to_pages(ranges: &mut Vec<Range<u64>>) {
         }
     }
     ranges.truncate(kept);
+}
+
+/// Takes a range out of others, which lie in order.
+fn leave_out(ranges: &mut Vec<Range<u64>>, out: Range<u64>) {
+    let first = ranges.partition_point(|range| range.end <= out.start);
+    let end = ranges.partition_point(|range| range.start < out.end);
+    let left: Vec<Range<u64>> = ranges[first..end]
+        .iter()
+        .flat_map(|range| [range.start..out.start, out.end..range.end])
+        .filter(|range| range.start < range.end)
+        .collect();
+    ranges.splice(first..end, left);
 }
 
 #[cfg(test)]
@@ -515,5 +557,22 @@ mod tests {
         let mut ranges = vec![100_000..100_010, 5000..5001, 8192..8200, 4096..4100];
         to_pages(&mut ranges);
         assert_eq!(ranges, [4096..12_288, 98_304..102_400]);
+    }
+
+    #[test]
+    fn a_range_is_left_out_of_others_wherever_it_lies() {
+        // In the midst of one, at its ends, over several, beside all.
+        let left = |out| {
+            let mut ranges = vec![10..20, 30..40, 50..60];
+            leave_out(&mut ranges, out);
+            ranges
+        };
+        assert_eq!(left(12..15), [10..12, 15..20, 30..40, 50..60]);
+        assert_eq!(left(10..15), [15..20, 30..40, 50..60]);
+        assert_eq!(left(35..40), [10..20, 30..35, 50..60]);
+        assert_eq!(left(15..55), [10..15, 55..60]);
+        assert_eq!(left(10..60), []);
+        assert_eq!(left(20..30), [10..20, 30..40, 50..60]);
+        assert_eq!(left(70..80), [10..20, 30..40, 50..60]);
     }
 }

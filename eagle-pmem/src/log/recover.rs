@@ -130,7 +130,7 @@ pub struct RecoveryReport {
 /// Numbers that kinds of records have, from 0 on.
 pub const KINDS: usize = Kind::Meta as usize + 1;
 /// Numbers that kinds of extents have, from 0 on.
-pub const EXTENT_KINDS: usize = ExtentKind::Checkpoint as usize + 1;
+pub const EXTENT_KINDS: usize = ExtentKind::Dropped as usize + 1;
 
 /// What is to be read of an extent.
 #[derive(Clone, Copy, Debug)]
@@ -160,12 +160,17 @@ pub struct Scan {
     planned: Vec<Planned>,
     at: usize,
     reader: Option<Reader>,
+    /// Extents behind the end of the log.
     dropped: Vec<ExtentId>,
+    /// Extents that were free when the checkpoint was taken, and whose headers are still there.
+    left_over: Vec<ExtentId>,
     /// Extents that end without a seal.
     unsealed: Vec<ExtentId>,
     gaps: Vec<Gap>,
     /// Extents whose headers are gone: never written whole, or damaged. They get one that is invalid on purpose.
     headless: Vec<Headless>,
+    /// Free places that get one, too, before anything is opened: bodies of runs that were freed.
+    bodies: Vec<ExtentId>,
     version_max: u64,
     hint: u64,
     id_max: u64,
@@ -310,9 +315,11 @@ impl Log {
             at: 0,
             reader: None,
             dropped: Vec::new(),
+            left_over: Vec::new(),
             unsealed: Vec::new(),
             gaps: Vec::new(),
             headless: Vec::new(),
+            bodies: Vec::new(),
             version_max: 0,
             hint: 0,
             id_max: 0,
@@ -343,10 +350,12 @@ impl Log {
         if let Some(state) = state {
             self.take_state(state, &headers, &mut scan);
         }
+        scan.bodies.clone_from(&headers.bodies);
         self.plan(&headers, &mut scan);
         scan.bytes_total = scan.planned.len() as u64 * self.extents.bytes();
         let is_as_it_was = state.is_some_and(|state| self.extents.next_sequence() <= state.next_sequence);
-        let is_clean = scan.dropped.is_empty() && scan.headless.is_empty() && scan.report.damage.is_empty();
+        let is_whole = scan.dropped.is_empty() && scan.left_over.is_empty();
+        let is_clean = is_whole && scan.headless.is_empty() && scan.report.damage.is_empty();
         if is_as_it_was && scan.planned.is_empty() && is_clean {
             // Nothing came after the checkpoint, which counts only what was synced.
             let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
@@ -418,7 +427,7 @@ impl Log {
                 continue;
             }
             if scan.was_free(*id, header) {
-                scan.dropped.push(*id);
+                scan.left_over.push(*id);
                 continue;
             }
             let known = known.map_or((0, 0), |known| (known.used, known.records));
@@ -427,7 +436,7 @@ impl Log {
                 continue;
             };
             let is_durable = |sequence: u64| marker.is_some_and(|synced| synced.covers(sequence));
-            has_ended |= !is_moved(header) && !is_durable(header.before.0) && !headers.was_written(header.before);
+            has_ended |= !is_moved(header) && !is_durable(header.before.0) && !headers.goes_on_from(header.before);
             if has_ended && !is_moved(header) {
                 scan.drop_extent(self, *id, survey, durable);
                 continue;
@@ -629,11 +638,10 @@ impl Log {
         // Where memory is the medium, each is gone before the next is touched: the youngest first, so that a crash between two leaves
         // none whose predecessor, at which the log was found to end, is not there to end it again.
         for id in std::mem::take(&mut scan.dropped).into_iter().rev() {
-            let extent = *self.extents.get(id);
-            // One that names no extent before it: that one may never have come to be.
-            self.write_invalid_header(id, extent.sequence, extent.run);
-            let freed = self.extents.free(id);
-            self.bury(freed, &extent);
+            self.forget_extent(id, ExtentKind::Dropped);
+        }
+        for id in std::mem::take(&mut scan.left_over) {
+            self.forget_extent(id, self.extents.get(id).kind);
         }
         for gap in std::mem::take(&mut scan.gaps) {
             self.fill_gap(&gap);
@@ -641,7 +649,7 @@ impl Log {
         scan.report.extents_unsealed = scan.unsealed.len() as u64;
         let sync = self.sync.as_mut().expect("a log that is recovered has a medium");
         sync.seals_due.clone_from(&scan.unsealed);
-        sync.headers_due = scan.headless.iter().map(Headless::id).collect();
+        sync.headers_due = scan.headless.iter().map(Headless::id).chain(scan.bodies).collect();
         sync.note_due = !scan.is_untouched && !self.domain.is_in_place();
         self.position.advance(RECORD_ALIGN as u64);
         let ids: Vec<ExtentId> = self.extents.iter().map(|(id, _)| id).collect();
@@ -653,6 +661,14 @@ impl Log {
             }
         }
         (scan.report, scan.id_max)
+    }
+
+    /// Drops an extent, which nobody reads again. What is left of its header says that it was of this kind.
+    fn forget_extent(&mut self, id: ExtentId, kind: ExtentKind) {
+        let extent = *self.extents.get(id);
+        self.invalidate_dropped(id, kind);
+        let freed = self.extents.free(id);
+        self.bury(freed, &extent);
     }
 
     /// Puts a record of the log's own in the place of damaged ones, so that what follows can be reached.

@@ -250,8 +250,8 @@ fn load(file: &[u8], accept_damage: bool) -> Option<Shard> {
 }
 
 fn commit(shard: &mut Shard, file: &mut Vec<u8>) {
-    let commit = shard.commit();
-    let (position, ranges) = (commit.position, commit.ranges.to_vec());
+    let due = shard.commit();
+    let (position, ranges) = (due.position, due.ranges.to_vec());
     for range in &ranges {
         let (start, end) = (range.start as usize, range.end as usize);
         if file.len() < end {
@@ -260,8 +260,12 @@ fn commit(shard: &mut Shard, file: &mut Vec<u8>) {
         file[start..end].copy_from_slice(shard.pool_bytes(range.clone()));
     }
     shard.written(position);
+    let is_all = position == shard.position();
     let mark = shard.begin_sync();
     shard.end_sync(mark);
+    if !is_all {
+        return commit(shard, file);
+    }
     if let Some(ranges) = shard.next_punch() {
         for range in ranges {
             let end = (range.end as usize).min(file.len());

@@ -10,13 +10,10 @@
 //! The header of a run may be whole and the file end before the run does: a file that is written to beyond its end grows only by what
 //! reached it. Nothing of such a run was durable, unless one of the two says so; and as its records are not there, the log ends there.
 //!
-//! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left, or in whose place lies
-//! what may be the body of a run. The latter hides a header that garbage was written over where the place before is free: of the
-//! two, refusing to open after an ordinary loss of power would be worse. A checkpoint knows better.
+//! What neither tells is taken for torn: an extent without whole records, of whose successor no trace is left. A checkpoint knows better.
 //!
-//! Zeros are not taken for such a body, or an extent whose header was zeroed would go unseen. So there is one loss of power that is taken
-//! for damage: of a value larger than an extent its head is torn, zeros of it lie just where the next extent begins, and behind them are
-//! records that were freed.
+//! A run's header is there before anything of its body lies where a header may be ([`crate::sync`], and where memory is the medium each
+//! header is). So no place of an extent that was durable shows the body of a torn run.
 
 use super::{Damage, DamageKind, Scan, marker_of};
 use crate::checksum::ExtentSeed;
@@ -47,12 +44,14 @@ pub(super) struct Headers {
     former: Vec<(ExtentId, ExtentHeader)>,
     /// Extents without header, that are part of no run.
     headless: Vec<Headless>,
+    /// Free places that lay in the bodies of runs and bear no header of their own: nothing but that of the run tells that they were used.
+    pub(super) bodies: Vec<ExtentId>,
     /// Which extents are part of one that holds.
     taken: Vec<bool>,
     /// The highest sequence that a header, valid or not any more, tells of each place; 0 for none.
     latest: Vec<u64>,
-    /// Where something else lies than a header or zeros: perhaps the body of a run that was torn.
-    unclear: Vec<bool>,
+    /// Where a header was made invalid that is not whole: it may be the next one, which memory that is the medium had only in part.
+    unnamed: Vec<bool>,
 }
 
 /// An extent without header.
@@ -93,27 +92,29 @@ impl Headers {
         self.former.iter().filter(|(id, _)| !self.taken[id.index()]).count() as u64
     }
 
-    /// Whether what lies here may be the body of a run whose head was torn: it is no header and not zeros, and the place before it is
-    /// free, too.
-    fn may_be_body(&self, id: ExtentId) -> bool {
-        self.unclear[id.index()] && id.index().checked_sub(1).is_some_and(|before| !self.taken[before])
+    /// Whether an extent of this sequence came before one that names it, as far as is known: it was written, and is not one at which the
+    /// log was found to end. That one's successors may come back when the power is lost.
+    pub(super) fn goes_on_from(&self, before: (u64, u32)) -> bool {
+        let is_end = |(id, header): &(ExtentId, ExtentHeader)| {
+            header.kind == ExtentKind::Dropped && (header.sequence, id.raw()) == before
+        };
+        self.was_written(before) && !self.former.iter().any(is_end)
     }
 
-    /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use,
-    /// which may be as the body of a run whose head was torn.
+    /// Whether an extent of this sequence was ever written at this place: it is there, or the place shows that it was, or a later use.
     pub(super) fn was_written(&self, (sequence, index): (u64, u32)) -> bool {
         let index = index as usize;
-        sequence == 0 || self.latest.get(index).is_some_and(|latest| *latest >= sequence || self.unclear[index])
+        sequence == 0 || self.latest.get(index).is_some_and(|latest| *latest >= sequence || self.unnamed[index])
     }
 }
 
 impl Log {
-    /// Reads the header of every extent. A place may lie in a run and still bear the header of a former use: the higher sequence
-    /// holds.
+    /// Reads the header of every extent. A place may lie in a run and still bear the header of a former use, or a run may have become
+    /// shorter than its header says: the higher sequence holds.
     pub(super) fn find_headers(&self) -> Headers {
         let (count, pool_id) = (self.extents.len() as u32, self.extents.pool_id());
         let (mut found, mut former, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut unclear, mut cut) = (vec![false; count as usize], Vec::new());
+        let (mut unnamed, mut cut) = (vec![false; count as usize], Vec::new());
         for index in 0..count {
             let id = ExtentId::from_index(index);
             let bytes = self.header_bytes(id);
@@ -123,29 +124,29 @@ impl Log {
                 (Ok(header), _) if fits(&header) => found.push((id, header)),
                 (Ok(header), _) => cut.push(Headless { id, sequence: Some(header.sequence), looks: Looks::Cut }),
                 (_, Some(header)) if header.pool_id == pool_id => former.push((id, header)),
-                _ => {
-                    unclear[index as usize] = bytes.iter().any(|byte| *byte != 0);
-                    if !was_made_invalid(bytes) {
-                        bare.push(id);
-                    }
-                }
+                _ if was_made_invalid(bytes) => unnamed[index as usize] = true,
+                _ => bare.push(id),
             }
         }
         found.sort_unstable_by_key(|(_, header)| std::cmp::Reverse(header.sequence));
         let mut taken = vec![false; count as usize];
-        found.retain(|(id, header)| {
-            let run = &mut taken[id.index()..id.index() + header.run as usize];
-            let is_free = run.iter().all(|taken| !taken);
-            if is_free {
-                run.fill(true);
-            }
-            is_free
+        let mut was = vec![0; count as usize];
+        former.iter().for_each(|(id, header)| was[id.index()] = header.sequence);
+        found.retain_mut(|(id, header)| {
+            let run = id.index()..id.index() + header.run as usize;
+            let free = run.clone().take_while(|place| !taken[*place] && was[*place] < header.sequence).count();
+            taken[run.start..run.start + free].fill(true);
+            header.run = free as u32;
+            free > 0
         });
         let mut latest = vec![0; count as usize];
         for (id, header) in found.iter().chain(&former) {
             let end = (id.index() + header.run as usize).min(latest.len());
             latest[id.index()..end].iter_mut().for_each(|latest: &mut u64| *latest = header.sequence.max(*latest));
         }
+        let bodies =
+            former.iter().flat_map(|(id, header)| id.raw() + 1..id.raw().saturating_add(header.run).min(count));
+        let bodies = bodies.map(ExtentId::from_index).filter(|id| !taken[id.index()] && was[id.index()] == 0).collect();
         let told = found.iter().chain(&former).map(|(_, header)| header.sequence);
         let highest = told.chain(cut.iter().filter_map(|headless| headless.sequence)).max().unwrap_or(0);
         let headless = bare.into_iter().filter(|id| !taken[id.index()]).map(|id| {
@@ -156,7 +157,7 @@ impl Log {
         let headless = headless.filter(|headless| headless.looks == Looks::Like || headless.sequence.is_some());
         cut.retain(|headless| !taken[headless.id.index()]);
         let headless = headless.chain(cut).collect();
-        Headers { found, former, headless, taken, latest, unclear }
+        Headers { found, former, headless, bodies, taken, latest, unnamed }
     }
 
     fn header_bytes(&self, id: ExtentId) -> &[u8; extent_header::BYTES] {
@@ -218,8 +219,6 @@ impl Log {
                 // The body of a run whose head was made invalid: its own turn was about to come.
                 Some(sequence) if sequence <= latest => false,
                 None if latest > 0 => false,
-                // The body of a run that was torn with its head, in a place that was used before.
-                Some(_) if !is_like && headers.may_be_body(headless.id) => false,
                 Some(sequence) => is_like || is_durable_by_any(sequence),
                 None => is_like,
             };
@@ -231,7 +230,7 @@ impl Log {
         for (header, holds) in links.chain(former).filter(|(header, _)| header.kind != ExtentKind::Compacted) {
             let (sequence, index) = header.before;
             let is_damaged = is_durable(sequence, marker);
-            if headers.was_written(header.before) || holds && !is_damaged {
+            if headers.goes_on_from(header.before) || holds && !is_damaged {
                 continue;
             }
             let id = ExtentId::from_index(index);
@@ -284,7 +283,7 @@ impl Log {
     pub(super) fn make_header_invalid(&mut self, id: ExtentId) {
         if self.extents.get(id).state == ExtentState::Free {
             let sequence = self.extents.next_sequence() - 1;
-            self.write_invalid_header(id, sequence, 1);
+            self.write_invalid_header(id, sequence);
         }
     }
 }
@@ -307,7 +306,7 @@ fn looks_like_header(bytes: &[u8; extent_header::BYTES], pool_id: u64) -> bool {
 mod tests {
     use super::*;
     use crate::log::Found;
-    use crate::{LogConfig, RecordParts, RecoveryReport};
+    use crate::{Kind, LogConfig, RecordParts, RecoveryReport};
 
     const EXTENT: usize = 64 << 10;
 
@@ -339,7 +338,7 @@ mod tests {
     }
 
     fn append(log: &mut Log, len: usize) -> PoolOffset {
-        log.append_with(&RecordParts::new(crate::Kind::String, b"key", &[]), len, |value| value.fill(7))
+        log.append_with(&RecordParts::new(Kind::String, b"key", &[]), len, |value| value.fill(7))
     }
 
     /// An empty log, and its file.
@@ -391,6 +390,56 @@ mod tests {
         let (log, report) = open(&torn);
         assert_eq!(report.damage, []);
         run.iter().for_each(|offset| log.verify(*offset).unwrap());
+    }
+
+    #[test]
+    fn the_log_ends_where_it_was_found_to_end() {
+        // Of three extents the second is torn, so it and the third are dropped. The power is lost again, and of what recovery wrote only
+        // the second's header was durable: the third is there again, without what came before.
+        let (mut log, mut file) = empty();
+        append(&mut log, 60_000);
+        write(&mut log, &mut file);
+        sync(&mut log);
+        append(&mut log, 60_000);
+        let second = log.extents.start(ExtentId::from_index(log.last_appended.1));
+        append(&mut log, 60_000);
+        write(&mut log, &mut file);
+        file[second as usize + 600] ^= 1;
+        let torn = file.clone();
+        let (mut log, report) = open(&file);
+        assert_eq!((report.damage.as_slice(), report.kinds[Kind::String as usize]), ([].as_slice(), 1));
+        write(&mut log, &mut file);
+        let mut again = torn;
+        let page = second as usize..second as usize + 4096;
+        again[page.clone()].copy_from_slice(&file[page]);
+        let (_, report) = open(&again);
+        assert_eq!((report.damage.as_slice(), report.kinds[Kind::String as usize]), ([].as_slice(), 1));
+    }
+
+    #[test]
+    fn a_run_reaches_a_file_after_its_header() {
+        // Where headers may be, nothing of it is written before a sync has covered its own; until then no commit comes up to it, and what
+        // follows it waits, too. Behind it the log goes on.
+        let (mut log, mut file) = empty();
+        append(&mut log, 1000);
+        write(&mut log, &mut file);
+        sync(&mut log);
+        let before = log.position();
+        let run = append_run(&mut log);
+        append(&mut log, 1000);
+        let body = log.extents.start(log.extent_of(run[0])) + EXTENT as u64;
+        let is_of_body = |log: &mut Log| {
+            let commit = log.commit();
+            (commit.position, commit.ranges.iter().any(|range| range.contains(&body)))
+        };
+        let (position, has_body) = is_of_body(&mut log);
+        assert!(!has_body && position > before && position < log.position() && !log.needs_sync());
+        log.written(position);
+        assert!(log.needs_sync() && log.committable() == position);
+        sync(&mut log);
+        assert!(!log.needs_sync());
+        let (position, has_body) = is_of_body(&mut log);
+        assert!(has_body && position == log.position());
     }
 
     #[test]
