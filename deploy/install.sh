@@ -10,13 +10,13 @@ case "${CARGO_TARGET_DIR:=$top/target}" in /*) ;; *) CARGO_TARGET_DIR=$PWD/$CARG
 export CARGO_TARGET_DIR
 
 say() { printf '==> %s\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
 # Shows what a script says of itself at its head, and ends it.
 show_usage() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
   exit 0
 }
-
-fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Runs a command as root: directly, or through sudo.
 as_root() {

@@ -403,8 +403,7 @@ fn damage_of_a_checkpoint_is_seen_or_matters_to_nobody() {
             assert_eq!(digest(&opened.shard), before, "EAGLE_SEED={seed}: bit {bit} of byte {at}");
         }
         eprintln!("EAGLE_SEED={seed}: of {trials} damages of {} bytes {unseen} meant nothing", bytes.len());
-        // What means nothing are paddings and places of entries that are not taken.
-        assert!(unseen * 10 < trials);
+        assert!(unseen * 20 < trials);
     }
 }
 

@@ -367,10 +367,11 @@ impl Log {
     /// Rounds what is to be written to pages, and leaves out what waits for a run to be announced.
     pub(super) fn begin_commit(&mut self) {
         let state = self.state();
-        if self.sync.is_none() || self.domain.is_in_place() {
-            if let Some(sync) = &mut self.sync {
-                sync.begin_commit(state);
-            }
+        let Some(sync) = &mut self.sync else {
+            return;
+        };
+        sync.begin_commit(state);
+        if self.domain.is_in_place() {
             return;
         }
         let extents = &self.extents;
@@ -378,8 +379,6 @@ impl Log {
             let start = extents.start(ExtentId::from_index(index));
             start..start + PAGE_BYTES
         };
-        let sync = self.sync.as_mut().expect("a file");
-        sync.begin_commit(state);
         self.written.extend(std::mem::take(&mut sync.announced).into_iter().map(first_page));
         to_pages(&mut self.written);
         for run in sync.unannounced() {
